@@ -1,0 +1,156 @@
+//! Reading a request's body and query strictly: what is not understood is refused, with the name of what was wrong.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
+
+use crate::error::{ApiError, Code, sentence};
+
+/// The largest request body, in bytes.
+pub const MAX_BODY: usize = 64 * 1024;
+
+/// A JSON body with no field too many, none too few, and each of its type.
+pub struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            let message = "The body must be JSON: send it with the header `Content-Type: application/json`";
+            return Err(ApiError::new(Code::UnsupportedMediaType, message));
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(|refused| match refused.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+            _ => ApiError::new(Code::MalformedJson, "The body did not arrive whole"),
+        })?;
+        parse(&bytes).map(Self)
+    }
+}
+
+/// The refusal of a body over [`MAX_BODY`].
+pub fn too_large() -> ApiError {
+    ApiError::new(Code::BodyTooLarge, format!("The body is larger than {MAX_BODY} bytes"))
+        .with("limit", MAX_BODY)
+}
+
+/// Whether the content type is `application/json` or ends in `+json` (RFC 6838 §4.2.8), whatever its parameters.
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// Reads the one JSON value in `bytes`.
+///
+/// # Errors
+/// [`Code::MalformedJson`] when it is no JSON, [`Code::InvalidBody`] with the `field` when it is no `T`.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    // An array would do for a struct otherwise, its items taken as the fields in order.
+    if bytes.trim_ascii_start().first().is_some_and(|first| b"[\"-0123456789tfn".contains(first)) {
+        serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| refusal(".", &error))?;
+        return Err(ApiError::new(Code::InvalidBody, "The body must be a JSON object"));
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        refusal(&path, error.inner())
+    })?;
+    json.end().map_err(|error| refusal(".", &error))?;
+    Ok(value)
+}
+
+fn refusal(path: &str, error: &serde_json::Error) -> ApiError {
+    if !error.is_data() {
+        return ApiError::new(Code::MalformedJson, format!("The body is no JSON: {error}"));
+    }
+    // The reader's own words for what it wanted, in JSON's.
+    let message = error
+        .to_string()
+        .replace("expected i64", "expected a whole number")
+        .replace("invalid type: sequence", "invalid type: array")
+        .replace("expected a map", "expected an object");
+    let message = without_text(&message);
+    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _place)| message);
+    let about_a_name =
+        ["unknown field", "missing field", "duplicate field"].iter().any(|kind| message.starts_with(kind));
+    match path {
+        "." => ApiError::new(Code::InvalidBody, sentence(&message)),
+        _ if about_a_name => ApiError::new(Code::InvalidBody, sentence(&message)).with("field", path),
+        _ => ApiError::new(Code::InvalidBody, format!("Field `{path}`: {message}")).with("field", path),
+    }
+}
+
+/// Takes out of the reader's words the text that the caller has sent: it may be a token in the wrong place.
+fn without_text(message: &str) -> String {
+    let parts = message
+        .split_once("string \"")
+        .and_then(|(before, rest)| Some((before, rest.rsplit_once("\", expected")?.1)));
+    parts.map_or_else(|| message.to_owned(), |(before, after)| format!("{before}string, expected{after}"))
+}
+
+/// Query parameters, with none too many.
+pub struct Parameters<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let Query(value) = Query::<T>::try_from_uri(&parts.uri).map_err(|refused| {
+            // "…: <parameter>: <unknown or duplicate> field `<parameter>`, expected `<one>` or `<another>`"
+            let text = refused.body_text().replace(" field `", " query parameter `");
+            let reason = text.rsplit_once(": ").map_or(text.as_str(), |(_, reason)| reason);
+            ApiError::new(Code::InvalidQuery, sentence(&reason))
+        })?;
+        Ok(Self(value))
+    }
+}
+
+/// For operations that take no query parameters: one that is given is a mistake of the caller's.
+pub struct NoParameters;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoParameters {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let given = Query::<std::collections::BTreeMap<String, IgnoredAny>>::try_from_uri(&parts.uri);
+        match given.map(|Query(given)| given.into_keys().next()) {
+            Ok(None) => Ok(Self),
+            Ok(Some(name)) => {
+                let message = format!("This operation takes no query parameters, and `{name}` was given");
+                Err(ApiError::new(Code::InvalidQuery, message).with("parameter", name))
+            }
+            Err(_) => Err(ApiError::new(Code::InvalidQuery, "The query cannot be read")),
+        }
+    }
+}
+
+/// For a field that must be there, though it may be `null`.
+///
+/// # Errors
+/// What the field's own type refuses.
+pub fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(value)
+}
+
+/// For a field that is an object itself.
+///
+/// # Errors
+/// What is no object, and what the field's own type refuses.
+pub fn object<'de, T: DeserializeOwned, D: Deserializer<'de>>(value: D) -> Result<T, D::Error> {
+    let object = serde_json::Map::deserialize(value)?;
+    T::deserialize(serde_json::Value::Object(object)).map_err(serde::de::Error::custom)
+}
+
+/// For a field that may be missing, `null`, or a value, each meaning something else (RFC 7396).
+///
+/// # Errors
+/// What the field's own type refuses.
+pub fn patched<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    value: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(value).map(Some)
+}

@@ -1,0 +1,69 @@
+//! The management API. The folder path is the URL path, one file per operation; router and description are one.
+#![allow(unused_qualifications, reason = "utoipa's macros write the types of query parameters with a path")]
+
+mod audit;
+mod describe;
+pub mod extract;
+mod me;
+mod page;
+mod restrictions;
+mod scheduler;
+mod tokens;
+mod users;
+
+use std::sync::Arc;
+
+use axum::http::HeaderValue;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Extension, Router};
+use tower_http::set_header::SetResponseHeaderLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::app::App;
+
+/// Where the management API is.
+pub const BASE: &str = "/api/v1";
+/// Where its description is.
+const DESCRIPTION: &str = "/api/v1/openapi.json";
+/// What the page at `/docs` may load: its own files, and the styles and pictures inside them.
+const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
+/// The operations, and their description.
+fn operations() -> (Router<App>, OpenApi) {
+    let operations = OpenApiRouter::new()
+        .merge(me::routes())
+        .merge(users::routes())
+        .merge(tokens::routes())
+        .merge(restrictions::routes())
+        .merge(scheduler::routes())
+        .merge(audit::routes());
+    let (router, mut description) =
+        OpenApiRouter::with_openapi(describe::document()).nest(BASE, operations).split_for_parts();
+    describe::complete(&mut description);
+    (router, description)
+}
+
+/// The description of the management API.
+#[must_use]
+pub fn description() -> OpenApi {
+    operations().1
+}
+
+/// The router of the management listener.
+pub fn router(app: App) -> Router {
+    let (router, description) = operations();
+    let text: Arc<str> = description.to_json().unwrap_or_default().into();
+    let describe = get(|Extension(text): Extension<Arc<str>>| async move {
+        ([(CONTENT_TYPE, "application/json")], text.to_string()).into_response()
+    });
+    let policy = SetResponseHeaderLayer::overriding(CONTENT_SECURITY_POLICY, DOCS_POLICY);
+    let page = Router::from(SwaggerUi::new("/docs").config(Config::from(DESCRIPTION))).layer(policy);
+    router.with_state(app).route(DESCRIPTION, describe.layer(Extension(text))).merge(page)
+}

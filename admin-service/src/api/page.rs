@@ -1,0 +1,58 @@
+//! Pages, as callers ask for them and see them.
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::domain::page::{Limit, Page, PageRequest};
+use crate::error::{ApiError, Code, sentence};
+
+/// The query parameters of a list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageQuery {
+    /// How many items at most.
+    #[param(value_type = Option<u8>, minimum = 1, maximum = 200, default = 50)]
+    limit: Option<String>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+impl PageQuery {
+    pub(super) fn check(&self) -> Result<PageRequest, ApiError> {
+        page_request(self.limit.as_deref(), self.cursor.as_deref())
+    }
+}
+
+/// Which page is asked for.
+pub(super) fn page_request(limit: Option<&str>, cursor: Option<&str>) -> Result<PageRequest, ApiError> {
+    // What is no number is as far out of bounds as 0 is.
+    let limit = limit.map(|text| Limit::new(text.parse().unwrap_or(0))).transpose();
+    let limit = limit.map_err(|problem| bad_parameter("limit", &problem))?.unwrap_or_default();
+    let cursor = cursor.map(str::parse).transpose();
+    let cursor = cursor.map_err(|problem| ApiError::new(Code::InvalidCursor, sentence(&problem)))?;
+    Ok(PageRequest { limit, cursor })
+}
+
+/// The refusal of a query parameter.
+pub(super) fn bad_parameter(name: &str, problem: &impl std::fmt::Display) -> ApiError {
+    let message = format!("The query parameter `{name}` {problem}");
+    ApiError::new(Code::InvalidQuery, message).with("parameter", name)
+}
+
+/// One page of a list.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Page)]
+pub(super) struct PageBody<T> {
+    /// The items.
+    items: Vec<T>,
+    /// What to send as `cursor` for the next page; null on the last one.
+    next_cursor: Option<String>,
+}
+
+impl<T> PageBody<T> {
+    pub(super) fn of<U>(page: Page<U>, view: impl FnMut(U) -> T) -> Self {
+        let page = page.map(view);
+        Self { items: page.items, next_cursor: page.next_cursor.map(|cursor| cursor.to_string()) }
+    }
+}

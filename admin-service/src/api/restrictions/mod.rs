@@ -1,0 +1,58 @@
+//! `/restrictions`: the administrator's limits.
+
+mod get;
+mod put;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::domain::restrictions::Restrictions;
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(get::get_restrictions, put::put_restrictions))
+}
+
+/// The limits in force.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Restrictions)]
+pub(super) struct RestrictionsBody {
+    /// The longest lifetime of a token; null: no limit.
+    #[schema(example = "365d")]
+    max_lifetime: Option<String>,
+    /// The most live tokens of one user; null: no limit.
+    #[schema(example = 10)]
+    max_tokens_per_user: Option<u32>,
+    delete_expired: DeleteExpiredBody,
+}
+
+/// When expired tokens are deleted.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeleteExpired)]
+struct DeleteExpiredBody {
+    /// Whether they are deleted without being asked for.
+    enabled: bool,
+    /// How long an expired token is kept.
+    #[schema(example = "30d")]
+    after: String,
+    /// How often the scheduler looks for them.
+    #[schema(example = "1h")]
+    every: String,
+}
+
+impl From<Restrictions> for RestrictionsBody {
+    fn from(restrictions: Restrictions) -> Self {
+        let delete = restrictions.delete_expired;
+        Self {
+            max_lifetime: restrictions.max_lifetime.map(|longest| longest.to_string()),
+            max_tokens_per_user: restrictions.max_tokens_per_user,
+            delete_expired: DeleteExpiredBody {
+                enabled: delete.enabled,
+                after: delete.after.to_string(),
+                every: delete.every.to_string(),
+            },
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `GET /scheduler`: how the deletion of expired tokens goes.
+
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::extract::NoParameters;
+use crate::app::App;
+use crate::auth::Admin;
+use crate::error::ApiError;
+use crate::jobs::delete_expired::JOB;
+
+/// How the deletion of expired tokens goes.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Scheduler)]
+pub(super) struct SchedulerBody {
+    /// Whether it runs without being asked to.
+    enabled: bool,
+    /// How long an expired token is kept.
+    #[schema(example = "30d")]
+    after: String,
+    /// How often it runs.
+    #[schema(example = "1h")]
+    every: String,
+    /// When it last ended; null: never yet.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_run_at: Option<Timestamp>,
+    /// How many tokens the last run deleted.
+    last_deleted: Option<u64>,
+    /// Why the last run failed, if it did.
+    last_error: Option<String>,
+    /// When it runs next; null: not by itself.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    next_run_at: Option<Timestamp>,
+    /// The replica that is running it now.
+    holder: Option<String>,
+}
+
+/// How the scheduler is doing
+///
+/// Its settings are part of the restrictions.
+#[utoipa::path(
+    get, path = "/scheduler", tag = "scheduler",
+    security(("bearer" = ["latchkey:admin"]), ("basic" = ["latchkey:admin"])),
+    responses((status = 200, description = "Its settings, its last run and its next.", body = SchedulerBody)),
+)]
+pub(super) async fn get_scheduler(
+    _: Admin,
+    _: NoParameters,
+    State(app): State<App>,
+) -> Result<Json<SchedulerBody>, ApiError> {
+    let state = app.store.scheduler_state(JOB).await?;
+    Ok(Json(SchedulerBody {
+        enabled: state.delete_expired.enabled,
+        after: state.delete_expired.after.to_string(),
+        every: state.delete_expired.every.to_string(),
+        next_run_at: state.next_run_at(app.sources.now()),
+        last_run_at: state.last_run_at,
+        last_deleted: state.last_deleted,
+        last_error: state.last_error,
+        holder: state.holder.map(|holder| holder.to_string()),
+    }))
+}

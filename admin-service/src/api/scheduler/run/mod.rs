@@ -1,0 +1,12 @@
+//! `/scheduler/run`.
+
+mod post;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(post::run_scheduler))
+}

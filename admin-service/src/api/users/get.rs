@@ -1,0 +1,29 @@
+//! `GET /users`: all users, in pages.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::UserBody;
+use crate::api::extract::Parameters;
+use crate::api::page::{PageBody, PageQuery};
+use crate::app::App;
+use crate::auth::Admin;
+use crate::error::ApiError;
+
+/// List the users
+///
+/// In the order in which they were made, deleted ones included.
+#[utoipa::path(
+    get, path = "/users", tag = "users",
+    security(("bearer" = ["latchkey:admin"]), ("basic" = ["latchkey:admin"])),
+    params(PageQuery),
+    responses((status = 200, description = "A page of users.", body = PageBody<UserBody>)),
+)]
+pub(super) async fn list_users(
+    _: Admin,
+    Parameters(query): Parameters<PageQuery>,
+    State(app): State<App>,
+) -> Result<Json<PageBody<UserBody>>, ApiError> {
+    let page = app.store.users(query.check()?).await?;
+    Ok(Json(PageBody::of(page, |user| UserBody::of(user, &app))))
+}

@@ -1,0 +1,175 @@
+//! `POST /users/{name}/tokens`: makes a token, and shows it this once.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::IntoResponse;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use latchkey::token::Secret;
+use latchkey::wire::Scheme;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::api::BASE;
+use crate::api::extract::{Body, NoParameters};
+use crate::api::tokens::TokenBody;
+use crate::api::users::field;
+use crate::app::App;
+use crate::auth::TokensOf;
+use crate::clock::whole_milliseconds;
+use crate::domain::Invalid;
+use crate::domain::scope::Scopes;
+use crate::domain::token::{Expiry, Networks, NewToken, Schemes, Token, TokenSpec};
+use crate::error::{ApiError, ErrorBody};
+
+/// A token to be made.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewToken, example = json!({"name": "ci", "expires_in": "30d", "scopes": ["read"]}))]
+pub(super) struct NewTokenBody {
+    /// What the owner knows it by; need not be unique.
+    #[schema(min_length = 1, max_length = 100)]
+    name: String,
+    /// How long it lives, as in `30d`. Without `expires_in` and `expires_at` it lives as long as the restrictions allow.
+    #[schema(example = "30d")]
+    expires_in: Option<String>,
+    /// When it expires, in the future; instead of `expires_in`.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+    /// What it may be presented with: `bearer`, `basic` or both, which is the default.
+    #[schema(example = json!(["bearer", "basic"]), min_items = 1)]
+    schemes: Option<Vec<String>>,
+    /// What it permits: at most 32 scopes of RFC 6749, none by default, and none that the caller's token lacks.
+    #[schema(example = json!(["read"]), max_items = 32)]
+    scopes: Option<Vec<String>>,
+    /// The networks that it may be used from: at most 32; by default, and where the list is empty, any.
+    #[schema(example = json!(["10.0.0.0/8"]), max_items = 32)]
+    allowed_cidrs: Option<Vec<String>>,
+    /// A note.
+    #[schema(max_length = 500)]
+    description: Option<String>,
+}
+
+impl NewTokenBody {
+    fn check(self) -> Result<TokenSpec, ApiError> {
+        let refuse =
+            |name: &'static str| move |problem: Invalid| ApiError::field(name, format!("`{name}` {problem}"));
+        let expiry = self.expiry()?;
+        let scopes = self.scopes.unwrap_or_default();
+        let scopes: Result<Vec<_>, Invalid> = scopes.iter().map(|scope| scope.parse()).collect();
+        let networks = self.allowed_cidrs.unwrap_or_default();
+        Ok(TokenSpec {
+            name: self.name.parse().map_err(refuse("name"))?,
+            description: field("description", self.description.as_deref())?,
+            schemes: self.schemes.map_or_else(|| Ok(Schemes::default()), schemes)?,
+            scopes: scopes.and_then(Scopes::new).map_err(refuse("scopes"))?,
+            allowed_cidrs: Networks::parse(networks.iter().map(String::as_str))
+                .map_err(refuse("allowed_cidrs"))?,
+            expiry,
+        })
+    }
+
+    fn expiry(&self) -> Result<Expiry, ApiError> {
+        let period = field("expires_in", self.expires_in.as_deref())?;
+        match (period, self.expires_at.as_deref()) {
+            (Some(_), Some(_)) => Err(ApiError::field(
+                "expires_at",
+                "`expires_in` and `expires_at` cannot both be given: choose one",
+            )),
+            (Some(period), None) => Ok(Expiry::In(period)),
+            (None, Some(time)) => {
+                time.parse::<Timestamp>().map(|time| Expiry::At(whole_milliseconds(time))).map_err(|_| {
+                    ApiError::field(
+                        "expires_at",
+                        "`expires_at` must be a time such as \"2030-12-31T00:00:00Z\" (RFC 3339)",
+                    )
+                })
+            }
+            (None, None) => Ok(Expiry::Latest),
+        }
+    }
+}
+
+fn schemes(texts: Vec<String>) -> Result<Schemes, ApiError> {
+    let scheme = |text: String| match text.as_str() {
+        "bearer" => Ok(Scheme::Bearer),
+        "basic" => Ok(Scheme::Basic),
+        _ => Err(ApiError::field("schemes", "`schemes` must hold only \"bearer\" and \"basic\"")),
+    };
+    let schemes = texts.into_iter().map(scheme).collect::<Result<Vec<_>, _>>()?;
+    Schemes::new(schemes).map_err(|problem| ApiError::field("schemes", format!("`schemes` {problem}")))
+}
+
+/// A new token, and this once the secret itself.
+#[derive(Serialize, ToSchema)]
+#[schema(as = CreatedToken)]
+pub(super) struct CreatedTokenBody {
+    #[serde(flatten)]
+    facts: TokenBody,
+    /// The token. It is never shown again.
+    token: String,
+    /// The values of `Authorization`, ready to paste.
+    authorization: AuthorizationBody,
+}
+
+/// The values of the `Authorization` header, one per scheme that the token allows.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Authorization)]
+struct AuthorizationBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Bearer lk_…")]
+    bearer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Basic YWxpY2U6bGtf…")]
+    basic: Option<String>,
+}
+
+impl AuthorizationBody {
+    fn of(token: &Token, secret: &Secret) -> Self {
+        let allowed = |scheme| token.schemes.contains(scheme).then(|| secret.expose());
+        let basic = |secret| format!("Basic {}", STANDARD.encode(format!("{}:{secret}", token.user)));
+        Self {
+            bearer: allowed(Scheme::Bearer).map(|secret| format!("Bearer {secret}")),
+            basic: allowed(Scheme::Basic).map(basic),
+        }
+    }
+}
+
+/// Make a token
+///
+/// The answer is the only one that ever shows it. A caller without `latchkey:admin` makes tokens for itself, with
+/// scopes that its own token has.
+#[utoipa::path(
+    post, path = "/users/{name}/tokens", tag = "tokens",
+    security(("bearer" = ["latchkey:tokens"]), ("basic" = ["latchkey:tokens"])),
+    params(("name" = String, Path, description = "The user's name.")),
+    request_body = NewTokenBody,
+    responses(
+        (status = 201, description = "The new token.", body = CreatedTokenBody,
+         headers(("Location", description = "Where the token is."), ("Cache-Control", description = "`no-store`"))),
+        (status = 404, description = "`user_not_found`: there is no such user.", body = ErrorBody),
+        (status = 409, description = "`token_limit_reached`: the user has as many live tokens as are allowed; `limit` and `count` say how many. \
+            `user_not_active`: the user is disabled or deleted.", body = ErrorBody),
+        (status = 422, description = "`expiry_too_long`: it would live longer than is allowed; `max_lifetime` says how long that is.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn create_token(
+    owner: TokensOf,
+    _: NoParameters,
+    State(app): State<App>,
+    Body(body): Body<NewTokenBody>,
+) -> Result<impl IntoResponse, ApiError> {
+    let spec = body.check()?;
+    owner.may_grant(&spec.scopes, &app)?;
+    let secret = Secret::generate(&app.settings.token_prefix, |buffer| app.sources.fill(buffer))
+        .map_err(|error| ApiError::internal(&error))?;
+    let token = app.store.create_token(&owner.origin(), &owner.user, &NewToken::new(spec, &secret)).await?;
+    let location = app.location(&format!("{BASE}/tokens/{}", token.id));
+    let authorization = AuthorizationBody::of(&token, &secret);
+    let facts = TokenBody::of(token, app.sources.now());
+    let body = CreatedTokenBody { facts, token: secret.expose().to_owned(), authorization };
+    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(body)))
+}

@@ -1,0 +1,74 @@
+//! What every handler may use: the store, time and randomness, and the settings that stay as they are.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use latchkey::refusal::Realm;
+use latchkey::token::TokenPrefix;
+
+use crate::clock::Sources;
+use crate::config::Config;
+use crate::edge::secret::EdgeSecrets;
+use crate::jobs::{Runner, RunnerHandle, holder};
+use crate::store::{OpenError, Store, StoreOptions};
+
+/// The service as its handlers see it. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// The database.
+    pub store: Store,
+    /// Time and randomness.
+    pub sources: Sources,
+    /// What deletes expired tokens.
+    pub scheduler: RunnerHandle,
+    /// What was configured.
+    pub settings: Arc<Settings>,
+}
+
+/// What was configured, as handlers need it.
+pub struct Settings {
+    /// What challenges name.
+    pub realm: Realm,
+    /// What new tokens begin with.
+    pub token_prefix: TokenPrefix,
+    /// What links begin with, without a final slash.
+    pub public_url: String,
+    /// What edges must present; `None`: nothing.
+    pub edge_secrets: Option<EdgeSecrets>,
+}
+
+impl App {
+    /// Opens and migrates the database. The runner is for [`crate::server::run`].
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot be used.
+    pub async fn open(
+        config: &Config,
+        api: SocketAddr,
+        sources: Sources,
+    ) -> Result<(Self, Runner), OpenError> {
+        let store = Store::open(&config.database_url, StoreOptions::default(), sources.clone()).await?;
+        let (runner, scheduler) = Runner::new(store.clone(), holder(&sources)?);
+        let settings = Settings {
+            realm: Realm::default(),
+            token_prefix: config.token_prefix.clone(),
+            public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{api}")),
+            edge_secrets: config.edge_secrets.clone(),
+        };
+        Ok((Self { store, sources, scheduler, settings: Arc::new(settings) }, runner))
+    }
+
+    /// The whole URL of a path such as `/api/v1/users/alice`.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.settings.public_url)
+    }
+
+    /// The same without scheme and host, for `Location`: whatever name the caller reached the service by stays in use.
+    #[must_use]
+    pub fn location(&self, path: &str) -> String {
+        let rest = self.settings.public_url.split_once("://").map_or("", |(_, rest)| rest);
+        let base = rest.find('/').and_then(|slash| rest.get(slash..)).unwrap_or_default();
+        format!("{base}{path}")
+    }
+}

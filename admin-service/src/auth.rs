@@ -1,0 +1,254 @@
+//! Who calls the management API, and what they may do. A handler that takes [`Admin`], [`TokensOf`] or [`OwnToken`]
+//! holds the proof that the check was made; only these give the [`Origin`] that every change needs.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
+use axum::http::HeaderValue;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use latchkey::credential::{self, Accepted, Schemes};
+use latchkey::gate;
+use latchkey::refusal::{Reason, Refusal};
+
+use crate::app::App;
+use crate::domain::audit::{Actor, Origin, RequestId};
+use crate::domain::scope::{ADMIN, Scope, Scopes, TOKENS};
+use crate::domain::token::{Token, TokenId};
+use crate::domain::user::UserName;
+use crate::domain::verdict::Outcome;
+use crate::edge::verify::wire_answer;
+use crate::error::{ApiError, Code};
+use crate::server::RequestFacts;
+use crate::telemetry::REFUSED;
+
+/// What callers present: either scheme. Tokens of any shape are looked up, so that a changed prefix locks nobody out.
+const ACCEPTED: Accepted = Accepted { schemes: Schemes::ALL, prefix: None };
+
+/// A caller with a valid token, whatever its scopes.
+pub struct Caller {
+    /// The user that the token acts for.
+    pub user: UserName,
+    /// The token.
+    pub token_id: TokenId,
+    /// What it permits.
+    pub scopes: Scopes,
+    address: IpAddr,
+    request_id: Option<RequestId>,
+}
+
+impl Caller {
+    fn is_admin(&self) -> bool {
+        self.scopes.is_admin()
+    }
+
+    fn origin(&self) -> Origin {
+        Origin {
+            actor: Actor::User(self.user.clone()),
+            token_id: Some(self.token_id),
+            address: Some(self.address.to_canonical()),
+            request_id: self.request_id.clone(),
+        }
+    }
+}
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        authenticate(parts, app).await.map_err(|refusal| answer(&refusal, app))
+    }
+}
+
+/// Judges the request's credential as the filter does, with the same words for what is wrong.
+async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Refusal> {
+    let values = parts.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+    let credential = credential::read(values, &ACCEPTED)?;
+    let refused = |reason| Refusal::new(reason, Some(credential.scheme));
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    let verdict = app.store.verify(credential.hash).await.map_err(|error| {
+        tracing::warn!(cause = crate::error::chain(&error), "a caller cannot be authenticated");
+        refused(Reason::Unavailable)
+    })?;
+    let said = wire_answer(credential.hash, &verdict, app.sources.now());
+    gate::judge(&credential, &Arc::from([]), peer, &said)?;
+    match (verdict.outcome, peer) {
+        (Outcome::Valid(token), Some(address)) => Ok(caller(*token, address, parts)),
+        // The judge has refused the first; the listener gives every request the address of its peer.
+        _ => Err(refused(Reason::Unavailable)),
+    }
+}
+
+fn caller(token: Token, address: IpAddr, parts: &Parts) -> Caller {
+    let facts = parts.extensions.get::<Arc<RequestFacts>>();
+    if let Some(facts) = facts {
+        // Set once, by the one authentication of a request.
+        let _ = facts.user.set(token.user.to_string());
+    }
+    let request_id = facts.and_then(|facts| facts.id.parse().ok());
+    Caller { user: token.user, token_id: token.id, scopes: token.scopes, address, request_id }
+}
+
+/// The answer to a refused caller.
+fn answer(refusal: &Refusal, app: &App) -> ApiError {
+    let reason = refusal.reason();
+    metrics::counter!(REFUSED, "reason" => reason.name()).increment(1);
+    let code = match reason {
+        Reason::Missing => Code::ApiKeyMissing,
+        Reason::MultipleCredentials => Code::MultipleCredentials,
+        Reason::InsufficientScope => Code::InsufficientScope,
+        Reason::Address => Code::AddressNotPermitted,
+        Reason::Unavailable | Reason::Overloaded => Code::Unavailable,
+        _ => Code::ApiKeyInvalid,
+    };
+    ApiError::new(code, reason.message()).challenging(challenges(refusal, app))
+}
+
+/// The `WWW-Authenticate` lines of a refusal.
+fn challenges(refusal: &Refusal, app: &App) -> Vec<HeaderValue> {
+    let challenges = refusal.challenges(&app.settings.realm, Schemes::ALL);
+    challenges.iter().filter_map(|challenge| HeaderValue::from_str(challenge).ok()).collect()
+}
+
+/// The refusal of a caller whose token lacks `scope`.
+fn lacks(scope: &str, app: &App) -> ApiError {
+    let scopes: Arc<[String]> = Arc::from([scope.to_owned()]);
+    answer(&Refusal::insufficient_scope(&scopes), app).with("required_scope", scope)
+}
+
+/// A caller whose token has the scope `latchkey:admin`.
+pub struct Admin(Caller);
+
+impl Admin {
+    /// Where a change that this caller makes comes from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.0.origin()
+    }
+}
+
+impl FromRequestParts<App> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        if caller.is_admin() { Ok(Self(caller)) } else { Err(lacks(ADMIN, app)) }
+    }
+}
+
+/// A caller who may manage tokens: its own with `latchkey:tokens`, everyone's with `latchkey:admin`.
+struct TokenManager(Caller);
+
+impl FromRequestParts<App> for TokenManager {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        if caller.is_admin() || caller.scopes.contains(TOKENS) {
+            Ok(Self(caller))
+        } else {
+            Err(lacks(TOKENS, app))
+        }
+    }
+}
+
+/// A caller who may manage the tokens of the user that the path names.
+pub struct TokensOf {
+    /// The user whose tokens they are; whether there is such a user, the store knows.
+    pub user: UserName,
+    caller: Caller,
+}
+
+impl TokensOf {
+    /// Where a change that this caller makes comes from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.caller.origin()
+    }
+
+    /// Refuses scopes that the caller cannot hand out, because its own token lacks them.
+    ///
+    /// # Errors
+    /// [`Code::InsufficientScope`], naming them.
+    pub fn may_grant(&self, wanted: &Scopes, app: &App) -> Result<(), ApiError> {
+        let lacking = self.caller.scopes.lacking(wanted);
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let lacking: Arc<[String]> = lacking.into_iter().map(Scope::to_string).collect();
+        let message =
+            format!("A token cannot make one with scopes that it lacks itself: {}", lacking.join(" "));
+        let error = ApiError::new(Code::InsufficientScope, message).with("lacking_scopes", lacking.to_vec());
+        Err(error.challenging(challenges(&Refusal::insufficient_scope(&lacking), app)))
+    }
+}
+
+impl FromRequestParts<App> for TokensOf {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let TokenManager(caller) = TokenManager::from_request_parts(parts, app).await?;
+        let name = path_parameter("name", parts, app).await;
+        // Said before it is looked up, so that the answer does not tell which users there are.
+        if !caller.is_admin() && name != caller.user.as_str() {
+            return Err(lacks(ADMIN, app));
+        }
+        let user = name.parse().map_err(|_| no_such_user())?;
+        Ok(Self { user, caller })
+    }
+}
+
+/// A token that the path names and that the caller may manage.
+pub struct OwnToken {
+    /// The token.
+    pub token: Token,
+    caller: Caller,
+}
+
+impl OwnToken {
+    /// Where a change that this caller makes comes from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.caller.origin()
+    }
+}
+
+impl FromRequestParts<App> for OwnToken {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let TokenManager(caller) = TokenManager::from_request_parts(parts, app).await?;
+        let id = path_parameter("id", parts, app).await;
+        let id = id.parse().map_err(|_| no_such_token())?;
+        let token = app.store.token(id).await?;
+        // Another's token answers as one that never was.
+        if caller.is_admin() || token.user == caller.user {
+            Ok(Self { token, caller })
+        } else {
+            Err(no_such_token())
+        }
+    }
+}
+
+/// The refusal of a text that can be no user's name. It is not repeated: it may be a token in the wrong place.
+#[must_use]
+pub fn no_such_user() -> ApiError {
+    ApiError::new(
+        Code::UserNotFound,
+        "There is no such user: names are made of a-z, 0-9, '.', '_', '@' and '-', 64 characters at most",
+    )
+}
+
+/// The refusal of a token that is not there, or not there for the caller.
+#[must_use]
+pub fn no_such_token() -> ApiError {
+    ApiError::new(Code::TokenNotFound, "There is no such token")
+}
+
+/// A parameter of the matched path, decoded; empty where it is no UTF-8, which names nothing.
+pub async fn path_parameter(name: &str, parts: &mut Parts, app: &App) -> String {
+    let found = RawPathParams::from_request_parts(parts, app).await.ok();
+    let value = found.as_ref().and_then(|parameters| parameters.iter().find(|(key, _)| *key == name));
+    value.map(|(_, value)| value.to_owned()).unwrap_or_default()
+}

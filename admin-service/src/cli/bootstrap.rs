@@ -1,0 +1,87 @@
+//! `latchkey bootstrap`: makes the first administrator, beside the database and not over the network.
+
+use std::io::Write;
+
+use latchkey::token::Secret;
+
+use super::{Failure, block_on};
+use crate::clock::Sources;
+use crate::config::{DatabaseArgs, PrefixArgs};
+use crate::domain::audit::Origin;
+use crate::domain::scope::{ADMIN, Scopes};
+use crate::domain::token::{NewToken, Token, TokenName, TokenSpec};
+use crate::domain::user::UserName;
+use crate::error::chain;
+use crate::store::{Store, StoreError, StoreOptions};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  latchkey bootstrap > admin-token
+  latchkey bootstrap --user carol --database-url sqlite:///var/lib/latchkey/latchkey.db
+
+It works while the service runs. The token stands alone on a line of stdout, and is never shown again; where a token
+with the scope latchkey:admin is live already, nothing is made.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    prefix: PrefixArgs,
+
+    /// The administrator's user name; the user is made where there is none of this name
+    #[arg(long, env = "LATCHKEY_USER", value_name = "NAME", default_value = "admin")]
+    user: UserName,
+}
+
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    block_on(bootstrap(args))
+}
+
+async fn bootstrap(args: Args) -> Result<(), Failure> {
+    let url = args.database.url()?;
+    let sources = Sources::system();
+    let store = Store::open(&url, StoreOptions::default(), sources.clone()).await?;
+    let secret = Secret::generate(&args.prefix.token_prefix, |buffer| sources.fill(buffer))
+        .map_err(|error| Failure::Failed(format!("{error}.")))?;
+    let outcome = make(&store, &args.user, &secret).await;
+    let shown = match &outcome {
+        Ok(token) => show(&store, token, &secret).await,
+        Err(_) => Ok(()),
+    };
+    store.close().await;
+    outcome?;
+    shown
+}
+
+/// Makes the user and the token, unless there is an administrator.
+async fn make(store: &Store, user: &UserName, secret: &Secret) -> Result<Token, Failure> {
+    let name: TokenName = "bootstrap".parse().map_err(|error| Failure::Failed(format!("{error}.")))?;
+    let spec = TokenSpec { scopes: Scopes::admin(), ..TokenSpec::named(name) };
+    store.bootstrap(user, &NewToken::new(spec, secret)).await.map_err(|error| match error {
+        StoreError::AdminExists => Failure::Failed(format!(
+            "there is an administrator already: a token with the scope {ADMIN} is live, and it can make others."
+        )),
+        error => Failure::Failed(format!("{}.", chain(&error))),
+    })
+}
+
+/// Shows the token. One that nobody could see is revoked, so that this command can be run again.
+async fn show(store: &Store, token: &Token, secret: &Secret) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout();
+    if let Err(error) = writeln!(stdout, "{}", secret.expose()).and_then(|()| stdout.flush()) {
+        let revoked = store.revoke_token(&Origin::bootstrap(), token.id).await;
+        let undone =
+            if revoked.is_ok() { "it was revoked; run this again" } else { "and it could not be revoked" };
+        return Err(Failure::Failed(format!(
+            "the token could not be written to stdout ({error}): {undone}."
+        )));
+    }
+    let end = token.expires_at.map_or_else(|| "for ever".to_owned(), |end| format!("until {end}"));
+    eprintln!(
+        "latchkey: the user {} has a token with the scope {ADMIN}, valid {end}; it is not shown again.",
+        token.user
+    );
+    eprintln!("latchkey: try  curl -H \"Authorization: Bearer $TOKEN\" http://127.0.0.1:8100/api/v1/me");
+    Ok(())
+}

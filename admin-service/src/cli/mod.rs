@@ -1,0 +1,129 @@
+//! The command line: one file per command.
+
+mod bootstrap;
+mod openapi;
+mod serve;
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::config::ConfigError;
+use crate::server::BindError;
+use crate::store::OpenError;
+use crate::telemetry::TelemetryError;
+
+/// How long work that cannot be cancelled may go on after a command is done.
+const LEFTOVERS: Duration = Duration::from_millis(500);
+
+/// API tokens for Envoy: the admin service and its command line.
+#[derive(Parser)]
+#[command(name = "latchkey", version, arg_required_else_help = true)]
+#[command(after_help = "\
+Examples:
+  latchkey serve                               on SQLite in ./latchkey.db, loopback addresses only
+  latchkey bootstrap > admin-token             the first administrator's token
+  latchkey openapi > openapi.json              the management API's description
+
+Every flag is also a variable: --database-url is LATCHKEY_DATABASE_URL. Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the service: management API, edge API, metrics
+    Serve(serve::Args),
+    /// Makes the first administrator and prints its token, once
+    Bootstrap(bootstrap::Args),
+    /// Prints the OpenAPI description of the management API
+    Openapi,
+}
+
+/// Why a command did not do what it was asked to; one sentence for a person.
+enum Failure {
+    /// Exit code 1.
+    Failed(String),
+    /// Exit code 2: other flags, variables or files are needed.
+    Usage(String),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<BindError> for Failure {
+    fn from(error: BindError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<TelemetryError> for Failure {
+    fn from(error: TelemetryError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        Self::Failed(format!("{error}."))
+    }
+}
+
+/// Runs the program with the process's arguments.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    let outcome = match cli.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Bootstrap(args) => bootstrap::run(args),
+        Command::Openapi => openapi::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(message)) => {
+            eprintln!("latchkey: {message}");
+            ExitCode::from(1)
+        }
+        Err(Failure::Usage(message)) => {
+            eprintln!("latchkey: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Says what is wrong with the arguments. A value that cannot be is one sentence; the rest is as clap writes it.
+fn explain(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue | ErrorKind::ArgumentConflict
+    ) {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        eprintln!("latchkey: {}.", first.trim_start_matches("error: ").trim_end_matches('.'));
+    } else {
+        // Fails only where nobody reads.
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Runs `work` to its end on a runtime of its own.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("the runtime cannot start: {error}.")))?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_timeout(LEFTOVERS);
+    outcome
+}

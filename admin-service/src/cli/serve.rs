@@ -1,0 +1,47 @@
+//! `latchkey serve`: runs the service until it is told to end.
+
+use super::{Failure, block_on};
+use crate::app::App;
+use crate::clock::Sources;
+use crate::config::ServeArgs;
+use crate::lifecycle::{EndSignals, shutdown};
+use crate::server::{self, Listeners};
+use crate::telemetry;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  latchkey serve --database-url sqlite:///var/lib/latchkey/latchkey.db
+  latchkey serve --database-url-file /run/secrets/database-url --edge-listen 0.0.0.0:8101 \\
+                 --edge-secret-file /run/secrets/edge --listen 0.0.0.0:8100 --public-url https://tokens.example.com
+
+SIGTERM and SIGINT end it within 10 seconds, requests under way first; a second one ends it at once.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    telemetry::log(&args.serve.log)?;
+    block_on(serve(args.serve))
+}
+
+async fn serve(args: ServeArgs) -> Result<(), Failure> {
+    let no_signals = |error| Failure::Failed(format!("signals cannot be handled: {error}."));
+    let mut signals = EndSignals::take_over().map_err(no_signals)?;
+    let config = args.check()?;
+    let listeners = Listeners::bind(&config).await?;
+    let (app, runner) = App::open(&config, listeners.addresses().api, Sources::system()).await?;
+    let (trigger, ending) = shutdown();
+    let server = server::run(app, runner, listeners, ending);
+    tokio::pin!(server);
+    tokio::select! {
+        () = &mut server => return Ok(()),
+        signal = signals.next() => tracing::info!(signal, "ending: requests under way are finished first"),
+    }
+    trigger.pull();
+    tokio::select! {
+        () = &mut server => Ok(()),
+        signal = signals.next() => Err(Failure::Failed(format!("ended at once by a second signal ({signal})."))),
+    }
+}

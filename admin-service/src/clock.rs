@@ -1,0 +1,199 @@
+//! Time, randomness, and the identifiers made from both. They are passed in, so that a test decides what they are;
+//! nothing else in the service asks the system for them.
+
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+/// Tells the time, in whole milliseconds.
+pub trait Clock: fmt::Debug + Send + Sync {
+    /// The time now.
+    fn now(&self) -> Timestamp;
+}
+
+/// The operating system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks the system for the time")]
+    fn now(&self) -> Timestamp {
+        whole_milliseconds(Timestamp::now())
+    }
+}
+
+/// A clock that stands still until it is set: for tests.
+#[derive(Debug)]
+pub struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    /// A clock that says `time`.
+    #[must_use]
+    pub fn at(time: Timestamp) -> Self {
+        Self(AtomicI64::new(time.as_millisecond()))
+    }
+
+    /// Moves the clock to `time`, forward or back.
+    pub fn set(&self, time: Timestamp) {
+        self.0.store(time.as_millisecond(), Ordering::SeqCst);
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by: std::time::Duration) {
+        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.0.load(Ordering::SeqCst)).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// `time` without what is finer than a millisecond, which is how the service keeps and compares every time.
+#[must_use]
+pub fn whole_milliseconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
+}
+
+/// The operating system gave no random bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the operating system gave no random bytes")]
+pub struct NoEntropy;
+
+/// Gives unpredictable bytes.
+pub trait Entropy: fmt::Debug + Send + Sync {
+    /// Fills the buffer.
+    ///
+    /// # Errors
+    /// [`NoEntropy`] when the source cannot; the buffer must not be used then.
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), NoEntropy>;
+}
+
+/// The operating system's generator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsEntropy;
+
+impl Entropy for OsEntropy {
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks the system for randomness")]
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), NoEntropy> {
+        getrandom::fill(buffer).map_err(|_| NoEntropy)
+    }
+}
+
+/// Where the service's time and randomness come from. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    last: Arc<Mutex<LastId>>,
+}
+
+/// How many identifiers were made in the last millisecond that had any.
+#[derive(Debug, Default)]
+struct LastId {
+    millis: i64,
+    count: u16,
+}
+
+impl Sources {
+    /// The operating system's clock and generator.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::new(Arc::new(SystemClock), Arc::new(OsEntropy))
+    }
+
+    /// A given clock and generator.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { clock, entropy, last: Arc::default() }
+    }
+
+    /// The time now, in whole milliseconds.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Fills the buffer with random bytes.
+    ///
+    /// # Errors
+    /// [`NoEntropy`] when the generator cannot.
+    pub fn fill(&self, buffer: &mut [u8]) -> Result<(), NoEntropy> {
+        self.entropy.fill(buffer)
+    }
+
+    /// A new identifier: a UUID of version 7 (RFC 9562), so that identifiers sort by the time they were made. Those of one
+    /// millisecond sort in the order in which this process made them, by a counter (method 1 of section 6.2).
+    ///
+    /// # Errors
+    /// [`NoEntropy`] when the generator cannot.
+    pub fn new_id(&self, now: Timestamp) -> Result<Uuid, NoEntropy> {
+        let mut random = [0; 10];
+        self.fill(&mut random)?;
+        let [high, low] = self.count(now).to_be_bytes();
+        random[0] = high;
+        random[1] = low;
+        Ok(id_at(now, random))
+    }
+
+    /// How many identifiers were made in this millisecond before. It starts over after 4096, as the counter has 12 bits.
+    fn count(&self, now: Timestamp) -> u16 {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let millis = now.as_millisecond();
+        let count = if last.millis == millis { (last.count + 1) % 4096 } else { 0 };
+        *last = LastId { millis, count };
+        count
+    }
+}
+
+/// The UUID of version 7 of a time and 74 of the given bits: the last 12 of the first two bytes sort first.
+#[must_use]
+pub fn id_at(time: Timestamp, random: [u8; 10]) -> Uuid {
+    let millis = u64::try_from(time.as_millisecond()).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_system_clock_counts_whole_milliseconds() {
+        assert_eq!(SystemClock.now().subsec_nanosecond() % 1_000_000, 0);
+    }
+
+    #[test]
+    fn a_manual_clock_moves_only_when_told() {
+        let clock = ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap());
+        assert_eq!(clock.now(), clock.now());
+        clock.advance(Duration::from_millis(1500));
+        assert_eq!(clock.now().to_string(), "2026-01-01T00:00:01.5Z");
+    }
+
+    #[test]
+    fn identifiers_are_version_7_and_sort_by_time() {
+        let sources = Sources::system();
+        let early = sources.new_id("2026-01-01T00:00:00Z".parse().unwrap()).unwrap();
+        let late = sources.new_id("2026-01-01T00:00:00.001Z".parse().unwrap()).unwrap();
+        assert_eq!(early.get_version_num(), 7);
+        assert!(early.to_string() < late.to_string());
+    }
+
+    #[test]
+    fn identifiers_of_one_millisecond_sort_in_the_order_of_their_making() {
+        let sources = Sources::system();
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let made: Vec<Uuid> = (0..4096).map(|_| sources.clone().new_id(now).unwrap()).collect();
+        assert!(made.is_sorted() && made.iter().all(|id| id.get_version_num() == 7));
+        assert!(
+            !made.contains(&sources.new_id(now).unwrap()),
+            "the counter starts over, and the rest differs"
+        );
+    }
+}

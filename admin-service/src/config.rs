@@ -1,0 +1,321 @@
+//! What `latchkey` is told by flags and `LATCHKEY_*` variables, checked once into what the rest uses.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use latchkey::token::TokenPrefix;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::edge::secret::{EdgeSecrets, SecretSource};
+use crate::store::DatabaseUrl;
+
+/// The database where neither flag nor variable names one.
+pub const DEFAULT_DATABASE_URL: &str = "sqlite://latchkey.db";
+/// The largest secret file that is read, in bytes.
+const MAX_SECRET_FILE: u64 = 64 * 1024;
+
+/// Settings that cannot be: each message is one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A secret file is not there, or may not be read.
+    #[error("{flag}: the file {} cannot be read: {reason}.", path.display())]
+    Unreadable {
+        /// The flag that named the file.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        reason: std::io::Error,
+    },
+    /// A value, or a file's content, that is not allowed.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// Where the database is.
+#[derive(Args, Clone)]
+pub struct DatabaseArgs {
+    /// The database's URL.
+    #[arg(
+        long,
+        help = "The database: sqlite://<file>, or postgres://<user>:<password>@<host>/<name> \
+        [default: sqlite://latchkey.db]",
+        env = "LATCHKEY_DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub database_url: Option<SecretString>,
+
+    /// A file that holds the database URL, for one with a password in it
+    #[arg(long, env = "LATCHKEY_DATABASE_URL_FILE", value_name = "FILE", conflicts_with = "database_url")]
+    pub database_url_file: Option<PathBuf>,
+}
+
+impl DatabaseArgs {
+    /// The database that the flag, the variable or the file names.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the file cannot be read, or its text or the URL is none.
+    pub fn url(&self) -> Result<DatabaseUrl, ConfigError> {
+        let (name, text) = match (&self.database_url_file, &self.database_url) {
+            (Some(path), _) => {
+                let name = format!("--database-url-file: the file {}", path.display());
+                (name, read_secret_file("--database-url-file", path)?)
+            }
+            (None, Some(url)) => ("--database-url (or LATCHKEY_DATABASE_URL)".to_owned(), url.clone()),
+            (None, None) => ("the default".to_owned(), DEFAULT_DATABASE_URL.into()),
+        };
+        match text.expose_secret().trim() {
+            "" => Err(ConfigError::Invalid(format!("{name} is empty."))),
+            url => url
+                .parse()
+                .map_err(|problem| ConfigError::Invalid(format!("{name} cannot be used: {problem}."))),
+        }
+    }
+}
+
+/// What new tokens begin with.
+#[derive(Args, Clone)]
+pub struct PrefixArgs {
+    /// What new tokens begin with: 2 to 16 characters of a-z and 0-9. The filter's `token_prefix` must be the same
+    #[arg(long, env = "LATCHKEY_TOKEN_PREFIX", value_name = "PREFIX", default_value = "lk")]
+    pub token_prefix: TokenPrefix,
+}
+
+/// How log lines are written.
+#[derive(Args, Clone)]
+pub struct LogArgs {
+    /// How log lines look on stderr
+    #[arg(long, env = "LATCHKEY_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace; also by part, as in "info,latchkey::request=debug"
+    #[arg(long, env = "LATCHKEY_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+/// The shapes of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The flags of `latchkey serve`.
+#[derive(Args, Clone)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+
+    /// Where the management API listens
+    #[arg(long, env = "LATCHKEY_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8100", value_parser = address)]
+    pub(crate) listen: SocketAddr,
+
+    /// Where filters ask for verdicts. Without an edge secret this must be a loopback address
+    #[arg(long, env = "LATCHKEY_EDGE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8101", value_parser = address)]
+    pub(crate) edge_listen: SocketAddr,
+
+    /// Where /metrics, /livez and /readyz answer
+    #[arg(long, env = "LATCHKEY_METRICS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8102", value_parser = address)]
+    pub(crate) metrics_listen: SocketAddr,
+
+    #[command(flatten)]
+    pub(crate) prefix: PrefixArgs,
+
+    /// The secret that filters must present. Prefer --edge-secret-file or the variable: others can see command lines
+    #[arg(long, env = "LATCHKEY_EDGE_SECRET", value_name = "SECRET", hide_env_values = true)]
+    pub(crate) edge_secret: Option<SecretString>,
+
+    /// A file with one edge secret per line, each of them accepted; it is read again when it changes
+    #[arg(long, env = "LATCHKEY_EDGE_SECRET_FILE", value_name = "FILE", conflicts_with = "edge_secret")]
+    pub(crate) edge_secret_file: Option<PathBuf>,
+
+    /// How users reach the management API.
+    #[arg(long, help = "How users reach the management API, for the links in answers, as in \
+        https://tokens.example.com [default: http://<listen>]", env = "LATCHKEY_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
+    pub(crate) public_url: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+/// What `serve` runs with: every value checked.
+pub struct Config {
+    /// The database.
+    pub database_url: DatabaseUrl,
+    /// The management API's address.
+    pub listen: SocketAddr,
+    /// The edge API's address.
+    pub edge_listen: SocketAddr,
+    /// The address of metrics and probes.
+    pub metrics_listen: SocketAddr,
+    /// What new tokens begin with.
+    pub token_prefix: TokenPrefix,
+    /// Where the edge secrets come from, and what they are now; `None`: none is asked for.
+    pub edge_secrets: Option<EdgeSecrets>,
+    /// What links in answers begin with, without a final slash; `None`: the address that the listener got.
+    pub public_url: Option<String>,
+}
+
+impl ServeArgs {
+    /// Reads the secrets and checks what the parser alone cannot.
+    ///
+    /// # Errors
+    /// [`ConfigError`], for a person to act on.
+    pub fn check(self) -> Result<Config, ConfigError> {
+        let source = match (self.edge_secret, self.edge_secret_file) {
+            (_, Some(path)) => Some(SecretSource::File(path)),
+            (Some(value), None) => Some(SecretSource::Value(value)),
+            (None, None) => None,
+        };
+        let edge_secrets = source.map(EdgeSecrets::load).transpose()?;
+        if edge_secrets.is_none() && !self.edge_listen.ip().is_loopback() {
+            return Err(ConfigError::Invalid(format!(
+                "--edge-listen {} is no loopback address, which needs an edge secret: \
+                 give --edge-secret-file, or listen on 127.0.0.1.",
+                self.edge_listen
+            )));
+        }
+        Ok(Config {
+            database_url: self.database.url()?,
+            listen: self.listen,
+            edge_listen: self.edge_listen,
+            metrics_listen: self.metrics_listen,
+            token_prefix: self.prefix.token_prefix,
+            edge_secrets,
+            public_url: self.public_url,
+        })
+    }
+}
+
+impl fmt::Debug for Config {
+    /// Addresses only: the rest is secret, or of no use in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("edge_listen", &self.edge_listen)
+            .field("metrics_listen", &self.metrics_listen)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads a small file whose contents are secret.
+///
+/// # Errors
+/// [`ConfigError`] when it cannot be read or is too large to be a secret.
+pub fn read_secret_file(flag: &'static str, path: &Path) -> Result<SecretString, ConfigError> {
+    let read = || {
+        let mut text = String::new();
+        File::open(path)?.take(MAX_SECRET_FILE + 1).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = read().map_err(|reason| ConfigError::Unreadable { flag, path: path.to_owned(), reason })?;
+    if text.len() as u64 > MAX_SECRET_FILE {
+        let path = path.display();
+        return Err(ConfigError::Invalid(format!(
+            "{flag}: the file {path} is larger than {MAX_SECRET_FILE} bytes."
+        )));
+    }
+    Ok(text.into())
+}
+
+/// An address and a port, as `127.0.0.1:8100` or `[::1]:8100`.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "an address and a port are needed, as in 127.0.0.1:8100 or [::1]:8100".to_owned())
+}
+
+/// A base URL, without its final slash.
+fn public_url(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let plain = |rest: &str| {
+        !rest.is_empty()
+            && !rest.starts_with('/')
+            && rest.bytes().all(|b| b.is_ascii_graphic() && !b"?#@\"<>\\".contains(&b))
+    };
+    match rest {
+        Some(rest) if plain(rest) => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err("an http or https URL without user, query and fragment is needed, as in https://tokens.example.com".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+
+    fn parse(flags: &[&str]) -> ServeArgs {
+        Flags::try_parse_from([&["test"], flags].concat()).map(|flags| flags.serve).unwrap()
+    }
+
+    #[test]
+    fn the_defaults_are_the_contracts() {
+        let config = parse(&[]).check().unwrap();
+        assert_eq!(config.database_url.to_string(), "sqlite://latchkey.db");
+        let listen =
+            [config.listen, config.edge_listen, config.metrics_listen].map(|address| address.to_string());
+        assert_eq!(listen, ["127.0.0.1:8100", "127.0.0.1:8101", "127.0.0.1:8102"]);
+        assert_eq!(config.token_prefix.as_str(), "lk");
+        assert!(config.edge_secrets.is_none());
+    }
+
+    #[test]
+    fn an_edge_listener_beyond_loopback_needs_a_secret() {
+        let refused = parse(&["--edge-listen", "0.0.0.0:8101"]).check().unwrap_err();
+        assert!(refused.to_string().contains("--edge-secret-file"), "{refused}");
+        assert!(parse(&["--edge-listen", "0.0.0.0:8101", "--edge-secret", "s3cret"]).check().is_ok());
+        assert!(parse(&["--edge-listen", "[::1]:8101"]).check().is_ok());
+    }
+
+    #[test]
+    fn a_missing_an_empty_and_a_huge_secret_file_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let refusal = |path: &Path| {
+            parse(&["--edge-secret-file", path.to_str().unwrap()]).check().unwrap_err().to_string()
+        };
+        assert!(refusal(&path).contains("cannot be read"));
+        std::fs::write(&path, "# a comment\n\n").unwrap();
+        assert!(refusal(&path).contains("holds no secret"), "{}", refusal(&path));
+        std::fs::write(&path, "x".repeat(70_000)).unwrap();
+        assert!(refusal(&path).contains("larger than"));
+    }
+
+    #[test]
+    fn public_urls_are_plain_http_urls() {
+        assert_eq!(public_url("https://tokens.example.com/").as_deref(), Ok("https://tokens.example.com"));
+        assert_eq!(public_url("http://[::1]:8100/base").as_deref(), Ok("http://[::1]:8100/base"));
+        for bad in [
+            "",
+            "tokens.example.com",
+            "ftp://x",
+            "https://",
+            "https:///x",
+            "https://u@h",
+            "https://h/?q",
+            "http://a b",
+        ] {
+            assert!(public_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn debug_output_shows_no_secret() {
+        let config =
+            parse(&["--edge-secret", "marked", "--database-url", "postgres://u:marked@h/d"]).check().unwrap();
+        assert!(!format!("{config:?}").contains("marked"));
+    }
+}

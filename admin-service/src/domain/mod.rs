@@ -1,0 +1,14 @@
+//! What the service is about: users, tokens, restrictions and the audit log, as types that can only hold what is
+//! allowed, and the pure rules between them. Nothing here does I/O or asks for the time.
+
+pub mod audit;
+pub mod page;
+pub mod period;
+pub mod restrictions;
+pub mod scope;
+mod text;
+pub mod token;
+pub mod user;
+pub mod verdict;
+
+pub use text::Invalid;

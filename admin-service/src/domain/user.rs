@@ -1,0 +1,171 @@
+//! Users: who a token acts for.
+
+use jiff::Timestamp;
+
+use super::text::{Invalid, id_type, plain, text_type, trimmed};
+
+id_type! {
+    /// A user's identifier (UUIDv7), which stays the same whatever else changes.
+    UserId
+}
+
+text_type! {
+    /// A user's unique name: 1 to 64 of `a-z 0-9 . _ @ -`, the first a letter or digit. So it stands in a URL and in
+    /// the user-id of Basic (RFC 7617, which forbids a colon) as it is.
+    UserName,
+    |text| {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let first = text.bytes().next().is_some_and(allowed);
+        if first && text.len() <= 64 && text.bytes().all(|b| allowed(b) || b"._@-".contains(&b)) {
+            Ok(())
+        } else {
+            Err(Invalid::because("must be 1 to 64 characters of a-z, 0-9, '.', '_', '@' and '-', beginning with a letter or digit"))
+        }
+    }
+}
+
+text_type! {
+    /// The name that people see: 1 to 200 characters, no control characters, no white space at either end.
+    DisplayName,
+    |text| trimmed(text, 1, 200)
+}
+
+text_type! {
+    /// An e-mail address: something on both sides of an `@`, no white space, at most 254 characters (RFC 5321).
+    EmailAddress,
+    |text| {
+        plain(text, 3, 254)?;
+        let sides = text.rsplit_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty());
+        if sides && !text.contains(char::is_whitespace) {
+            Ok(())
+        } else {
+            Err(Invalid::because("must be an e-mail address such as alice@example.com"))
+        }
+    }
+}
+
+text_type! {
+    /// A name of the IANA time zone database, such as `Europe/Berlin`.
+    TimeZoneName,
+    |text| match jiff::tz::TimeZone::get(text) {
+        Ok(zone) if zone.iana_name() == Some(text) => Ok(()),
+        _ => Err(Invalid::because("must be a name of the IANA time zone database, such as Europe/Berlin or UTC")),
+    }
+}
+
+impl Default for TimeZoneName {
+    /// `UTC`.
+    fn default() -> Self {
+        Self::stored("UTC".to_owned())
+    }
+}
+
+impl From<&UserName> for DisplayName {
+    /// A user without another display name is shown by name.
+    fn from(name: &UserName) -> Self {
+        Self::stored(name.as_str().to_owned())
+    }
+}
+
+/// A user as the store knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The identifier that never changes.
+    pub id: UserId,
+    /// The unique name; it stays taken when the user is deleted.
+    pub name: UserName,
+    /// The name that people see.
+    pub display_name: DisplayName,
+    /// Where the user gets mail, if known.
+    pub email_address: Option<EmailAddress>,
+    /// The user's time zone.
+    pub time_zone: TimeZoneName,
+    /// Whether the user's tokens work. A deleted user is never active.
+    pub active: bool,
+    /// Whether the user was deleted. It cannot be undone.
+    pub deleted: bool,
+    /// When the user was made.
+    pub created_at: Timestamp,
+}
+
+/// A user to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewUser {
+    /// The unique name.
+    pub name: UserName,
+    /// The name that people see; by default the unique name.
+    pub display_name: Option<DisplayName>,
+    /// Where the user gets mail.
+    pub email_address: Option<EmailAddress>,
+    /// The user's time zone; by default UTC.
+    pub time_zone: Option<TimeZoneName>,
+}
+
+impl NewUser {
+    /// A user of whom only the name is known.
+    #[must_use]
+    pub fn named(name: UserName) -> Self {
+        Self { name, display_name: None, email_address: None, time_zone: None }
+    }
+}
+
+/// A change of a user: `None` leaves a field as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserPatch {
+    /// The new display name.
+    pub display_name: Option<DisplayName>,
+    /// The new e-mail address; `Some(None)` removes it.
+    pub email_address: Option<Option<EmailAddress>>,
+    /// The new time zone.
+    pub time_zone: Option<TimeZoneName>,
+    /// Whether the user's tokens work from now on.
+    pub active: Option<bool>,
+}
+
+impl UserPatch {
+    /// The user with the change made.
+    #[must_use]
+    pub fn apply(&self, user: User) -> User {
+        User {
+            display_name: self.display_name.clone().unwrap_or(user.display_name),
+            email_address: self.email_address.clone().unwrap_or(user.email_address),
+            time_zone: self.time_zone.clone().unwrap_or(user.time_zone),
+            active: self.active.unwrap_or(user.active),
+            ..user
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_names_fit_in_urls_and_basic_credentials() {
+        for good in ["a", "alice", "a.b_c@d-e", "0", &"a".repeat(64)] {
+            assert!(good.parse::<UserName>().is_ok(), "{good}");
+        }
+        for bad in ["", "Alice", "a:b", ".a", "-a", "@a", "a/b", "a b", "é", "a\0", &"a".repeat(65)] {
+            assert!(bad.parse::<UserName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn time_zones_are_known_to_the_iana_database() {
+        for good in ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires"] {
+            assert!(good.parse::<TimeZoneName>().is_ok(), "{good}");
+        }
+        for bad in ["", "Mars/Olympus", "europe/berlin", "+02:00", "Europe/Berlin "] {
+            assert!(bad.parse::<TimeZoneName>().is_err(), "{bad:?}");
+        }
+        assert_eq!(TimeZoneName::default().as_str().parse(), Ok(TimeZoneName::default()));
+    }
+
+    #[test]
+    fn e_mail_addresses_have_two_sides() {
+        assert!("alice@example.com".parse::<EmailAddress>().is_ok());
+        for bad in ["", "alice", "@example.com", "alice@", "a lice@example.com", "a@b\n"] {
+            assert!(bad.parse::<EmailAddress>().is_err(), "{bad:?}");
+        }
+    }
+}

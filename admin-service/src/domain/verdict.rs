@@ -1,0 +1,68 @@
+//! Verdicts: what the service says of a token hash, as of one revision of its history.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use latchkey::wire::RefusalReason;
+use serde::Serialize;
+
+use super::token::{Token, TokenStatus};
+
+/// Names the history that revisions count in. It changes when history is lost.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Epoch(pub String);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Counts the changes that can alter a verdict: one up with each, with no gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What the service says of a token hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The history that the revision counts in.
+    pub epoch: Epoch,
+    /// The last change that this verdict takes into account.
+    pub revision: Revision,
+    /// Yes or no.
+    pub outcome: Outcome,
+}
+
+/// Whether a token may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It may.
+    Valid(Box<Token>),
+    /// It may not.
+    Refused(RefusalReason),
+}
+
+impl Outcome {
+    /// Judges a token at a time; `None`: no token has the hash. The first of revoked, expired and user disabled that
+    /// holds is the reason.
+    #[must_use]
+    pub fn of(token: Option<Token>, user_active: bool, now: Timestamp) -> Self {
+        let Some(token) = token else {
+            return Self::Refused(RefusalReason::Unknown);
+        };
+        match token.status(now) {
+            TokenStatus::Revoked => Self::Refused(RefusalReason::Revoked),
+            TokenStatus::Expired => Self::Refused(RefusalReason::Expired),
+            TokenStatus::Active if !user_active => Self::Refused(RefusalReason::UserDisabled),
+            TokenStatus::Active => Self::Valid(Box::new(token)),
+        }
+    }
+}

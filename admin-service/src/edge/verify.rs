@@ -1,0 +1,105 @@
+//! `POST /edge/v1/verify`: what the service says of one token hash.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequestParts, State};
+use axum::http::HeaderValue;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use jiff::Timestamp;
+use latchkey::token::TokenHash;
+use latchkey::wire::{RefusalReason, TokenFacts, VerifyRequest, VerifyResponse};
+
+use crate::api::extract;
+use crate::app::App;
+use crate::domain::scope::Scope;
+use crate::domain::token::Token;
+use crate::domain::verdict::{Outcome, Verdict};
+use crate::error::{ApiError, Code, chain};
+use crate::telemetry::{EDGE_REFUSED, VERDICTS};
+
+/// The proof that the caller presented an edge secret, or that none is configured.
+pub struct Edge(());
+
+impl FromRequestParts<App> for Edge {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Some(secrets) = &app.settings.edge_secrets else { return Ok(Self(())) };
+        let mut values = parts.headers.get_all(AUTHORIZATION).iter();
+        let presented = values.next().and_then(|value| bearer(value.as_bytes()));
+        match presented {
+            Some(secret) if values.next().is_none() && secrets.accept(secret) => Ok(Self(())),
+            _ => {
+                metrics::counter!(EDGE_REFUSED).increment(1);
+                let message =
+                    "The edge secret is missing or wrong: send `Authorization: Bearer <edge secret>`";
+                let challenge = HeaderValue::from_static("Bearer realm=\"edge\"");
+                Err(ApiError::new(Code::EdgeSecretInvalid, message).challenging([challenge]))
+            }
+        }
+    }
+}
+
+/// What follows `Bearer` and its spaces (RFC 6750 §2.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, secret) = value.split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| secret.trim_ascii())
+}
+
+/// Answers one question.
+///
+/// # Errors
+/// 400 for a body that is no question, 503 when the store does not answer: never a verdict then.
+pub async fn verify(
+    _: Edge,
+    State(app): State<App>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<VerifyResponse>, ApiError> {
+    let body = body.map_err(|_| extract::too_large())?;
+    let VerifyRequest { token_hash } = extract::parse(&body)?;
+    let verdict = app.store.verify(token_hash).await.map_err(|error| {
+        tracing::warn!(cause = chain(&error), "a verdict cannot be given");
+        count("unavailable");
+        ApiError::unavailable("The service cannot look tokens up now; try again")
+    })?;
+    let answer = wire_answer(token_hash, &verdict, app.sources.now());
+    count(answer.reason.map_or("usable", name));
+    Ok(Json(answer))
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!(VERDICTS, "outcome" => outcome).increment(1);
+}
+
+fn name(reason: RefusalReason) -> &'static str {
+    match reason {
+        RefusalReason::Unknown => "unknown",
+        RefusalReason::Expired => "expired",
+        RefusalReason::Revoked => "revoked",
+        RefusalReason::UserDisabled => "user_disabled",
+    }
+}
+
+/// A verdict as filters read it.
+#[must_use]
+pub fn wire_answer(token_hash: TokenHash, verdict: &Verdict, now: Timestamp) -> VerifyResponse {
+    let (token, reason) = match &verdict.outcome {
+        Outcome::Valid(token) => (Some(facts(token, now)), None),
+        Outcome::Refused(reason) => (None, Some(*reason)),
+    };
+    VerifyResponse { epoch: verdict.epoch.0.clone(), revision: verdict.revision.0, token_hash, token, reason }
+}
+
+fn facts(token: &Token, now: Timestamp) -> TokenFacts {
+    TokenFacts {
+        id: token.id.to_string(),
+        name: token.name.to_string(),
+        user: token.user.to_string(),
+        schemes: token.schemes.as_slice().to_vec(),
+        scopes: token.scopes.iter().map(Scope::to_string).collect(),
+        allowed_cidrs: token.allowed_cidrs.as_slice().to_vec(),
+        expires_in_ms: token.expires_in_ms(now),
+    }
+}

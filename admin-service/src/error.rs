@@ -1,0 +1,251 @@
+//! What goes wrong, as callers see it: one list of codes, and one shape of body for all of them.
+
+use axum::Json;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::domain::restrictions::ExpiryRefusal;
+use crate::store::StoreError;
+
+/// What went wrong, for programs: the `code` of an error body. Codes are never renamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// 400: the body is no JSON.
+    MalformedJson,
+    /// 400: the body has an unknown field, lacks one, or has one of the wrong type.
+    InvalidBody,
+    /// 400: a query parameter is unknown, missing or has an impossible value.
+    InvalidQuery,
+    /// 400: the cursor is not one that this service gave out.
+    InvalidCursor,
+    /// 400: the request carries more than one credential.
+    MultipleCredentials,
+    /// 401: the request carries no credential.
+    ApiKeyMissing,
+    /// 401: the credential is not valid; the message never says why.
+    ApiKeyInvalid,
+    /// 401: the caller of the edge API did not present an edge secret.
+    EdgeSecretInvalid,
+    /// 403: the token lacks a scope that the operation needs, or asks for a token with scopes that it has not.
+    InsufficientScope,
+    /// 403: the token may not be used from the caller's address.
+    AddressNotPermitted,
+    /// 404: nothing is at this path.
+    NotFound,
+    /// 404: there is no such user.
+    UserNotFound,
+    /// 404: there is no such token, or it is not the caller's.
+    TokenNotFound,
+    /// 405: the path does not answer this method.
+    MethodNotAllowed,
+    /// 409: another user has, or had, this name.
+    UserExists,
+    /// 409: the user is deleted or disabled, which rules the operation out.
+    UserNotActive,
+    /// 409: the user has as many live tokens as the restrictions allow.
+    TokenLimitReached,
+    /// 409: another replica is running the scheduler.
+    SchedulerRunning,
+    /// 413: the body is too large.
+    BodyTooLarge,
+    /// 415: the body is not declared as JSON.
+    UnsupportedMediaType,
+    /// 422: a field has a value that cannot be; `field` names it.
+    InvalidValue,
+    /// 422: the token would live longer than the restrictions allow.
+    ExpiryTooLong,
+    /// 500: the service failed; its log says more.
+    InternalError,
+    /// 503: the service cannot do this now; a later try may succeed.
+    Unavailable,
+}
+
+impl Code {
+    /// The status that answers with this code have.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::MalformedJson
+            | Self::InvalidBody
+            | Self::InvalidQuery
+            | Self::InvalidCursor
+            | Self::MultipleCredentials => StatusCode::BAD_REQUEST,
+            Self::ApiKeyMissing | Self::ApiKeyInvalid | Self::EdgeSecretInvalid => StatusCode::UNAUTHORIZED,
+            Self::InsufficientScope | Self::AddressNotPermitted => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::UserNotFound | Self::TokenNotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UserExists | Self::UserNotActive | Self::TokenLimitReached | Self::SchedulerRunning => {
+                StatusCode::CONFLICT
+            }
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::InvalidValue | Self::ExpiryTooLong => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// An answer that says no.
+#[derive(Debug)]
+pub struct ApiError {
+    code: Code,
+    message: String,
+    details: Map<String, Value>,
+    challenges: Vec<HeaderValue>,
+}
+
+/// The body of every error.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub struct ErrorBody {
+    error: ErrorDetail,
+}
+
+/// What an error body holds; some codes add details of their own, such as `limit` and `count`.
+#[derive(Serialize, ToSchema)]
+struct ErrorDetail {
+    /// Always `ERROR`.
+    #[schema(example = "ERROR")]
+    status: &'static str,
+    code: Code,
+    /// A sentence for people.
+    #[schema(example = "The user already has 10 live tokens, and 10 are allowed.")]
+    message: String,
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    details: Map<String, Value>,
+}
+
+impl ApiError {
+    /// An error with a code and a sentence.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: Map::new(), challenges: Vec::new() }
+    }
+
+    /// A field's value that cannot be.
+    pub fn field(field: &str, message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidValue, message).with("field", field)
+    }
+
+    /// Adds a detail for programs.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Adds `WWW-Authenticate` lines.
+    #[must_use]
+    pub fn challenging(mut self, challenges: impl IntoIterator<Item = HeaderValue>) -> Self {
+        self.challenges.extend(challenges);
+        self
+    }
+
+    /// Something that should not happen; `cause` goes to the log and not to the caller.
+    pub fn internal(cause: &dyn std::error::Error) -> Self {
+        tracing::error!(cause = chain(cause), "a request failed");
+        Self::new(Code::InternalError, "Something failed in the service; its log says more")
+    }
+
+    /// What cannot be done now, and may be done later.
+    #[must_use]
+    pub fn unavailable(message: &'static str) -> Self {
+        Self::new(Code::Unavailable, message)
+    }
+
+    /// Its code.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let message = sentence(&error);
+        match error {
+            StoreError::UserNotFound(_) => Self::new(Code::UserNotFound, message),
+            StoreError::TokenNotFound => Self::new(Code::TokenNotFound, message),
+            StoreError::UserExists(_) => Self::new(Code::UserExists, message),
+            StoreError::UserDeleted(_) | StoreError::UserDisabled(_) => {
+                Self::new(Code::UserNotActive, message)
+            }
+            StoreError::TokenLimitReached { limit, count } => {
+                Self::new(Code::TokenLimitReached, message).with("limit", limit).with("count", count)
+            }
+            StoreError::Expiry { refusal, latest } => expiry(refusal, latest),
+            StoreError::InvalidRestriction(refused) => Self::field(refused.field, message),
+            StoreError::Unavailable(_) => {
+                tracing::warn!(cause = chain(&error), "the database cannot be used");
+                Self::unavailable("The service cannot reach its database now; try again")
+            }
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+/// The refusal of an expiry, with the limit that it goes beyond.
+fn expiry(refusal: ExpiryRefusal, latest: Option<Timestamp>) -> ApiError {
+    let message = sentence(&refusal);
+    match refusal {
+        ExpiryRefusal::NotInFuture => ApiError::field("expires_at", message),
+        ExpiryRefusal::TooLong { longest } => {
+            let error = ApiError::new(Code::ExpiryTooLong, message).with("max_lifetime", longest.to_string());
+            match latest {
+                Some(latest) => error.with("latest_expires_at", latest.to_string()),
+                None => error,
+            }
+        }
+    }
+}
+
+/// An error's text as a sentence: with a capital letter at its beginning.
+pub fn sentence(problem: &impl std::fmt::Display) -> String {
+    let text = problem.to_string();
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+/// An error and what it came from, in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let part = error.to_string();
+        // Many errors repeat their source's text in their own.
+        if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = ErrorBody {
+            error: ErrorDetail {
+                status: "ERROR",
+                code: self.code,
+                message: self.message,
+                details: self.details,
+            },
+        };
+        let mut response = (self.code.status(), Json(body)).into_response();
+        for challenge in self.challenges {
+            response.headers_mut().append(WWW_AUTHENTICATE, challenge);
+        }
+        if self.code == Code::Unavailable {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

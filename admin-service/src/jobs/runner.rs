@@ -1,0 +1,187 @@
+//! What runs the job of [`delete_expired`]: a task that sleeps until the job is due, is asked for it, or the
+//! restrictions change.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::delete_expired;
+use crate::domain::audit::Origin;
+use crate::domain::period::Period;
+use crate::store::{Holder, Lease, Store, StoreError, Trigger};
+
+/// How long a lease holds unless it is renewed, which each batch does.
+const LEASE: Period = Period::from_millis(10_000);
+/// How long to sleep at most: other replicas may change the restrictions, run the job, or end in the middle of it.
+const NAP: Duration = Duration::from_secs(5);
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Run {
+    /// How many tokens it deleted.
+    pub deleted: u64,
+}
+
+/// Why a run that was asked for did not happen, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Another replica is at it.
+    #[error("the scheduler is running already, on {}", .holder.as_ref().map_or("another replica", |holder| &holder.0))]
+    Running {
+        /// That replica, unless it has just ended.
+        holder: Option<Holder>,
+    },
+    /// The service is ending.
+    #[error("the service is ending")]
+    Ending,
+    /// The database failed.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+/// A run that is asked for, and where its outcome goes.
+type Request = (Origin, oneshot::Sender<Result<Run, RunError>>);
+
+/// Asks the runner for runs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct RunnerHandle(mpsc::Sender<Request>);
+
+impl RunnerHandle {
+    /// Runs the job now, enabled or not, and waits until it is done. What it deletes is recorded as done by `origin`.
+    /// If the caller stops waiting, the run goes on.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub async fn run_now(&self, origin: Origin) -> Result<Run, RunError> {
+        let (reply, outcome) = oneshot::channel();
+        self.0.send((origin, reply)).await.map_err(|_| RunError::Ending)?;
+        outcome.await.unwrap_or(Err(RunError::Ending))
+    }
+}
+
+/// The task that runs the job.
+#[derive(Debug)]
+pub struct Runner {
+    store: Store,
+    lease: Lease,
+    requests: mpsc::Receiver<Request>,
+    changes: watch::Receiver<()>,
+}
+
+impl Runner {
+    /// A runner in the name of `holder`, and the handle to ask it by.
+    #[must_use]
+    pub fn new(store: Store, holder: Holder) -> (Self, RunnerHandle) {
+        let (handle, requests) = mpsc::channel(16);
+        let changes = store.restrictions_changes();
+        let lease = Lease { job: delete_expired::JOB, holder, lasts: LEASE };
+        (Self { store, lease, requests, changes }, RunnerHandle(handle))
+    }
+
+    /// Runs the job whenever it is due or asked for, until `shutdown` is done. A batch under way is given up then: it is
+    /// one transaction, and whoever runs the job next does it again.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
+        tokio::select! {
+            () = shutdown => {}
+            () = self.work() => {}
+        }
+        if let Err(error) = self.store.release_lease(&self.lease).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the scheduler's lease ends by itself");
+        }
+    }
+
+    async fn work(&mut self) {
+        loop {
+            let nap = self.run_if_due().await;
+            tokio::select! {
+                () = tokio::time::sleep(nap) => {}
+                Ok(()) = self.changes.changed() => {}
+                Some((origin, reply)) = self.requests.recv() => {
+                    // Nobody may be waiting any more, which is no reason not to run.
+                    let _ = reply.send(self.run_job(&origin, Trigger::Demand).await);
+                }
+            }
+        }
+    }
+
+    /// Runs the job if it is due, and says how long to sleep at most.
+    async fn run_if_due(&self) -> Duration {
+        match self.time_left().await {
+            Ok(Some(Duration::ZERO)) => {}
+            Ok(left) => return left.map_or(NAP, |left| left.min(NAP)),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the scheduler cannot tell whether it is due"
+                );
+                return NAP;
+            }
+        }
+        match self.run_job(&Origin::scheduler(), Trigger::Time).await {
+            Ok(_) => self.time_left().await.ok().flatten().map_or(NAP, |left| left.min(NAP)),
+            Err(_) => NAP,
+        }
+    }
+
+    /// How long until the job is due; `None`: it is disabled.
+    async fn time_left(&self) -> Result<Option<Duration>, StoreError> {
+        let now = self.store.sources().now();
+        let next = self.store.scheduler_state(self.lease.job).await?.next_run_at(now);
+        Ok(next.map(|next| until(now, next)))
+    }
+
+    /// Takes the lease, runs the job, and notes how it went.
+    async fn run_job(&self, origin: &Origin, trigger: Trigger) -> Result<Run, RunError> {
+        match self.store.acquire_lease(&self.lease).await {
+            Ok(()) => {}
+            Err(StoreError::LeaseLost) => return Err(self.running_elsewhere().await),
+            Err(error) => return Err(RunError::Store(error)),
+        }
+        let mut run = Run { deleted: 0 };
+        // Another replica may have run it between the look at the clock and the lease.
+        let ended = if trigger == Trigger::Time
+            && self.time_left().await.is_ok_and(|left| left != Some(Duration::ZERO))
+        {
+            self.store.release_lease(&self.lease).await
+        } else {
+            self.run_held(origin, trigger, &mut run.deleted).await
+        };
+        match ended {
+            Ok(()) => Ok(run),
+            Err(StoreError::LeaseLost) => Err(self.running_elsewhere().await),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    deleted = run.deleted,
+                    "the scheduler failed"
+                );
+                Err(RunError::Store(error))
+            }
+        }
+    }
+
+    /// Runs the job under the lease, and notes how it went.
+    async fn run_held(&self, origin: &Origin, trigger: Trigger, deleted: &mut u64) -> Result<(), StoreError> {
+        let ran = delete_expired::run(&self.store, &self.lease, origin, trigger, deleted).await;
+        if matches!(ran, Err(StoreError::LeaseLost)) {
+            return ran;
+        }
+        let error = ran.as_ref().err().map(ToString::to_string);
+        let noted = self.store.finish_run(&self.lease, *deleted, error.as_deref()).await;
+        if *deleted > 0 {
+            tracing::info!(deleted = *deleted, "the scheduler deleted expired tokens");
+        }
+        ran.and(noted)
+    }
+
+    async fn running_elsewhere(&self) -> RunError {
+        let state = self.store.scheduler_state(self.lease.job).await;
+        RunError::Running { holder: state.ok().and_then(|state| state.holder) }
+    }
+}
+
+/// The time from `now` to `then`, none if that is past.
+fn until(now: Timestamp, then: Timestamp) -> Duration {
+    Duration::try_from(then.duration_since(now)).unwrap_or(Duration::ZERO)
+}

@@ -1,0 +1,18 @@
+//! The Latchkey admin service and command line: tokens, users and restrictions, and what every edge asks for.
+//!
+//! Arrows point one way: `api`, `edge`, `jobs` and `cli` use `store`, which uses `domain`.
+
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod edge;
+pub mod error;
+pub mod jobs;
+pub mod lifecycle;
+pub mod server;
+pub mod store;
+pub mod telemetry;

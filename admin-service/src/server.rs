@@ -1,0 +1,210 @@
+//! The three listeners, what is answered on each, and how they begin and end together.
+
+mod connections;
+mod observe;
+mod probes;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::HeaderValue;
+use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+pub use observe::RequestFacts;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::error::{ApiError, Code};
+use crate::jobs::Runner;
+use crate::lifecycle::Shutdown;
+use crate::{api, edge, telemetry};
+use connections::Limits;
+use observe::Observer;
+use probes::Probed;
+
+/// People and scripts: few, and some of them slow.
+const API_LIMITS: Limits = Limits { connections: 256, idle: Duration::from_secs(60) };
+/// Envoys: each worker keeps a connection, and closes it itself after an hour without use. The service waits longer, so
+/// that none is closed under a question that is on its way.
+const EDGE_LIMITS: Limits = Limits { connections: 512, idle: Duration::from_secs(65 * 60) };
+/// Monitoring.
+const METRICS_LIMITS: Limits = Limits { connections: 64, idle: Duration::from_secs(60) };
+
+/// How long the database has to take leave, which SQLite uses to write its log back.
+const CLOSE: Duration = Duration::from_secs(1);
+
+/// The sockets, bound before anything else is done, so that a taken port is known at once.
+#[derive(Debug)]
+pub struct Listeners {
+    api: TcpListener,
+    edge: TcpListener,
+    metrics: TcpListener,
+    addresses: Addresses,
+}
+
+/// Where the service listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// The management API.
+    pub api: SocketAddr,
+    /// The edge API.
+    pub edge: SocketAddr,
+    /// Metrics and probes.
+    pub metrics: SocketAddr,
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("{flag}: {address} cannot be listened on: {}.", advice(reason))]
+pub struct BindError {
+    flag: &'static str,
+    address: SocketAddr,
+    reason: std::io::Error,
+}
+
+/// What to do about it.
+fn advice(reason: &std::io::Error) -> String {
+    match reason.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "another program listens there already; end it, or choose another address".to_owned()
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "this user may not use that port; choose one above 1023".to_owned()
+        }
+        std::io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
+        _ => reason.to_string(),
+    }
+}
+
+impl Listeners {
+    /// Binds all three.
+    ///
+    /// # Errors
+    /// [`BindError`] for the first one that cannot be.
+    pub async fn bind(config: &Config) -> Result<Self, BindError> {
+        let (api, api_address) = bind("--listen", config.listen).await?;
+        let (edge, edge_address) = bind("--edge-listen", config.edge_listen).await?;
+        let (metrics, metrics_address) = bind("--metrics-listen", config.metrics_listen).await?;
+        let addresses = Addresses { api: api_address, edge: edge_address, metrics: metrics_address };
+        Ok(Self { api, edge, metrics, addresses })
+    }
+
+    /// The addresses that the operating system gave, port 0 being any.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+}
+
+async fn bind(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
+    let failed = |reason| BindError { flag, address, reason };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Answers on all listeners until `shutdown`, then until the requests under way are answered.
+pub async fn run(app: App, runner: Runner, listeners: Listeners, shutdown: Shutdown) {
+    let addresses = listeners.addresses;
+    let probed =
+        Probed { store: app.store.clone(), shutdown: shutdown.clone(), metrics: telemetry::metrics() };
+    let observer = |name, log_each| Observer::new(name, log_each, app.sources.clone());
+    let management = finish(api::router(app.clone()), observer("api", true));
+    let edges = finish(edge::router(app.clone()), observer("edge", false));
+    let monitoring = finish(probes::router(probed), observer("metrics", false));
+    announce(addresses, &app);
+    let secrets = async {
+        if let Some(secrets) = app.settings.edge_secrets.clone() {
+            secrets.follow(shutdown.clone()).await;
+        }
+    };
+    let mut runner_end = shutdown.clone();
+    tokio::join!(
+        runner.run(async move { runner_end.requested().await }),
+        connections::serve("api", listeners.api, management, API_LIMITS, shutdown.clone()),
+        connections::serve("edge", listeners.edge, edges, EDGE_LIMITS, shutdown.clone()),
+        connections::serve("metrics", listeners.metrics, monitoring, METRICS_LIMITS, shutdown.clone()),
+        secrets,
+    );
+    if tokio::time::timeout(CLOSE, app.store.close()).await.is_err() {
+        tracing::warn!("the database connections could not be closed in time");
+    }
+    tracing::info!("ended");
+}
+
+/// The line that says where the service listens.
+fn announce(addresses: Addresses, app: &App) {
+    let Addresses { api, edge, metrics } = addresses;
+    let edge_secret = if app.settings.edge_secrets.is_some() { "required" } else { "none, so loopback only" };
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(version, %api, %edge, %metrics, edge_secret, public_url = app.settings.public_url, "latchkey serves");
+    if !api.ip().is_loopback() {
+        tracing::warn!(%api, "the management API listens beyond this machine and speaks no TLS: tokens pass in the clear unless a proxy adds it");
+    }
+}
+
+/// What every listener's router gets: answers for what is not there, limits, and the observer around it all.
+fn finish(router: Router, observer: Observer) -> Router {
+    router
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(other_method)
+        .layer(DefaultBodyLimit::max(api::extract::MAX_BODY))
+        .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .layer(SetResponseHeaderLayer::overriding(
+            X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ))
+        .layer(CatchPanicLayer::custom(|_| panicked()))
+        .layer(from_fn_with_state(observer, observe::observe))
+}
+
+async fn nothing_here() -> ApiError {
+    ApiError::new(Code::NotFound, "There is nothing at this path; /api/v1/openapi.json lists what there is")
+}
+
+async fn other_method() -> ApiError {
+    ApiError::new(
+        Code::MethodNotAllowed,
+        "This path does not answer this method; the `Allow` header lists those it does",
+    )
+}
+
+/// What a caller gets where the service has a mistake; the panic hook has logged it.
+fn panicked() -> Response {
+    ApiError::new(Code::InternalError, "Something failed in the service; its log says more").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::{Request, StatusCode};
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::clock::Sources;
+
+    async fn fails() -> &'static str {
+        panic!("a marked panic")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_in_the_errors_format_and_without_its_message() {
+        let observer = Observer::new("test", true, Sources::system());
+        let router = finish(Router::new().route("/", get(fails)), observer);
+        let request = Request::get("/").body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(response.headers().contains_key(observe::REQUEST_ID));
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(body.contains(r#""code":"internal_error""#) && !body.contains("marked"), "{body}");
+    }
+}

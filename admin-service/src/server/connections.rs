@@ -1,0 +1,208 @@
+//! Accepting connections: HTTP/1.1 and HTTP/2 with prior knowledge on one port, bounded in number and in idle time.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ConnectInfo;
+use axum::{Extension, Router};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore};
+use tower::{Layer, ServiceExt};
+
+use crate::lifecycle::{DRAIN, Shutdown};
+use crate::telemetry::CONNECTIONS;
+
+/// What a listener allows its clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many connections may be open; more wait in the operating system's queue.
+    pub connections: usize,
+    /// How long a client may take to send the headers of its next request, and so how long a connection may be idle.
+    pub idle: Duration,
+}
+
+/// How often a client on HTTP/2 is asked whether it is still there, and how long it has to answer.
+const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// The largest head of a request, in bytes; a credential and a long query fit in easily.
+const MAX_HEAD: usize = 32 * 1024;
+/// How many requests one HTTP/2 connection may have under way.
+const MAX_STREAMS: u32 = 1024;
+
+/// Answers on `listener` until the service ends and the requests under way are answered, or [`DRAIN`] is over.
+pub async fn serve(
+    name: &'static str,
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    mut shutdown: Shutdown,
+) {
+    let builder = Arc::new(builder(limits));
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let next = async {
+            // Never closed, so this only waits.
+            let slot = slots.clone().acquire_owned().await.ok();
+            (slot, accept(&listener).await)
+        };
+        let (slot, accepted) = tokio::select! {
+            next = next => next,
+            () = shutdown.requested() => break,
+        };
+        let (builder, router, watcher) = (builder.clone(), router.clone(), graceful.watcher());
+        tokio::spawn(async move {
+            let open = metrics::gauge!(CONNECTIONS, "listener" => name);
+            open.increment(1);
+            connection(&builder, accepted, router, watcher, limits).await;
+            open.decrement(1);
+            drop(slot);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!(listener = name, "requests that were still under way have been cut off");
+    }
+}
+
+/// The next connection. Errors here are of one client, or of a shortage that passes.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// One connection, from its first byte to its last.
+async fn connection(
+    builder: &Builder<TokioExecutor>,
+    (stream, peer): (TcpStream, SocketAddr),
+    router: Router,
+    watcher: Watcher,
+    limits: Limits,
+) {
+    // Answers are small and wanted at once; where this fails they come a little later.
+    let _ = stream.set_nodelay(true);
+    let asked = Arc::new(Notify::new());
+    let first = asked.clone();
+    let service = Extension(ConnectInfo(peer)).layer(router).map_request(move |request| {
+        first.notify_one();
+        request
+    });
+    let served =
+        watcher.watch(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
+    tokio::pin!(served);
+    // The builder's own timers begin when it knows the protocol, and not all of them then.
+    let ended = tokio::select! {
+        ended = &mut served => ended,
+        () = asked.notified() => served.await,
+        () = tokio::time::sleep(limits.idle) => return,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection ended early");
+    }
+}
+
+/// The protocols' settings.
+fn builder(limits: Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle).max_buf_size(MAX_HEAD);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING.0)
+        .keep_alive_timeout(PING.1)
+        .max_header_list_size(32 * 1024)
+        .max_concurrent_streams(MAX_STREAMS);
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::lifecycle::{Trigger, shutdown};
+
+    /// No test waits for this.
+    const LONG: Duration = Duration::from_secs(60);
+
+    async fn serving(limits: Limits) -> (SocketAddr, Trigger) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(|| async { "hello" })).route("/stuck", get(pending::<()>));
+        let (trigger, ending) = shutdown();
+        tokio::spawn(serve("test", listener, router, limits, ending));
+        (address, trigger)
+    }
+
+    /// What comes after `sent`, until the service hangs up.
+    async fn answer(address: SocketAddr, sent: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset is a way to hang up too.
+        let _ = tokio::time::timeout(LONG, stream.read_to_end(&mut answer)).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_go_on_is_hung_up_on() {
+        let (address, _trigger) = serving(Limits { connections: 8, idle: Duration::from_millis(100) }).await;
+        let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        for sent in ["", "G", "GET / HTTP/1.1\r\nhost:", "PRI", preface] {
+            assert!(!answer(address, sent).await.contains("hello"), "{sent:?}");
+        }
+        let whole = answer(address, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(whole.ends_with("hello"), "{whole}");
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_large_is_refused() {
+        let (address, _trigger) = serving(Limits { connections: 8, idle: LONG }).await;
+        let refused =
+            answer(address, &format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(MAX_HEAD))).await;
+        assert!(refused.starts_with("HTTP/1.1 431"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn more_clients_than_allowed_wait_until_one_has_gone() {
+        let (address, _trigger) = serving(Limits { connections: 1, idle: LONG }).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answered = [0; 8];
+        first.read_exact(&mut answered).await.unwrap();
+        let mut second =
+            tokio::spawn(answer(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut second).await.is_err());
+        drop(first);
+        assert!(second.await.unwrap().ends_with("hello"));
+    }
+
+    #[tokio::test]
+    async fn the_end_does_not_wait_for_clients_that_ask_nothing() {
+        let (address, trigger) = serving(Limits { connections: 8, idle: LONG }).await;
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answered = [0; 8];
+        idle.read_exact(&mut answered).await.unwrap();
+        trigger.pull();
+        for stream in [&mut silent, &mut idle] {
+            let mut rest = Vec::new();
+            tokio::time::timeout(DRAIN, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
+        }
+    }
+}

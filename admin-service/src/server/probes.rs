@@ -1,0 +1,67 @@
+//! The metrics listener: what monitoring and orchestrators ask.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::json;
+
+use crate::error::chain;
+use crate::lifecycle::Shutdown;
+use crate::store::Store;
+
+/// How long the database has to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the probes look at.
+#[derive(Clone)]
+pub struct Probed {
+    /// The database.
+    pub store: Store,
+    /// Whether the service is ending.
+    pub shutdown: Shutdown,
+    /// The metrics.
+    pub metrics: PrometheusHandle,
+}
+
+/// `/metrics`, `/livez` and `/readyz`.
+pub fn router(probed: Probed) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .with_state(probed)
+}
+
+/// The metrics in the text format of Prometheus.
+async fn metrics(State(probed): State<Probed>) -> impl IntoResponse {
+    probed.metrics.run_upkeep();
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], probed.metrics.render())
+}
+
+/// The process runs and answers. Nothing else is asked: a restart mends no database.
+async fn live() -> impl IntoResponse {
+    Json(json!({"status": "ok"}))
+}
+
+/// Whether requests can be answered now, and if not, why.
+async fn ready(State(probed): State<Probed>) -> impl IntoResponse {
+    let database = match tokio::time::timeout(PATIENCE, probed.store.ping()).await {
+        Ok(Ok(())) => "ok",
+        Ok(Err(error)) => {
+            tracing::warn!(cause = chain(&error), "the database does not answer");
+            "does not answer; the log says more"
+        }
+        Err(_) => "does not answer within 2 s",
+    };
+    let service = if probed.shutdown.is_requested() { "is ending" } else { "ok" };
+    let ok = database == "ok" && service == "ok";
+    let (code, status) =
+        if ok { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
+    (code, Json(json!({"status": status, "checks": {"database": database, "service": service}})))
+}

@@ -1,0 +1,64 @@
+//! The first administrator.
+
+use sqlx::query;
+
+use super::error::StoreError;
+use super::row::{Columns, millis};
+use super::transaction::{Tx, Work};
+use super::{Store, restrictions, tokens, users};
+use crate::domain::audit::Origin;
+use crate::domain::scope::Scopes;
+use crate::domain::token::{NewToken, Token};
+use crate::domain::user::{NewUser, UserName};
+
+impl Store {
+    /// Makes a token for the first administrator, and the user if there is none of that name. `token` must carry
+    /// `latchkey:admin`. Of several calls at once one succeeds.
+    ///
+    /// # Errors
+    /// [`StoreError::AdminExists`] when an active user has a live token with `latchkey:admin`; else as
+    /// [`Store::create_token`].
+    pub async fn bootstrap(&self, user: &UserName, token: &NewToken) -> Result<Token, StoreError> {
+        self.write(&Bootstrap { user, token }).await
+    }
+}
+
+struct Bootstrap<'a> {
+    user: &'a UserName,
+    token: &'a NewToken,
+}
+
+impl Work for Bootstrap<'_> {
+    type Output = Token;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Token, StoreError> {
+        // The one row that all callers of this take, so that they come one after the other.
+        let restrictions = restrictions::lock(tx).await?;
+        if admin_exists(tx).await? {
+            return Err(StoreError::AdminExists);
+        }
+        let origin = Origin::bootstrap();
+        match users::insert(tx, &origin, &NewUser::named(self.user.clone())).await {
+            Ok(_) | Err(StoreError::UserExists(_)) => {}
+            Err(failed) => return Err(failed),
+        }
+        let user = users::lock(tx, self.user).await?;
+        tokens::insert(tx, &origin, &user, self.token, &restrictions).await
+    }
+}
+
+async fn admin_exists(tx: &mut Tx<'_>) -> Result<bool, StoreError> {
+    // Scopes that only look alike are told apart here; the pattern is that of the index.
+    let statement = query(
+        "SELECT t.scopes FROM tokens t JOIN users u ON u.id = t.user_id \
+         WHERE t.scopes LIKE '%latchkey:admin%' AND u.active = 1 AND t.revoked_at IS NULL \
+         AND (t.expires_at IS NULL OR t.expires_at > $1)",
+    );
+    let rows = statement.bind(millis(tx.now())).fetch_all(&mut *tx.connection).await?;
+    for row in rows {
+        if Scopes::stored(&row.text("scopes")?).is_admin() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,104 @@
+//! What can go wrong with the store, as a caller chooses by it.
+
+use jiff::Timestamp;
+
+use crate::clock::NoEntropy;
+use crate::domain::restrictions::{ExpiryRefusal, InvalidRestriction};
+use crate::domain::user::UserName;
+
+/// Why a call was refused or failed. Whatever it is, the call has changed nothing that it acknowledges.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No user has this name.
+    #[error("there is no user {0}")]
+    UserNotFound(UserName),
+    /// No token has this identifier.
+    #[error("there is no such token")]
+    TokenNotFound,
+    /// The name is taken, perhaps by a deleted user.
+    #[error("the user name {0} is taken")]
+    UserExists(UserName),
+    /// The user was deleted, which cannot be undone or built upon.
+    #[error("the user {0} is deleted")]
+    UserDeleted(UserName),
+    /// The user is disabled, and so gets no tokens.
+    #[error("the user {0} is disabled; enable it before making a token for it")]
+    UserDisabled(UserName),
+    /// The user has as many live tokens as the restrictions allow.
+    #[error("the user has {count} live tokens, and the limit is {limit}; revoke one before making another")]
+    TokenLimitReached {
+        /// The most live tokens of one user.
+        limit: u32,
+        /// How many the user has.
+        count: u32,
+    },
+    /// The restrictions do not allow the expiry that was asked for.
+    #[error("{refusal}")]
+    Expiry {
+        /// In which way.
+        refusal: ExpiryRefusal,
+        /// The latest expiry that would be allowed; `None`: any.
+        latest: Option<Timestamp>,
+    },
+    /// Restrictions that no service could keep to.
+    #[error(transparent)]
+    InvalidRestriction(#[from] InvalidRestriction),
+    /// There is an administrator already, who can make others.
+    #[error("there is an administrator already: a token with the scope latchkey:admin is live")]
+    AdminExists,
+    /// Another replica holds the lease of a job, or took it over.
+    #[error("another replica holds the lease")]
+    LeaseLost,
+    /// The database cannot be used now. What it is stays inside: it is for the log, not for a client.
+    #[error("the database cannot be used now")]
+    Unavailable(#[source] Failure),
+}
+
+/// What keeps the store from working.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The database, or the way to it, failed.
+    #[error("{0}")]
+    Database(#[from] sqlx::Error),
+    /// The database did not answer in time.
+    #[error("the database did not answer within {0:?}")]
+    TimedOut(std::time::Duration),
+    /// The operating system's generator failed.
+    #[error(transparent)]
+    NoEntropy(#[from] NoEntropy),
+    /// A row holds what this program would never write.
+    #[error("the database holds {0}, which this program would not have written")]
+    Damaged(String),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+impl From<NoEntropy> for StoreError {
+    fn from(error: NoEntropy) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        Self::Unavailable(failure)
+    }
+}
+
+impl StoreError {
+    /// Whether the database gave the transaction up only because others were at work, so that trying again may do:
+    /// `serialization_failure` and `deadlock_detected` of PostgreSQL, and of SQLite the busy codes that come without a
+    /// wait (`SQLITE_BUSY_RECOVERY`, `SQLITE_BUSY_SNAPSHOT`). Plain `SQLITE_BUSY` comes after the busy timeout.
+    pub(super) fn is_contention(&self) -> bool {
+        let Self::Unavailable(Failure::Database(sqlx::Error::Database(error))) = self else {
+            return false;
+        };
+        matches!(error.code().as_deref(), Some("40001" | "40P01" | "261" | "517"))
+    }
+}

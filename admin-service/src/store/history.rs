@@ -1,0 +1,70 @@
+//! The history of changes that can alter a verdict: one counter, and the token hashes that each step touched.
+
+use jiff::Timestamp;
+use sqlx::query;
+
+use super::Store;
+use super::error::StoreError;
+use super::row::{Columns, millis};
+use super::transaction::Tx;
+use crate::domain::token::TokenId;
+use crate::domain::user::UserId;
+use crate::domain::verdict::{Epoch, Revision};
+
+impl Store {
+    /// The history's name and its latest revision.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn revision(&self) -> Result<(Epoch, Revision), StoreError> {
+        let row = self.one(query("SELECT epoch, revision FROM history")).await?;
+        Ok((Epoch(row.text("epoch")?), Revision(row.number("revision")?)))
+    }
+}
+
+/// Takes the next revision. The row stays locked until the transaction ends, so revisions commit in order with no gaps;
+/// therefore this comes last.
+async fn next_revision(tx: &mut Tx<'_>) -> Result<i64, StoreError> {
+    let row = query("UPDATE history SET revision = revision + 1 RETURNING revision");
+    row.fetch_one(&mut *tx.connection).await?.number("revision")
+}
+
+/// Notes that the verdict on a token may be another from now on.
+pub(super) async fn token_changed(tx: &mut Tx<'_>, id: TokenId, now: Timestamp) -> Result<(), StoreError> {
+    let revision = next_revision(tx).await?;
+    query("INSERT INTO changes (revision, token_hash, at) SELECT $1, hash, $2 FROM tokens WHERE id = $3")
+        .bind(revision)
+        .bind(millis(now))
+        .bind(id.to_string())
+        .execute(&mut *tx.connection)
+        .await?;
+    Ok(())
+}
+
+/// Notes that the verdicts on all live tokens of a user may be others from now on. The caller holds the user's row, so
+/// that no token is made meanwhile. A user without live tokens takes no revision: no verdict changes.
+pub(super) async fn user_changed(tx: &mut Tx<'_>, id: UserId, now: Timestamp) -> Result<(), StoreError> {
+    if live_tokens(tx, id, now).await? == 0 {
+        return Ok(());
+    }
+    let revision = next_revision(tx).await?;
+    query(
+        "INSERT INTO changes (revision, token_hash, at) SELECT $1, hash, $2 FROM tokens \
+         WHERE user_id = $3 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)",
+    )
+    .bind(revision)
+    .bind(millis(now))
+    .bind(id.to_string())
+    .execute(&mut *tx.connection)
+    .await?;
+    Ok(())
+}
+
+/// How many live tokens a user has. Exact while the caller holds the user's row.
+pub(super) async fn live_tokens(tx: &mut Tx<'_>, id: UserId, now: Timestamp) -> Result<u32, StoreError> {
+    let count = query(
+        "SELECT COUNT(*) AS live FROM tokens \
+         WHERE user_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)",
+    );
+    count.bind(id.to_string()).bind(millis(now)).fetch_one(&mut *tx.connection).await?.number("live")
+}

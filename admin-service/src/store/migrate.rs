@@ -1,0 +1,113 @@
+//! Bringing a database to this program's schema, and refusing one that is not for it.
+
+use std::borrow::Cow;
+
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, SqlSafeStr};
+
+use super::open::OpenError;
+use super::transaction::Tx;
+use crate::clock::Sources;
+
+/// Every migration: its number, what it does, and its text.
+const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "first schema", include_str!("../../migrations/0001_first.sql"))];
+/// Where a database keeps which migrations it has had. A table of our own name, so that a database of another program
+/// that uses the same library is not mistaken for ours.
+const TABLE: &str = "latchkey_migrations";
+
+/// What differs between the databases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+impl Kind {
+    /// Which tables there are. The catalogues are the one place where the databases have no text in common.
+    fn tables(self) -> &'static str {
+        match self {
+            Self::Sqlite => {
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+            }
+            Self::Postgres => {
+                "SELECT CAST(table_name AS TEXT) FROM information_schema.tables WHERE table_schema = current_schema()"
+            }
+        }
+    }
+
+    /// A migration's text for this database.
+    fn dialect(self, text: &'static str) -> Cow<'static, str> {
+        match self {
+            Self::Sqlite => text.into(),
+            Self::Postgres => text.replace("BLOB", "BYTEA").into(),
+        }
+    }
+}
+
+/// Refuses a database that is another program's, or a newer Latchkey's. Only reads.
+pub(super) async fn check(connection: &mut AnyConnection, kind: Kind) -> Result<(), OpenError> {
+    let tables: Vec<String> = sqlx::query_scalar(kind.tables()).fetch_all(&mut *connection).await?;
+    if tables.is_empty() {
+        return Ok(());
+    }
+    if !tables.iter().any(|table| table == TABLE) {
+        return Err(OpenError::Foreign);
+    }
+    let newest: Option<i64> =
+        sqlx::query_scalar("SELECT MAX(version) FROM latchkey_migrations").fetch_one(connection).await?;
+    let known = MIGRATIONS.iter().map(|(version, ..)| *version).max();
+    match newest {
+        Some(found) if Some(found) > known => Err(OpenError::Newer { found, known: known.unwrap_or(0) }),
+        _ => Ok(()),
+    }
+}
+
+/// Applies the migrations that are missing, once, however many processes start together.
+pub(super) async fn migrate(
+    connection: &mut AnyConnection,
+    kind: Kind,
+    sources: &Sources,
+) -> Result<(), OpenError> {
+    let mut migrator = Migrator::with_migrations(migrations(kind));
+    migrator.dangerous_set_table_name(TABLE);
+    match kind {
+        // The driver takes an advisory lock.
+        Kind::Postgres => migrator.run_direct(None, &mut *connection, false).await?,
+        // The driver takes no lock here, so the whole of it is one transaction that writes.
+        Kind::Sqlite => {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            migrator.run_direct(None, &mut *transaction, false).await?;
+            transaction.commit().await?;
+        }
+    }
+    begin_history(connection, sources).await
+}
+
+/// Names the history of a new database.
+async fn begin_history(connection: &mut AnyConnection, sources: &Sources) -> Result<(), OpenError> {
+    let tx = Tx { connection, sources };
+    let epoch = sources.new_id(tx.now())?.to_string();
+    sqlx::query("INSERT INTO history (singleton, epoch, revision) VALUES (1, $1, 0) ON CONFLICT (singleton) DO NOTHING")
+        .bind(epoch)
+        .execute(tx.connection)
+        .await?;
+    Ok(())
+}
+
+fn migrations(kind: Kind) -> Vec<Migration> {
+    let migration = |(version, description, text): &(i64, &'static str, &'static str)| {
+        let sql = AssertSqlSafe(kind.dialect(text)).into_sql_str();
+        Migration::new(*version, (*description).into(), MigrationType::Simple, sql, false)
+    };
+    MIGRATIONS.iter().map(migration).collect()
+}
+
+impl From<MigrateError> for OpenError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => Self::from(error),
+            other => Self::Migration(other),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The store: every SQL statement of the service, for SQLite and PostgreSQL alike.
+//!
+//! Each method is one transaction, or one statement. A method that changes something takes the [`Origin`] of the change
+//! and writes the audit entry in the same transaction; one that can alter a verdict takes the next revision there too.
+//! Rows are locked by an `UPDATE` that returns them, in one order, so that no two calls wait for each other:
+//! restrictions or lease, then user, then tokens, then history, which is the one row that all writers share.
+//!
+//! [`Origin`]: crate::domain::audit::Origin
+
+mod audit;
+mod bootstrap;
+mod error;
+mod history;
+mod leases;
+mod migrate;
+mod open;
+mod restrictions;
+mod row;
+mod scheduler;
+mod token_rows;
+mod tokens;
+mod transaction;
+mod url;
+mod users;
+mod verify;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::AnyPool;
+use tokio::sync::watch;
+
+use crate::clock::Sources;
+
+pub use error::{Failure, StoreError};
+pub use leases::{Holder, Lease};
+pub use open::OpenError;
+pub use restrictions::Touched;
+pub use scheduler::{Batch, SchedulerState, Trigger};
+pub use url::{DatabaseUrl, InvalidDatabaseUrl};
+
+/// How to use the database.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// The most connections at once: in all on PostgreSQL, for reading on SQLite, where one more writes.
+    pub connections: u32,
+    /// How long a call waits for a connection, and again for the database to answer.
+    pub patience: Duration,
+}
+
+impl Default for StoreOptions {
+    /// 10 connections, 5 seconds.
+    fn default() -> Self {
+        Self { connections: 10, patience: Duration::from_secs(5) }
+    }
+}
+
+/// The service's memory. Cheap to clone; all clones share their connections.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Connections for reading; on PostgreSQL for everything.
+    readers: AnyPool,
+    /// Where transactions that write begin: on SQLite one connection, so that writers queue in order here and do not
+    /// poll for the file's lock.
+    writer: AnyPool,
+    /// What begins a transaction that writes.
+    begin: &'static str,
+    patience: Duration,
+    sources: Sources,
+    restrictions_changed: watch::Sender<()>,
+}
+
+impl Store {
+    /// The clock and generator that the store uses.
+    #[must_use]
+    pub fn sources(&self) -> &Sources {
+        &self.0.sources
+    }
+
+    /// Whether the database answers, and can be read.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it does not within the store's patience.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.revision().await.map(|_| ())
+    }
+
+    /// Hears of every change of the restrictions that is made through this store or a clone of it.
+    #[must_use]
+    pub fn restrictions_changes(&self) -> watch::Receiver<()> {
+        self.0.restrictions_changed.subscribe()
+    }
+
+    /// Ends all connections, when the calls under way are done. SQLite writes its log back into the file.
+    pub async fn close(&self) {
+        self.0.readers.close().await;
+        self.0.writer.close().await;
+    }
+}

@@ -1,0 +1,233 @@
+//! Opening the database: making the file, checking that it is ours, migrating it, and setting up the connections.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::MigrateError;
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
+use tokio::sync::watch;
+
+use super::migrate::{Kind, check, migrate};
+use super::url::{DatabaseUrl, Location};
+use super::{Inner, Store, StoreOptions};
+use crate::clock::{NoEntropy, Sources};
+
+/// Why a database cannot be opened. Nothing was changed in it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file cannot be made or read.
+    #[error(
+        "the database file {path} cannot be opened ({source}); check that its folder exists and is writable"
+    )]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The file's content is no SQLite database, or a broken one.
+    #[error(
+        "the database cannot be read: it is damaged, or not a SQLite database; restore it from a backup, or name another file"
+    )]
+    Damaged(#[source] sqlx::Error),
+    /// A later Latchkey has changed it.
+    #[error(
+        "the database was used by a newer Latchkey (schema {found}, this one knows {known}); run that version or a later one"
+    )]
+    Newer {
+        /// The latest migration in the database.
+        found: i64,
+        /// The latest migration that this program knows.
+        known: i64,
+    },
+    /// It holds tables, and they are not Latchkey's.
+    #[error("the database holds tables that are not Latchkey's; give Latchkey a database of its own")]
+    Foreign,
+    /// Its schema is not what this program's migrations made.
+    #[error("the database's schema is not this program's ({0}); restore it from a backup")]
+    Migration(#[source] MigrateError),
+    /// It cannot be reached, or refuses what is asked of it.
+    #[error("the database cannot be opened: {0}")]
+    Database(#[source] sqlx::Error),
+    /// It did not answer in time.
+    #[error("the database did not answer within {0:?}; check that it runs, and that its URL is right")]
+    TimedOut(Duration),
+    /// The operating system's generator failed.
+    #[error(transparent)]
+    NoEntropy(#[from] NoEntropy),
+}
+
+impl From<sqlx::Error> for OpenError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
+        match code.as_deref() {
+            // SQLITE_CORRUPT and SQLITE_NOTADB.
+            Some("11" | "26") => Self::Damaged(error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+impl Store {
+    /// Opens a database, making the SQLite file where there is none, and migrates it.
+    ///
+    /// # Errors
+    /// [`OpenError`], a sentence for the operator. The database is as it was.
+    pub async fn open(url: &DatabaseUrl, options: StoreOptions, sources: Sources) -> Result<Self, OpenError> {
+        sqlx::any::install_default_drivers();
+        let (kind, url) = match &url.0 {
+            Location::Sqlite(path) => (Kind::Sqlite, sqlite_url(path)?),
+            Location::Postgres(url) => (Kind::Postgres, url.clone()),
+        };
+        let connect: AnyConnectOptions = url.parse()?;
+        prepare(&connect, kind, options.patience, &sources).await?;
+        Ok(Self(Arc::new(pools(&connect, kind, options, sources))))
+    }
+}
+
+/// Checks and migrates the database on a connection of its own.
+async fn prepare(
+    connect: &AnyConnectOptions,
+    kind: Kind,
+    patience: Duration,
+    sources: &Sources,
+) -> Result<(), OpenError> {
+    let late = |_| OpenError::TimedOut(patience);
+    let connecting = AnyConnection::connect_with(connect);
+    let mut connection = tokio::time::timeout(patience, connecting).await.map_err(late)??;
+    let prepared = prepare_on(&mut connection, kind, patience, sources).await;
+    // Of a database that is refused, too: SQLite takes away the files that it has made beside it.
+    let closed = connection.close().await;
+    prepared?;
+    Ok(closed?)
+}
+
+async fn prepare_on(
+    connection: &mut AnyConnection,
+    kind: Kind,
+    patience: Duration,
+    sources: &Sources,
+) -> Result<(), OpenError> {
+    let late = |_| OpenError::TimedOut(patience);
+    tokio::time::timeout(patience, check(connection, kind)).await.map_err(late)??;
+    if kind == Kind::Sqlite {
+        connection.execute(AssertSqlSafe(sqlite_settings(patience, false))).await?;
+        tokio::time::timeout(patience, write_ahead(connection)).await.map_err(late)??;
+    }
+    // This may take its time: a migration may change every row, or wait for another process that does.
+    migrate(connection, kind, sources).await
+}
+
+/// Turns on the write-ahead log, which stays on. SQLite does not wait for others here, so this does.
+async fn write_ahead(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    loop {
+        match connection.execute("PRAGMA journal_mode = WAL").await {
+            Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code == "5") => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            result => return result.map(|_| ()),
+        }
+    }
+}
+
+/// What each SQLite connection is told. `FULL` makes every commit wait for the disk.
+fn sqlite_settings(patience: Duration, reads_only: bool) -> String {
+    format!(
+        "PRAGMA busy_timeout = {}; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA query_only = {};",
+        patience.as_millis(),
+        if reads_only { "ON" } else { "OFF" },
+    )
+}
+
+/// What each PostgreSQL connection is told: the server gives up when the store would, and a replica that vanished in a
+/// transaction does not keep its locks.
+fn postgres_settings(patience: Duration) -> String {
+    let millis = patience.as_millis();
+    format!("SET statement_timeout = {millis}; SET idle_in_transaction_session_timeout = {millis};")
+}
+
+/// Sets up the connections, without making one yet.
+fn pools(connect: &AnyConnectOptions, kind: Kind, options: StoreOptions, sources: Sources) -> Inner {
+    let pool = |connections: u32, settings: String| {
+        let settings: Arc<str> = settings.into();
+        AnyPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(options.patience)
+            .after_connect(move |connection, _| {
+                let settings = AssertSqlSafe(Arc::clone(&settings));
+                Box::pin(async move { connection.execute(settings).await.map(|_| ()) })
+            })
+            .connect_lazy_with(connect.clone())
+    };
+    let (readers, writer, begin) = match kind {
+        Kind::Sqlite => (
+            pool(options.connections, sqlite_settings(options.patience, true)),
+            pool(1, sqlite_settings(options.patience, false)),
+            "BEGIN IMMEDIATE",
+        ),
+        Kind::Postgres => {
+            let pool = pool(options.connections, postgres_settings(options.patience));
+            (pool.clone(), pool, "BEGIN ISOLATION LEVEL READ COMMITTED")
+        }
+    };
+    let restrictions_changed = watch::Sender::new(());
+    Inner { readers, writer, begin, patience: options.patience, sources, restrictions_changed }
+}
+
+/// Makes the file if there is none, readable by its owner alone, and names it as the driver wants it named.
+fn sqlite_url(path: &Path) -> Result<String, OpenError> {
+    let failed = |source| OpenError::File { path: path.to_owned(), source };
+    let mut create = OpenOptions::new();
+    create.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut create, 0o600);
+    match create.open(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let path = path.canonicalize().map_err(failed)?;
+    let text = path.to_str().ok_or_else(|| failed(io::Error::other("its name is not UTF-8")))?;
+    Ok(format!("sqlite://{}?mode=rw", percent_encoded(text)))
+}
+
+/// Encodes what has a meaning in a URL.
+fn percent_encoded(path: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte);
+    path.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::query_scalar;
+
+    use super::*;
+
+    async fn pragma(pool: &sqlx::AnyPool, name: &'static str) -> String {
+        let statement = AssertSqlSafe(format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}"));
+        query_scalar(statement).fetch_one(pool).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn sqlite_waits_for_the_disk_at_every_commit_and_its_readers_cannot_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::sqlite_file(folder.path().join("latchkey.db"));
+        let store = Store::open(&url, StoreOptions::default(), Sources::system()).await.unwrap();
+        assert_eq!(pragma(&store.0.writer, "synchronous").await, "2");
+        assert_eq!(pragma(&store.0.writer, "journal_mode").await, "wal");
+        assert_eq!(pragma(&store.0.writer, "foreign_keys").await, "1");
+        let write = sqlx::query("UPDATE history SET revision = 7").execute(&store.0.readers).await;
+        assert!(write.unwrap_err().to_string().contains("readonly"));
+    }
+
+    #[test]
+    fn a_path_is_encoded_where_a_url_would_take_it_for_something_else() {
+        assert_eq!(percent_encoded("/var/lib/a-b_c.d~1"), "/var/lib/a-b_c.d~1");
+        assert_eq!(percent_encoded("/a b?c#d%é"), "/a%20b%3Fc%23d%25%C3%A9");
+    }
+}

@@ -1,0 +1,74 @@
+//! Reading rows: the store's column types as the domain's.
+
+use jiff::Timestamp;
+use sqlx::any::AnyRow;
+use sqlx::{Any, ColumnIndex, Decode, Row, Type};
+use uuid::Uuid;
+
+use super::error::{Failure, StoreError};
+
+/// Typed access to the columns of a row.
+pub(super) trait Columns {
+    fn column<'r, T: Decode<'r, Any> + Type<Any>>(&'r self, name: &str) -> Result<T, StoreError>;
+
+    /// A text that may be absent.
+    fn text_or_null(&self, name: &str) -> Result<Option<String>, StoreError> {
+        self.column(name)
+    }
+
+    /// A text.
+    fn text(&self, name: &str) -> Result<String, StoreError> {
+        self.column(name)
+    }
+
+    /// A flag, 0 or 1.
+    fn flag(&self, name: &str) -> Result<bool, StoreError> {
+        Ok(self.column::<i64>(name)? != 0)
+    }
+
+    /// A number that cannot be negative.
+    fn number<N: TryFrom<i64>>(&self, name: &str) -> Result<N, StoreError> {
+        self.number_or_null(name)?.ok_or_else(|| damaged(name))
+    }
+
+    /// A number that cannot be negative, and may be absent.
+    fn number_or_null<N: TryFrom<i64>>(&self, name: &str) -> Result<Option<N>, StoreError> {
+        let value: Option<i64> = self.column(name)?;
+        value.map(|value| N::try_from(value).map_err(|_| damaged(name))).transpose()
+    }
+
+    /// A time in Unix milliseconds.
+    fn time(&self, name: &str) -> Result<Timestamp, StoreError> {
+        self.time_or_null(name)?.ok_or_else(|| damaged(name))
+    }
+
+    /// A time in Unix milliseconds that may be absent.
+    fn time_or_null(&self, name: &str) -> Result<Option<Timestamp>, StoreError> {
+        let millis: Option<i64> = self.column(name)?;
+        millis.map(|millis| Timestamp::from_millisecond(millis).map_err(|_| damaged(name))).transpose()
+    }
+
+    /// A UUID.
+    fn uuid(&self, name: &str) -> Result<Uuid, StoreError> {
+        Uuid::try_parse(&self.text(name)?).map_err(|_| damaged(name))
+    }
+}
+
+impl Columns for AnyRow {
+    fn column<'r, T: Decode<'r, Any> + Type<Any>>(&'r self, name: &str) -> Result<T, StoreError>
+    where
+        for<'n> &'n str: ColumnIndex<Self>,
+    {
+        Ok(self.try_get(name)?)
+    }
+}
+
+/// A column holds what this program would not have written.
+pub(super) fn damaged(column: &str) -> StoreError {
+    Failure::Damaged(format!("a wrong value in the column {column}")).into()
+}
+
+/// A time as it is stored.
+pub(super) fn millis(time: Timestamp) -> i64 {
+    time.as_millisecond()
+}

@@ -1,0 +1,69 @@
+//! Tokens as rows: which columns are read, and what they mean.
+
+use latchkey::token::TokenHash;
+use latchkey::wire::Scheme;
+use sqlx::any::AnyRow;
+
+use super::error::StoreError;
+use super::row::{Columns, damaged};
+use crate::domain::scope::Scopes;
+use crate::domain::token::{Description, Networks, Schemes, Token, TokenId, TokenName};
+use crate::domain::user::{UserId, UserName};
+
+/// The columns that [`token`] reads, of `tokens AS t` joined with `users AS u`, before the rest of the statement.
+macro_rules! select_token {
+    ($rest:literal) => {
+        concat!(
+            "SELECT t.id, t.user_id, u.name AS user_name, u.active AS user_active, t.hash, t.name, t.description, \
+             t.hint, t.schemes, t.scopes, t.allowed_cidrs, t.created_at, t.expires_at, t.revoked_at, t.last_used_at ",
+            $rest
+        )
+    };
+}
+pub(super) use select_token;
+
+/// Reads a token from the columns of [`select_token`].
+pub(super) fn token(row: &AnyRow) -> Result<Token, StoreError> {
+    let hash: Vec<u8> = row.column("hash")?;
+    Ok(Token {
+        id: TokenId(row.uuid("id")?),
+        user: UserName::stored(row.text("user_name")?),
+        user_id: UserId(row.uuid("user_id")?),
+        name: TokenName::stored(row.text("name")?),
+        description: row.text_or_null("description")?.map(Description::stored),
+        hint: row.text("hint")?,
+        hash: TokenHash::from_bytes(hash.try_into().map_err(|_| damaged("hash"))?),
+        schemes: schemes(&row.text("schemes")?)?,
+        scopes: Scopes::stored(&row.text("scopes")?),
+        allowed_cidrs: Networks::parse(row.text("allowed_cidrs")?.split_ascii_whitespace())
+            .map_err(|_| damaged("allowed_cidrs"))?,
+        created_at: row.time("created_at")?,
+        expires_at: row.time_or_null("expires_at")?,
+        revoked_at: row.time_or_null("revoked_at")?,
+        last_used_at: row.time_or_null("last_used_at")?,
+    })
+}
+
+/// Schemes as they are stored.
+pub(super) fn schemes_text(schemes: &Schemes) -> String {
+    let names = schemes.as_slice().iter().map(|scheme| match scheme {
+        Scheme::Bearer => "bearer",
+        Scheme::Basic => "basic",
+    });
+    names.collect::<Vec<_>>().join(" ")
+}
+
+fn schemes(text: &str) -> Result<Schemes, StoreError> {
+    let scheme = |name| match name {
+        "bearer" => Ok(Scheme::Bearer),
+        "basic" => Ok(Scheme::Basic),
+        _ => Err(damaged("schemes")),
+    };
+    let schemes = text.split_ascii_whitespace().map(scheme).collect::<Result<Vec<_>, _>>()?;
+    Schemes::new(schemes).map_err(|_| damaged("schemes"))
+}
+
+/// Networks as they are stored.
+pub(super) fn networks_text(networks: &Networks) -> String {
+    networks.as_slice().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,261 @@
+//! Tokens: made within the restrictions, read, revoked, and deleted once expired.
+
+use jiff::Timestamp;
+use serde_json::json;
+use sqlx::any::AnyRow;
+use sqlx::query;
+use uuid::Uuid;
+
+use super::error::StoreError;
+use super::row::{Columns, millis};
+use super::token_rows::{networks_text, schemes_text, select_token, token};
+use super::transaction::{Tx, Work};
+use super::{Store, audit, history, restrictions, users};
+use crate::domain::audit::{Action, Origin, Subject};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::restrictions::Restrictions;
+use crate::domain::token::{NewToken, Token, TokenId, TokenSpec};
+use crate::domain::user::{User, UserName};
+
+impl Store {
+    /// Makes a token for a user, within the restrictions as they are in this very transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::UserNotFound`], [`StoreError::UserDeleted`], [`StoreError::UserDisabled`], [`StoreError::Expiry`],
+    /// [`StoreError::TokenLimitReached`], [`StoreError::Unavailable`].
+    pub async fn create_token(
+        &self,
+        origin: &Origin,
+        user: &UserName,
+        token: &NewToken,
+    ) -> Result<Token, StoreError> {
+        self.write(&Create { origin, user, token }).await
+    }
+
+    /// The token of an identifier.
+    ///
+    /// # Errors
+    /// [`StoreError::TokenNotFound`], [`StoreError::Unavailable`].
+    pub async fn token(&self, id: TokenId) -> Result<Token, StoreError> {
+        let statement =
+            query(select_token!("FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.id = $1"));
+        let row = self.row(statement.bind(id.to_string())).await?;
+        row.as_ref().map(token).ok_or(StoreError::TokenNotFound)?
+    }
+
+    /// A user's tokens in the order in which they were made.
+    ///
+    /// # Errors
+    /// [`StoreError::UserNotFound`], [`StoreError::Unavailable`].
+    pub async fn tokens_of_user(
+        &self,
+        name: &UserName,
+        page: PageRequest,
+    ) -> Result<Page<Token>, StoreError> {
+        let user = self.user(name).await?;
+        let statement = query(select_token!(
+            "FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.user_id = $1 AND t.id > $2 ORDER BY t.id LIMIT $3"
+        ));
+        let after = page.cursor.map_or(Uuid::nil(), |cursor| cursor.0);
+        let rows = statement.bind(user.id.to_string()).bind(after.to_string());
+        let rows = self.rows(rows.bind(i64::from(page.limit.get()) + 1)).await?;
+        let tokens = rows.iter().map(token).collect::<Result<_, _>>()?;
+        Ok(Page::of(tokens, page.limit, |token| token.id.0))
+    }
+
+    /// Revokes a token: every verdict on it is no from now on. Repeating this changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::TokenNotFound`], [`StoreError::Unavailable`].
+    pub async fn revoke_token(&self, origin: &Origin, id: TokenId) -> Result<Token, StoreError> {
+        // A token never changes hands, so its user can be read before the transaction that locks the two in order.
+        let user = self.token(id).await?.user;
+        self.write(&Revoke { origin, id, user: &user }).await
+    }
+
+    /// Deletes all of a user's tokens whose status is expired, and tells how many they were. Revoked ones stay until
+    /// the scheduler comes for them.
+    ///
+    /// # Errors
+    /// [`StoreError::UserNotFound`], [`StoreError::Unavailable`]; some may be deleted then, and repeating this deletes
+    /// the rest.
+    pub async fn delete_expired_of_user(&self, origin: &Origin, user: &UserName) -> Result<u64, StoreError> {
+        let now = self.sources().now();
+        let mut deleted = 0;
+        loop {
+            match self.write(&DeleteExpired { origin, user, now }).await? {
+                0 => return Ok(deleted),
+                batch => deleted += batch,
+            }
+        }
+    }
+}
+
+struct Create<'a> {
+    origin: &'a Origin,
+    user: &'a UserName,
+    token: &'a NewToken,
+}
+
+impl Work for Create<'_> {
+    type Output = Token;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Token, StoreError> {
+        let user = users::lock(tx, self.user).await?;
+        let restrictions = restrictions::current(tx).await?;
+        insert(tx, self.origin, &user, self.token, &restrictions).await
+    }
+}
+
+/// Makes a token in a transaction that holds the user's row.
+pub(super) async fn insert(
+    tx: &mut Tx<'_>,
+    origin: &Origin,
+    user: &User,
+    new: &NewToken,
+    restrictions: &Restrictions,
+) -> Result<Token, StoreError> {
+    let now = tx.now();
+    let expires_at = admit(tx, user, &new.spec, restrictions, now).await?;
+    let token = Token {
+        id: TokenId(tx.sources.new_id(now)?),
+        user: user.name.clone(),
+        user_id: user.id,
+        name: new.spec.name.clone(),
+        description: new.spec.description.clone(),
+        hint: new.hint.clone(),
+        hash: new.hash,
+        schemes: new.spec.schemes.clone(),
+        scopes: new.spec.scopes.clone(),
+        allowed_cidrs: new.spec.allowed_cidrs.clone(),
+        created_at: now,
+        expires_at,
+        revoked_at: None,
+        last_used_at: None,
+    };
+    save(tx, &token).await?;
+    let details = json!({
+        "user": token.user, "name": token.name, "hint": token.hint, "schemes": token.schemes, "scopes": token.scopes,
+        "allowed_cidrs": token.allowed_cidrs, "expires_at": token.expires_at,
+    });
+    audit::record(tx, origin, Action::TokenCreated, token.id.into(), details, now).await?;
+    Ok(token)
+}
+
+/// Checks that the user may have another token, and says when it expires.
+async fn admit(
+    tx: &mut Tx<'_>,
+    user: &User,
+    spec: &TokenSpec,
+    restrictions: &Restrictions,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    if user.deleted {
+        return Err(StoreError::UserDeleted(user.name.clone()));
+    }
+    if !user.active {
+        return Err(StoreError::UserDisabled(user.name.clone()));
+    }
+    let latest = restrictions.max_lifetime.map(|longest| longest.after(now));
+    let expiry = restrictions.expiry(now, spec.expiry);
+    let expires_at = expiry.map_err(|refusal| StoreError::Expiry { refusal, latest })?;
+    if let Some(limit) = restrictions.max_tokens_per_user {
+        let count = history::live_tokens(tx, user.id, now).await?;
+        if count >= limit {
+            return Err(StoreError::TokenLimitReached { limit, count });
+        }
+    }
+    Ok(expires_at)
+}
+
+async fn save(tx: &mut Tx<'_>, token: &Token) -> Result<(), StoreError> {
+    query(
+        "INSERT INTO tokens (id, user_id, hash, name, description, hint, schemes, scopes, allowed_cidrs, created_at, \
+         expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(token.id.to_string())
+    .bind(token.user_id.to_string())
+    .bind(token.hash.as_bytes().to_vec())
+    .bind(token.name.to_string())
+    .bind(token.description.as_ref().map(ToString::to_string))
+    .bind(token.hint.clone())
+    .bind(schemes_text(&token.schemes))
+    .bind(token.scopes.to_string())
+    .bind(networks_text(&token.allowed_cidrs))
+    .bind(millis(token.created_at))
+    .bind(token.expires_at.map(millis))
+    .execute(&mut *tx.connection)
+    .await?;
+    Ok(())
+}
+
+struct Revoke<'a> {
+    origin: &'a Origin,
+    id: TokenId,
+    user: &'a UserName,
+}
+
+impl Work for Revoke<'_> {
+    type Output = Token;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Token, StoreError> {
+        users::lock(tx, self.user).await?;
+        let now = tx.now();
+        let revoked = query("UPDATE tokens SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL")
+            .bind(millis(now))
+            .bind(self.id.to_string())
+            .execute(&mut *tx.connection)
+            .await?;
+        let row = query(select_token!("FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.id = $1"))
+            .bind(self.id.to_string())
+            .fetch_optional(&mut *tx.connection)
+            .await?;
+        let token = row.as_ref().map(token).ok_or(StoreError::TokenNotFound)??;
+        if revoked.rows_affected() > 0 {
+            let details = json!({ "user": token.user, "name": token.name, "hint": token.hint });
+            audit::record(tx, self.origin, Action::TokenRevoked, self.id.into(), details, now).await?;
+            history::token_changed(tx, self.id, now).await?;
+        }
+        Ok(token)
+    }
+}
+
+struct DeleteExpired<'a> {
+    origin: &'a Origin,
+    user: &'a UserName,
+    now: Timestamp,
+}
+
+impl Work for DeleteExpired<'_> {
+    type Output = u64;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<u64, StoreError> {
+        let user = users::lock(tx, self.user).await?;
+        // In batches like the scheduler's, so that others need not wait long.
+        let statement = query(
+            "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE user_id = $1 AND revoked_at IS NULL \
+             AND expires_at <= $2 ORDER BY expires_at, id LIMIT 500) AND revoked_at IS NULL AND expires_at <= $2 \
+             RETURNING id",
+        );
+        let statement = statement.bind(user.id.to_string()).bind(millis(self.now));
+        let rows = statement.fetch_all(&mut *tx.connection).await?;
+        record_deleted(tx, self.origin, Subject::from(self.user), &rows).await
+    }
+}
+
+/// Writes one audit entry for a batch of deleted tokens, and tells how many they were.
+pub(super) async fn record_deleted(
+    tx: &mut Tx<'_>,
+    origin: &Origin,
+    subject: Subject,
+    deleted: &[AnyRow],
+) -> Result<u64, StoreError> {
+    if deleted.is_empty() {
+        return Ok(0);
+    }
+    let ids = deleted.iter().map(|row| row.text("id")).collect::<Result<Vec<_>, _>>()?;
+    let now = tx.now();
+    let details = json!({ "count": ids.len(), "token_ids": ids });
+    audit::record(tx, origin, Action::TokensDeleted, subject, details, now).await?;
+    Ok(u64::try_from(deleted.len()).unwrap_or(u64::MAX))
+}

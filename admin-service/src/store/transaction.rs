@@ -1,0 +1,124 @@
+//! How calls reach the database: reads on a connection, writes in a transaction that is tried again when it only lost
+//! a race, and both within the store's patience.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::pool::PoolConnection;
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection, Connection};
+
+use super::error::{Failure, StoreError};
+use super::{Inner, Store};
+use crate::clock::Sources;
+
+/// How often a transaction is tried that others keep interrupting.
+const ATTEMPTS: u32 = 5;
+
+/// One SQL statement with what is bound to it.
+pub(super) type Statement<'q> = Query<'q, Any, AnyArguments>;
+
+/// One transaction under way.
+pub(super) struct Tx<'c> {
+    /// Where statements go.
+    pub connection: &'c mut AnyConnection,
+    /// For the identifiers that are made in it.
+    pub sources: &'c Sources,
+}
+
+impl Tx<'_> {
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        self.sources.now()
+    }
+}
+
+/// What one transaction does. It may run several times; only the last run's changes stay.
+pub(super) trait Work: Sync {
+    /// What it finds or makes.
+    type Output: Send;
+
+    /// Does it. An error rolls back whatever was done.
+    fn run(&self, tx: &mut Tx<'_>) -> impl Future<Output = Result<Self::Output, StoreError>> + Send;
+}
+
+impl Store {
+    /// Does one transaction that writes.
+    pub(super) async fn write<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
+        let mut attempt = 1;
+        loop {
+            match self.0.attempt(work).await {
+                Err(error) if error.is_contention() && attempt < ATTEMPTS => {
+                    // Whoever was in the way needs a moment; longer each time, and never the same for two.
+                    let mut random = [0];
+                    self.0.sources.fill(&mut random)?;
+                    let pause = Duration::from_micros(u64::from(attempt) * (500 + 20 * u64::from(random[0])));
+                    tokio::time::sleep(pause).await;
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Reads all rows of one statement.
+    pub(super) async fn rows(&self, statement: Statement<'_>) -> Result<Vec<AnyRow>, StoreError> {
+        let mut connection = self.0.readers.acquire().await?;
+        let done = tokio::time::timeout(self.0.patience, statement.fetch_all(&mut *connection)).await;
+        Ok(self.0.in_time(&mut connection, done)??)
+    }
+
+    /// Reads at most one row of one statement.
+    pub(super) async fn row(&self, statement: Statement<'_>) -> Result<Option<AnyRow>, StoreError> {
+        let mut connection = self.0.readers.acquire().await?;
+        let done = tokio::time::timeout(self.0.patience, statement.fetch_optional(&mut *connection)).await;
+        Ok(self.0.in_time(&mut connection, done)??)
+    }
+
+    /// Reads the one row that a statement always has.
+    pub(super) async fn one(&self, statement: Statement<'_>) -> Result<AnyRow, StoreError> {
+        self.row(statement).await?.ok_or_else(|| sqlx::Error::RowNotFound.into())
+    }
+}
+
+impl Inner {
+    /// Tries a transaction once.
+    async fn attempt<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
+        let mut connection = self.writer.acquire().await?;
+        let done = tokio::time::timeout(self.patience, self.transact(&mut connection, work)).await;
+        self.in_time(&mut connection, done)?
+    }
+
+    async fn transact<W: Work>(
+        &self,
+        connection: &mut AnyConnection,
+        work: &W,
+    ) -> Result<W::Output, StoreError> {
+        let mut transaction = connection.begin_with(self.begin).await?;
+        let mut tx = Tx { connection: &mut transaction, sources: &self.sources };
+        match work.run(&mut tx).await {
+            Ok(output) => {
+                transaction.commit().await?;
+                Ok(output)
+            }
+            Err(refused) => {
+                // A failing rollback leaves a broken connection, which the pool notices; the refusal is what matters.
+                let _ = transaction.rollback().await;
+                Err(refused)
+            }
+        }
+    }
+
+    /// Gives up a connection whose database has stopped answering, so that it does not keep its place in the pool.
+    fn in_time<T>(
+        &self,
+        connection: &mut PoolConnection<Any>,
+        done: Result<T, tokio::time::error::Elapsed>,
+    ) -> Result<T, StoreError> {
+        done.map_err(|_| {
+            connection.close_on_drop();
+            Failure::TimedOut(self.patience).into()
+        })
+    }
+}

@@ -1,0 +1,120 @@
+//! What the service tells its operators: log lines on stderr, and metrics in the format of Prometheus.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogArgs, LogFormat};
+
+/// Requests answered, by `listener`, `method`, `path` (the route's pattern) and `status`.
+pub const REQUESTS: &str = "latchkey_http_requests_total";
+/// How long answers took, in seconds, by `listener` and `path`.
+pub const REQUEST_SECONDS: &str = "latchkey_http_request_duration_seconds";
+/// Requests being answered, by `listener`.
+pub const REQUESTS_UNDER_WAY: &str = "latchkey_http_requests_under_way";
+/// Open connections, by `listener`.
+pub const CONNECTIONS: &str = "latchkey_connections";
+/// Verdicts given to edges, by `outcome`: `usable`, `unknown`, `expired`, `revoked`, `user_disabled` or `unavailable`.
+pub const VERDICTS: &str = "latchkey_verdicts_total";
+/// Management API callers refused, by `reason` (the filter's reasons).
+pub const REFUSED: &str = "latchkey_api_refused_total";
+/// Edges that came without an accepted secret.
+pub const EDGE_REFUSED: &str = "latchkey_edge_refused_total";
+/// 1, with the `version` that runs.
+pub const BUILD: &str = "latchkey_build_info";
+
+/// Upper bounds of the latency histogram, in seconds.
+const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// What cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The log level is no filter.
+    #[error(
+        "--log-level: {0} is no log level: use error, warn, info, debug or trace, or parts as in \"info,sqlx=warn\"."
+    )]
+    Level(String),
+}
+
+/// Sends log lines to stderr, panics included.
+///
+/// # Errors
+/// [`TelemetryError`] when the level cannot be understood.
+pub fn log(args: &LogArgs) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::builder()
+        .parse(&args.log_level)
+        .map_err(|_| TelemetryError::Level(format!("{:?}", args.log_level)))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second subscriber is refused; only tests that share a process ever try, and they need none.
+    let _ = match args.log_format {
+        LogFormat::Text => {
+            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            lines.with_ansi(colours).try_init()
+        }
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or("no message");
+        tracing::error!(place, message, "the program panicked; please report this");
+    }));
+    Ok(())
+}
+
+/// Starts collecting metrics, once in a process, and gives what renders them.
+pub fn metrics() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE
+        .get_or_init(|| {
+            let matcher = Matcher::Full(REQUEST_SECONDS.to_owned());
+            // The only error is an empty list of buckets.
+            let builder = PrometheusBuilder::new();
+            let builder = builder
+                .set_buckets_for_metric(matcher, &BUCKETS)
+                .unwrap_or_else(|_| PrometheusBuilder::new());
+            let recorder = builder.build_recorder();
+            let handle = recorder.handle();
+            // Refused only where a recorder is there already, which the lock above rules out.
+            let _ = metrics::set_global_recorder(recorder);
+            describe();
+            handle
+        })
+        .clone()
+}
+
+/// The help texts of `/metrics`.
+fn describe() {
+    metrics::describe_counter!(REQUESTS, "Requests answered, by listener, method, path pattern and status.");
+    metrics::describe_histogram!(REQUEST_SECONDS, metrics::Unit::Seconds, "How long answers took.");
+    metrics::describe_gauge!(REQUESTS_UNDER_WAY, "Requests being answered now.");
+    metrics::describe_gauge!(CONNECTIONS, "Open connections.");
+    metrics::describe_counter!(VERDICTS, "Verdicts given to edges, by outcome.");
+    metrics::describe_counter!(REFUSED, "Management API callers refused, by reason.");
+    metrics::describe_counter!(EDGE_REFUSED, "Edge API callers without an accepted secret.");
+    metrics::describe_gauge!(BUILD, "Always 1; the label says which version runs.");
+    metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+/// Measures how long something takes. It decides nothing, so it need not be passed in as the clock is.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts measuring.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "measures for a log line and a metric; no decision depends on it"
+    )]
+    #[must_use]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// The time since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}

@@ -1,0 +1,17 @@
+//! The service's three listeners, asked over real sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+#[path = "../support/service.rs"]
+mod support;
+
+mod audit;
+mod authentication;
+mod edge;
+mod every_operation;
+mod http;
+mod monitoring;
+mod restrictions;
+mod scheduler;
+mod token_lists;
+mod tokens;
+mod users;

@@ -1,0 +1,162 @@
+//! `/restrictions`: reading them, setting them, and what they would touch.
+
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::TestService;
+
+fn restrictions(longest: &Value, most: &Value) -> Value {
+    json!({
+        "max_lifetime": longest, "max_tokens_per_user": most,
+        "delete_expired": {"enabled": false, "after": "14d", "every": "90m"},
+    })
+}
+
+#[tokio::test]
+async fn the_defaults_are_there_from_the_beginning() {
+    let service = TestService::start().await;
+    assert_snapshot!(service.admin().get("/restrictions").await.show(), @r#"
+    200 OK
+    {
+      "delete_expired": {
+        "after": "30d",
+        "enabled": true,
+        "every": "1h"
+      },
+      "max_lifetime": "365d",
+      "max_tokens_per_user": 10
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn what_is_set_is_in_force_and_shown_in_the_largest_units() {
+    let service = TestService::start().await;
+    let set = service.admin().put("/restrictions", restrictions(&json!("48h"), &json!(2))).await;
+    assert_snapshot!(set.show(), @r#"
+    200 OK
+    {
+      "delete_expired": {
+        "after": "14d",
+        "enabled": false,
+        "every": "90m"
+      },
+      "max_lifetime": "2d",
+      "max_tokens_per_user": 2
+    }
+    "#);
+    assert_eq!(service.admin().get("/restrictions").await.text, set.text);
+    let none = service.admin().put("/restrictions", restrictions(&json!(null), &json!(null))).await.json();
+    assert_eq!((&none["max_lifetime"], &none["max_tokens_per_user"]), (&Value::Null, &Value::Null));
+}
+
+#[tokio::test]
+async fn restrictions_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
+    let service = TestService::start().await;
+    let good = restrictions(&json!("90d"), &json!(10));
+    let mut shown = String::new();
+    for (pointer, value, status) in [
+        ("/max_lifetime", json!("a while"), 422),
+        ("/max_lifetime", json!("0s"), 422),
+        ("/max_lifetime", json!(90), 400),
+        ("/max_tokens_per_user", json!(0), 422),
+        ("/max_tokens_per_user", json!(-1), 422),
+        ("/max_tokens_per_user", json!(4_294_967_296_u64), 422),
+        ("/max_tokens_per_user", json!("10"), 400),
+        ("/max_tokens_per_user", json!(1.5), 400),
+        ("/delete_expired/after", json!("soon"), 422),
+        ("/delete_expired/every", json!("0s"), 422),
+        ("/delete_expired/enabled", json!("yes"), 400),
+        ("/delete_expired", json!([true, "30d", "1h"]), 400),
+        ("/delete_expired", json!({"enabled": true, "after": "30d", "every": "1h", "now": true}), 400),
+    ] {
+        let mut body = good.clone();
+        *body.pointer_mut(pointer).unwrap() = value;
+        let answer = service.refused(&service.admin(), Method::PUT, "/restrictions", Some(body)).await;
+        assert_eq!(answer.status.as_u16(), status, "{pointer}: {}", answer.show());
+        let error = &answer.json()["error"];
+        shown += &format!("{} {}\n", error["field"], error["message"].as_str().unwrap());
+    }
+    assert_snapshot!(shown, @r#"
+    "max_lifetime" `max_lifetime` must be a length of time such as "30d", "12h" or "90m"
+    "max_lifetime" `max_lifetime` must be at least "1s", or null for no limit
+    "max_lifetime" Field `max_lifetime`: invalid type: integer `90`, expected a string
+    "max_tokens_per_user" `max_tokens_per_user` must be at least 1, or null for no limit
+    "max_tokens_per_user" `max_tokens_per_user` must be 1 to 4294967295, or null for no limit
+    "max_tokens_per_user" `max_tokens_per_user` must be 1 to 4294967295, or null for no limit
+    "max_tokens_per_user" Field `max_tokens_per_user`: invalid type: string, expected a whole number
+    "max_tokens_per_user" Field `max_tokens_per_user`: invalid type: floating point `1.5`, expected a whole number
+    "delete_expired.after" `delete_expired.after` must be a length of time such as "30d", "12h" or "90m"
+    "delete_expired.every" `delete_expired.every` must be at least "1s"
+    "delete_expired" Field `delete_expired`: invalid type: string, expected a boolean
+    "delete_expired" Field `delete_expired`: invalid type: array, expected an object
+    "delete_expired" Unknown field `now`, expected one of `enabled`, `after`, `every`
+    "#);
+}
+
+#[tokio::test]
+async fn every_field_must_be_given_since_null_means_no_limit() {
+    let service = TestService::start().await;
+    for field in ["max_lifetime", "max_tokens_per_user", "delete_expired"] {
+        let mut body = restrictions(&json!("90d"), &json!(10));
+        body.as_object_mut().unwrap().remove(field);
+        let answer = service.refused(&service.admin(), Method::PUT, "/restrictions", Some(body)).await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (StatusCode::BAD_REQUEST, "invalid_body"),
+            "{field}"
+        );
+        assert_eq!(answer.json()["error"]["message"], json!(format!("Missing field `{field}`")));
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_what_the_limits_would_touch_and_changes_nothing() {
+    let service = TestService::start().await;
+    service.user_with("alice", &[]).await;
+    service.make_token("alice", json!({"name": "short", "expires_in": "1d"})).await;
+    service.make_token("alice", json!({"name": "over", "expires_in": "1m"})).await;
+    service.user_with("bob", &[]).await;
+    service.clock.advance(Duration::from_secs(60));
+    let before = service.state().await;
+    let answer =
+        service.admin().put("/restrictions?dry_run=true", restrictions(&json!("30d"), &json!(1))).await;
+    assert_snapshot!(answer.show(), @r#"
+    200 OK
+    {
+      "dry_run": true,
+      "would_touch": {
+        "max_lifetime": 3,
+        "max_tokens_per_user": 1
+      }
+    }
+    "#);
+    let nothing =
+        service.admin().put("/restrictions?dry_run=true", restrictions(&json!(null), &json!(null))).await;
+    assert_eq!(nothing.json()["would_touch"], json!({"max_lifetime": 0, "max_tokens_per_user": 0}));
+    assert_eq!(before, service.state().await);
+    let path = "/restrictions?dry_run=yes";
+    let refused = service
+        .refused(&service.admin(), Method::PUT, path, Some(restrictions(&json!("30d"), &json!(1))))
+        .await;
+    assert_snapshot!(refused.show(), @r#"
+    400 Bad Request
+    {
+      "error": {
+        "code": "invalid_query",
+        "message": "The query parameter `dry_run` must be true or false",
+        "parameter": "dry_run",
+        "status": "ERROR"
+      }
+    }
+    "#);
+    service
+        .admin()
+        .put("/restrictions?dry_run=false", restrictions(&json!("30d"), &json!(1)))
+        .await
+        .expect(StatusCode::OK);
+    assert_ne!(before, service.state().await);
+}

@@ -1,0 +1,7 @@
+//! The program as users run it: exit codes, what it prints and where, and how it ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod bootstrap;
+mod serve;
+mod support;
+mod usage;

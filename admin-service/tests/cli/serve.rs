@@ -1,0 +1,146 @@
+//! `latchkey serve` and `latchkey openapi`: how they end, what they read, what they log and print.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{Place, assert_refused, now, stderr, wait_for};
+
+#[test]
+fn sigterm_and_sigint_end_the_service_with_exit_code_0() {
+    let place = Place::new();
+    for signal in ["TERM", "INT"] {
+        let mut serving = place.serve(&[]);
+        let _idle = TcpStream::connect(serving.address("api")).unwrap();
+        serving.signal(signal);
+        assert_eq!(serving.ended().code(), Some(0));
+        assert!(serving.lines().iter().any(|line| line["message"] == "ended"));
+        let mut printed = String::new();
+        serving.child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+        assert_eq!(printed, "");
+    }
+}
+
+#[test]
+fn a_request_that_never_ends_holds_the_end_up_for_less_than_ten_seconds() {
+    let place = Place::new();
+    let mut serving = place.serve(&[]);
+    let _stuck = serving.stuck_request(&place.bootstrap());
+    let address = serving.address("api");
+    let begun = now();
+    serving.signal("TERM");
+    wait_for("the port to be closed", || TcpStream::connect(address).is_err());
+    assert_eq!(serving.ended().code(), Some(0));
+    assert!(now() - begun < Duration::from_secs(10), "{:?}", now() - begun);
+}
+
+#[test]
+fn a_second_signal_ends_the_service_at_once() {
+    let place = Place::new();
+    let mut serving = place.serve(&[]);
+    let _stuck = serving.stuck_request(&place.bootstrap());
+    serving.signal("TERM");
+    wait_for("the first signal to be heard", || {
+        serving.lines().iter().any(|line| line["signal"] == "SIGTERM")
+    });
+    let begun = now();
+    serving.signal("TERM");
+    assert_eq!(serving.ended().code(), Some(1));
+    assert!(now() - begun < Duration::from_secs(3), "{:?}", now() - begun);
+}
+
+#[test]
+fn an_edge_secret_is_changed_without_a_restart_and_without_a_gap() {
+    let place = Place::new();
+    let file = place.write("secrets", "old-edge-secret\n");
+    let serving = place.serve(&["--edge-secret-file", &file]);
+    let accepts = |secret: &str| {
+        let head = format!("POST /edge/v1/verify HTTP/1.1\r\nauthorization: Bearer {secret}");
+        let answer = serving.ask("edge", &head, &format!(r#"{{"token_hash":"{}"}}"#, "0".repeat(64)));
+        assert!(answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.1 401"), "{answer}");
+        answer.starts_with("HTTP/1.1 200")
+    };
+    assert!(accepts("old-edge-secret") && !accepts("new-edge-secret"));
+    place.write("secrets", "old-edge-secret\nnew-edge-secret\n");
+    wait_for("the new secret to be accepted", || accepts("new-edge-secret"));
+    assert!(accepts("old-edge-secret"));
+    std::fs::remove_file(Path::new(&file)).unwrap();
+    wait_for("the missing file to be noticed", || serving.lines().iter().any(|line| line["level"] == "WARN"));
+    assert!(accepts("new-edge-secret"));
+    place.write("secrets", "new-edge-secret\n");
+    wait_for("the old secret to be refused", || !accepts("old-edge-secret"));
+    assert!(accepts("new-edge-secret"));
+}
+
+#[test]
+fn variables_and_files_stand_for_flags() {
+    let place = Place::new();
+    let url = place.write("url", &format!("sqlite://{}\n", place.path("elsewhere.db").display()));
+    let secret = place.write("secret", "edge-secret-of-the-file\n");
+    let run = |args: &[&str]| {
+        let mut command = place.command(args);
+        command
+            .env("LATCHKEY_DATABASE_URL_FILE", &url)
+            .env("LATCHKEY_TOKEN_PREFIX", "acme")
+            .env("LATCHKEY_USER", "carol");
+        command.env("LATCHKEY_EDGE_SECRET_FILE", &secret).env("LATCHKEY_LISTEN", "nowhere");
+        command.output().unwrap()
+    };
+    let output = run(&["bootstrap"]);
+    assert!(output.stdout.starts_with(b"acme_"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the user carol has a token"));
+    assert!(place.path("elsewhere.db").exists() && !place.path("latchkey.db").exists());
+    assert_refused(&run(&["serve"]), 2, "invalid value 'nowhere' for '--listen");
+}
+
+#[test]
+fn a_log_line_tells_of_each_request_and_of_no_secret() {
+    let place = Place::new();
+    let token = place.bootstrap();
+    let edge_secret = "marked-edge-secret-0123456789";
+    let mut serving = place.serve(&["--edge-secret", edge_secret]);
+    let head = format!(
+        "POST /api/v1/users HTTP/1.1\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\nx-request-id: ticket-7"
+    );
+    let made = serving.ask("api", &head, r#"{"name": "marked-user"}"#);
+    assert!(made.starts_with("HTTP/1.1 201"), "{made}");
+    let head = format!(
+        "POST /api/v1/users/marked-user/tokens HTTP/1.1\r\nauthorization: Bearer {token}\r\ncontent-type: application/json"
+    );
+    let made = serving.ask("api", &head, r#"{"name": "marked-name"}"#);
+    let made: Value = serde_json::from_str(made.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let head = format!("POST /edge/v1/verify HTTP/1.1\r\nauthorization: Bearer {edge_secret}");
+    serving.ask("edge", &head, r#"{"token_hash": "x"}"#);
+    serving.ask(
+        "api",
+        &format!("GET /api/v1/me?token={token} HTTP/1.1\r\nauthorization: Bearer {token}"),
+        "",
+    );
+    serving.ask("api", &format!("GET /{token} HTTP/1.1"), "");
+    serving.signal("TERM");
+    serving.ended();
+    let lines = serving.lines();
+    let line =
+        lines.iter().find(|line| line["request_id"] == "ticket-7" && line["message"] == "answered").unwrap();
+    assert_eq!(
+        (&line["method"], &line["path"], &line["status"], &line["user"]),
+        (&"POST".into(), &"/api/v1/users".into(), &201.into(), &"admin".into())
+    );
+    let log = std::fs::read_to_string(&serving.log).unwrap();
+    assert_eq!(log.lines().count(), lines.len(), "every line is JSON");
+    for secret in [&token, edge_secret, made["token"].as_str().unwrap()] {
+        assert!(!log.contains(secret), "a secret is in the log");
+    }
+}
+
+#[test]
+fn openapi_prints_the_description() {
+    let output = Place::new().run(&["openapi"]);
+    assert!(output.status.success() && output.stderr.is_empty());
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let description = serde_json::to_value(latchkey_admin::api::description()).unwrap();
+    assert_eq!(printed, description);
+}

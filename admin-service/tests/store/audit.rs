@@ -1,0 +1,104 @@
+//! The audit log: an entry with every change, in the same transaction, and lists of them.
+
+use std::time::Duration;
+
+use latchkey_admin::domain::audit::{Action, Actor, AuditEntry, AuditFilter, Origin};
+use latchkey_admin::domain::page::{Limit, PageRequest};
+use latchkey_admin::domain::period::Period;
+use latchkey_admin::domain::user::{NewUser, UserPatch};
+
+use crate::support::{Fixture, name, on_both_databases, origin};
+
+on_both_databases![
+    every_change_is_recorded_with_its_origin,
+    no_entry_holds_a_hash,
+    entries_are_found_by_actor_action_subject_and_time,
+    entries_come_in_pages_newest_first,
+];
+
+async fn all(db: &Fixture, filter: AuditFilter) -> Vec<AuditEntry> {
+    db.store.audit(&filter, PageRequest::default()).await.unwrap().items
+}
+
+async fn change_everything(db: &Fixture) {
+    db.user("alice").await;
+    let soon = Period::from_days(1).after(db.now());
+    db.token_until("alice", soon).await;
+    let token = db.token("alice").await;
+    db.store.revoke_token(&origin(), token.id).await.unwrap();
+    let mut restrictions = db.store.restrictions().await.unwrap();
+    restrictions.max_tokens_per_user = Some(7);
+    db.store.put_restrictions(&origin(), &restrictions).await.unwrap();
+    db.clock.set(soon);
+    db.store.delete_expired_of_user(&origin(), &name("alice")).await.unwrap();
+    let disable = UserPatch { active: Some(false), ..UserPatch::default() };
+    db.store.update_user(&origin(), &name("alice"), &disable).await.unwrap();
+    db.store.delete_user(&origin(), &name("alice")).await.unwrap();
+}
+
+async fn every_change_is_recorded_with_its_origin(db: Fixture) {
+    change_everything(&db).await;
+    let entries = all(&db, AuditFilter::default()).await;
+    assert!(entries.iter().all(|entry| entry.origin == origin()));
+    for action in Action::ALL {
+        let found = entries.iter().filter(|entry| entry.action == *action).count();
+        assert_eq!(found, if *action == Action::TokenCreated { 2 } else { 1 }, "{action}");
+    }
+    let limit = entries.iter().find(|entry| entry.action == Action::RestrictionsUpdated).unwrap();
+    assert_eq!(limit.details["before"]["max_tokens_per_user"], 10);
+    assert_eq!(limit.details["after"]["max_tokens_per_user"], 7);
+    let disabled = entries.iter().find(|entry| entry.action == Action::UserUpdated).unwrap();
+    assert_eq!(disabled.details, serde_json::json!({ "active": false }));
+}
+
+async fn no_entry_holds_a_hash(db: Fixture) {
+    db.user("alice").await;
+    let token = db.token("alice").await;
+    db.store.revoke_token(&origin(), token.id).await.unwrap();
+    let entries = all(&db, AuditFilter::default()).await;
+    assert_eq!(entries.len(), 3);
+    assert!(!entries.iter().any(|entry| entry.details.to_string().contains(&token.hash.to_string())));
+}
+
+async fn entries_are_found_by_actor_action_subject_and_time(db: Fixture) {
+    let by = |actor: &str| Origin { actor: Actor::User(name(actor)), ..origin() };
+    db.store.create_user(&by("root"), &NewUser::named(name("alice"))).await.unwrap();
+    db.store.create_user(&by("eve"), &NewUser::named(name("bob"))).await.unwrap();
+    db.clock.advance(Duration::from_secs(1));
+    let later = db.now();
+    db.store.delete_user(&by("eve"), &name("alice")).await.unwrap();
+    let found = async |filter| {
+        let entries = all(&db, filter).await;
+        entries.iter().map(|entry| format!("{} {}", entry.action, entry.subject.as_str())).collect::<Vec<_>>()
+    };
+    let none = AuditFilter::default();
+    let by_eve = AuditFilter { actor: Some(Actor::User(name("eve"))), ..none.clone() };
+    assert_eq!(found(by_eve.clone()).await, ["user.deleted alice", "user.created bob"]);
+    let of_alice = AuditFilter { subject: "alice".parse().ok(), ..none.clone() };
+    assert_eq!(found(of_alice.clone()).await, ["user.deleted alice", "user.created alice"]);
+    let created = AuditFilter { action: Some(Action::UserCreated), ..by_eve.clone() };
+    assert_eq!(found(created).await, ["user.created bob"]);
+    assert_eq!(found(AuditFilter { since: Some(later), ..none.clone() }).await, ["user.deleted alice"]);
+    let since_then = Period::from_millis(1).after(later);
+    assert!(found(AuditFilter { since: Some(since_then), ..none }).await.is_empty());
+    let both = AuditFilter { subject: of_alice.subject, since: Some(later), ..by_eve };
+    assert_eq!(found(both).await, ["user.deleted alice"]);
+}
+
+async fn entries_come_in_pages_newest_first(db: Fixture) {
+    for number in 0..5 {
+        db.user(&format!("user{number}")).await;
+        db.clock.advance(Duration::from_millis(1));
+    }
+    let mut page = PageRequest { limit: Limit::new(2).unwrap(), cursor: None };
+    let mut found = Vec::new();
+    loop {
+        let next = db.store.audit(&AuditFilter::default(), page).await.unwrap();
+        found.extend(next.items.iter().map(|entry| entry.subject.as_str().to_owned()));
+        match next.next_cursor {
+            Some(cursor) => page.cursor = Some(cursor),
+            None => break,
+        }
+    }
+    assert_eq!(found, ["user4", "user3", "user2", "user1", "user0"]);
+}

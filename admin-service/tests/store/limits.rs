@@ -1,0 +1,200 @@
+//! Random sequences of calls against a model that knows the rules: the same outcomes, the same tokens, the same verdicts,
+//! and every changed verdict among the changes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use latchkey_admin::domain::period::Period;
+use latchkey_admin::domain::restrictions::ExpiryRefusal;
+use latchkey_admin::domain::token::{Expiry, Token};
+use latchkey_admin::domain::user::UserPatch;
+use latchkey_admin::domain::verdict::Outcome;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::history::changes;
+use crate::support::{Fixture, name, new_token, origin};
+
+/// One thing that somebody does.
+#[derive(Clone, Debug)]
+enum Step {
+    Create { hours: Option<u64> },
+    Revoke(prop::sample::Index),
+    DeleteExpired,
+    SetActive(bool),
+    SetMostTokens(Option<u32>),
+    SetLongest { hours: Option<u64> },
+    Wait { hours: u64 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => prop::option::of(0..24_u64).prop_map(|hours| Step::Create { hours }),
+        3 => any::<prop::sample::Index>().prop_map(Step::Revoke),
+        1 => Just(Step::DeleteExpired),
+        4 => prop::bool::weighted(0.6).prop_map(Step::SetActive),
+        1 => prop::option::of(1..5_u32).prop_map(Step::SetMostTokens),
+        1 => prop::option::of(1..24_u64).prop_map(|hours| Step::SetLongest { hours }),
+        2 => (0..6_u64).prop_map(|hours| Step::Wait { hours }),
+    ]
+}
+
+/// What should be.
+struct Model {
+    tokens: Vec<Token>,
+    active: bool,
+    most: Option<u32>,
+    longest: Option<Period>,
+}
+
+fn hours(hours: u64) -> Period {
+    Period::from_millis(hours * 3_600_000)
+}
+
+impl Model {
+    fn live(&self, now: Timestamp) -> u32 {
+        let live =
+            |token: &&Token| token.revoked_at.is_none() && token.expires_at.is_none_or(|end| end > now);
+        u32::try_from(self.tokens.iter().filter(live).count()).unwrap()
+    }
+
+    /// The refusal that a create should get, if any.
+    fn refusal(&self, asked: Option<u64>, now: Timestamp) -> Option<String> {
+        let longest = self.longest;
+        if !self.active {
+            return Some("disabled".to_owned());
+        }
+        match (asked, longest) {
+            (Some(0), _) => return Some(ExpiryRefusal::NotInFuture.to_string()),
+            (Some(asked), Some(longest)) if hours(asked) > longest => {
+                return Some(ExpiryRefusal::TooLong { longest }.to_string());
+            }
+            _ => {}
+        }
+        let live = self.live(now);
+        self.most
+            .filter(|most| live >= *most)
+            .map(|most| format!("has {live} live tokens, and the limit is {most}"))
+    }
+}
+
+async fn valid_hashes(db: &Fixture, model: &Model) -> BTreeSet<Vec<u8>> {
+    let mut valid = BTreeSet::new();
+    for token in &model.tokens {
+        if matches!(db.outcome(token).await, Outcome::Valid(_)) {
+            valid.insert(token.hash.as_bytes().to_vec());
+        }
+    }
+    valid
+}
+
+/// Takes one step in the store and in the model, and compares.
+async fn take(db: &Fixture, model: &mut Model, step: Step) {
+    let alice = name("alice");
+    match step {
+        Step::Create { hours: asked } => {
+            let expiry = asked.map_or(Expiry::Latest, |asked| Expiry::In(hours(asked)));
+            let expected = model.refusal(asked, db.now());
+            match db.store.create_token(&origin(), &alice, &new_token(expiry)).await {
+                Ok(token) => {
+                    assert_eq!(expected, None);
+                    let lifetime = asked.map(hours).or(model.longest);
+                    assert_eq!(token.expires_at, lifetime.map(|lifetime| lifetime.after(db.now())));
+                    model.tokens.push(token);
+                }
+                Err(error) => {
+                    let expected = expected.expect("no refusal was due");
+                    assert!(error.to_string().contains(&expected), "{error} instead of {expected}");
+                }
+            }
+        }
+        Step::Revoke(index) if !model.tokens.is_empty() => {
+            let token = index.get(&model.tokens).clone();
+            let revoked = db.store.revoke_token(&origin(), token.id).await.unwrap();
+            let known = model.tokens.iter_mut().find(|known| known.id == token.id).unwrap();
+            known.revoked_at = known.revoked_at.or(Some(db.now()));
+            assert_eq!(revoked, *known);
+        }
+        Step::Revoke(_) => {}
+        Step::DeleteExpired => {
+            let now = db.now();
+            let expired =
+                |token: &Token| token.revoked_at.is_none() && token.expires_at.is_some_and(|end| end <= now);
+            let before = model.tokens.len();
+            model.tokens.retain(|token| !expired(token));
+            let deleted = db.store.delete_expired_of_user(&origin(), &alice).await.unwrap();
+            assert_eq!(usize::try_from(deleted).unwrap(), before - model.tokens.len());
+        }
+        Step::SetActive(active) => {
+            let patch = UserPatch { active: Some(active), ..UserPatch::default() };
+            db.store.update_user(&origin(), &alice, &patch).await.unwrap();
+            model.active = active;
+        }
+        Step::SetMostTokens(_) | Step::SetLongest { .. } => restrict(db, model, &step).await,
+        Step::Wait { hours: waited } => db.clock.advance(Duration::from(hours(waited))),
+    }
+}
+
+async fn restrict(db: &Fixture, model: &mut Model, step: &Step) {
+    match step {
+        Step::SetMostTokens(most) => model.most = *most,
+        Step::SetLongest { hours: longest } => model.longest = longest.map(hours),
+        _ => unreachable!("not a restriction"),
+    }
+    let mut restrictions = db.store.restrictions().await.unwrap();
+    restrictions.max_tokens_per_user = model.most;
+    restrictions.max_lifetime = model.longest;
+    db.store.put_restrictions(&origin(), &restrictions).await.unwrap();
+}
+
+/// Every verdict that a step changed is in the changes that it added; time alone adds none.
+async fn follow(db: &Fixture, steps: Vec<Step>) {
+    db.user("alice").await;
+    let longest = db.store.restrictions().await.unwrap().max_lifetime;
+    let mut model = Model { tokens: Vec::new(), active: true, most: Some(10), longest };
+    for step in steps {
+        let (before, revision) = (valid_hashes(db, &model).await, db.revision().await);
+        let (known, waits) = (model.tokens.len(), matches!(step, Step::Wait { .. } | Step::DeleteExpired));
+        take(db, &mut model, step).await;
+        let after = valid_hashes(db, &model).await;
+        let noted: BTreeSet<Vec<u8>> = changes(db)
+            .await
+            .into_iter()
+            .filter(|(number, _)| *number > i64::try_from(revision).unwrap())
+            .flat_map(|(_, hashes)| hashes)
+            .collect();
+        let made = model.tokens.iter().skip(known).map(|token| token.hash.as_bytes().to_vec()).collect();
+        let changed: BTreeSet<_> = before.symmetric_difference(&after).cloned().collect();
+        let expected: BTreeSet<_> = changed.difference(&made).cloned().collect();
+        assert!(waits || expected.is_subset(&noted), "a verdict changed that no revision names");
+        assert!(!waits || noted.is_empty(), "a revision was taken for nothing");
+        let kept = db.number("SELECT COUNT(*) FROM tokens").await;
+        assert_eq!(usize::try_from(kept).unwrap(), model.tokens.len());
+    }
+}
+
+fn check(cases: u32, fixture: impl AsyncFn() -> Fixture) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut runner = TestRunner::new(Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 100,
+        ..Config::default()
+    });
+    let outcome = runner.run(&prop::collection::vec(step(), 10..40), |steps| {
+        runtime.block_on(async { follow(&fixture().await, steps).await });
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn random_steps_on_sqlite_have_the_outcomes_of_the_rules() {
+    check(24, async || Fixture::sqlite().await);
+}
+
+#[test]
+fn random_steps_on_postgres_have_the_outcomes_of_the_rules() {
+    check(12, async || Fixture::postgres().await);
+}

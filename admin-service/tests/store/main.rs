@@ -1,0 +1,25 @@
+//! What the store promises, on SQLite and on PostgreSQL: one suite for both.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../../../tests/support/postgres.rs"]
+mod postgres;
+mod support;
+
+mod audit;
+mod bootstrap;
+mod history;
+mod limits;
+mod open;
+mod outage;
+mod races;
+mod restrictions;
+mod scheduler;
+mod tokens;
+mod users;

@@ -1,0 +1,150 @@
+//! Opening a database: a new one is made once, and one that is not ours is refused as it is.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use latchkey_admin::clock::Sources;
+use latchkey_admin::store::{DatabaseUrl, OpenError, Store, StoreOptions};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
+
+use crate::postgres;
+use crate::support::{Fixture, on_both_databases};
+
+on_both_databases![
+    a_newer_database_is_refused,
+    a_database_whose_schema_was_tampered_with_is_refused,
+    many_processes_that_start_at_once_migrate_once,
+];
+
+async fn open(url: &DatabaseUrl) -> Result<Store, OpenError> {
+    Store::open(url, StoreOptions::default(), Sources::system()).await
+}
+
+async fn a_newer_database_is_refused(db: Fixture) {
+    db.sql(
+        "INSERT INTO latchkey_migrations (version, description, success, checksum, execution_time) \
+         SELECT 99, 'from the future', success, checksum, 0 FROM latchkey_migrations",
+    )
+    .await;
+    let before = db.everything().await;
+    let error = open(&db.url).await.unwrap_err();
+    assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
+    assert!(error.to_string().contains("newer Latchkey"), "{error}");
+    assert_eq!(db.everything().await, before);
+}
+
+async fn a_database_whose_schema_was_tampered_with_is_refused(db: Fixture) {
+    let bytes = if db.url.to_string().starts_with("sqlite") { "BLOB" } else { "BYTEA" };
+    db.sql(&format!("UPDATE latchkey_migrations SET checksum = CAST('other' AS {bytes})")).await;
+    let before = db.everything().await;
+    let error = open(&db.url).await.unwrap_err();
+    assert!(matches!(error, OpenError::Migration(_)), "{error}");
+    assert_eq!(db.everything().await, before);
+}
+
+async fn many_processes_that_start_at_once_migrate_once(db: Fixture) {
+    // The fixture has migrated its own database; this one is new.
+    let folder = tempfile::tempdir().unwrap();
+    let url = if db.url.to_string().starts_with("sqlite") {
+        DatabaseUrl::sqlite_file(folder.path().join("new.db"))
+    } else {
+        postgres::shared().database().parse().unwrap()
+    };
+    let opening: Vec<_> = (0..8)
+        .map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move { open(&url).await.unwrap().revision().await.unwrap() })
+        })
+        .collect();
+    let mut histories = Vec::new();
+    for opened in opening {
+        histories.push(opened.await.unwrap());
+    }
+    histories.dedup();
+    assert_eq!(histories.len(), 1, "all see one history");
+}
+
+/// Refuses a file, and leaves it as it was, byte for byte.
+async fn refused(path: &Path) -> String {
+    let before = fs::read(path).unwrap();
+    let error = open(&DatabaseUrl::sqlite_file(path)).await.unwrap_err();
+    assert_eq!(fs::read(path).unwrap(), before);
+    error.to_string()
+}
+
+#[tokio::test]
+async fn a_new_file_is_its_owners_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("with space & 100%.db");
+    let store = open(&DatabaseUrl::sqlite_file(&path)).await.unwrap();
+    store.ping().await.unwrap();
+    let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap()).collect();
+    assert!(files.len() >= 2, "the file and its log");
+    for file in files {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
+    store.close().await;
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the log is folded into the file at the end");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notes.txt");
+    for content in ["not a database".to_owned(), "x".repeat(100_000)] {
+        fs::write(&path, content).unwrap();
+        assert!(refused(&path).await.contains("damaged, or not a SQLite database"));
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("latchkey.db");
+    let store = open(&DatabaseUrl::sqlite_file(&path)).await.unwrap();
+    store.close().await;
+    let mut bytes = fs::read(&path).unwrap();
+    // The page of the schema, after the file's header.
+    bytes[100..4096].fill(0x5a);
+    fs::write(&path, bytes).unwrap();
+    assert!(refused(&path).await.contains("damaged"));
+}
+
+#[tokio::test]
+async fn another_programs_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.db");
+    sqlx::any::install_default_drivers();
+    for table in ["users", "_sqlx_migrations"] {
+        let _ = fs::remove_file(&path);
+        let mut other =
+            AnyConnection::connect(&format!("sqlite://{}?mode=rwc", path.display())).await.unwrap();
+        other.execute(AssertSqlSafe(format!("CREATE TABLE {table} (id BIGINT)"))).await.unwrap();
+        other.close().await.unwrap();
+        assert!(refused(&path).await.contains("not Latchkey's"));
+    }
+    let cluster = postgres::shared();
+    let url = cluster.database();
+    let mut other = AnyConnection::connect(&url).await.unwrap();
+    other.execute("CREATE TABLE users (id BIGINT)").await.unwrap();
+    let error = open(&url.parse().unwrap()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Foreign), "{error}");
+    let tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = current_schema()";
+    let count: i64 = sqlx::query_scalar(tables).fetch_one(&mut other).await.unwrap();
+    assert_eq!(count, 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_reached_is_one_sentence_without_a_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = DatabaseUrl::sqlite_file(folder.path().join("no/such/folder/latchkey.db"));
+    let error = open(&missing).await.unwrap_err().to_string();
+    assert!(error.contains("check that its folder exists"), "{error}");
+    let a_folder = open(&DatabaseUrl::sqlite_file(folder.path())).await.unwrap_err().to_string();
+    assert!(a_folder.contains("cannot be opened"), "{a_folder}");
+    let nobody: DatabaseUrl = "postgres://latchkey:hunter2@127.0.0.1:1/latchkey".parse().unwrap();
+    let error = open(&nobody).await.unwrap_err();
+    assert!(error.to_string().contains("cannot be opened"), "{error}");
+    assert!(!format!("{error} {error:?}").contains("hunter2"));
+}

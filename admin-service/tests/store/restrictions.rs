@@ -1,0 +1,103 @@
+//! The restrictions: their defaults, their change, and what a change would touch.
+
+use latchkey_admin::domain::period::Period;
+use latchkey_admin::domain::restrictions::{DeleteExpired, Restrictions};
+use latchkey_admin::domain::token::Expiry;
+use latchkey_admin::store::{StoreError, Touched};
+
+use crate::support::{Fixture, name, new_token, on_both_databases, origin};
+
+on_both_databases![
+    the_defaults_are_those_of_the_contract,
+    restrictions_are_read_as_they_were_put,
+    restrictions_that_nobody_could_keep_to_are_refused,
+    putting_the_same_again_leaves_no_trace,
+    a_change_is_heard_by_those_who_wait_for_it,
+    what_a_limit_would_touch_is_counted_and_not_changed,
+];
+
+async fn the_defaults_are_those_of_the_contract(db: Fixture) {
+    let defaults = db.store.restrictions().await.unwrap();
+    assert_eq!(
+        serde_json::to_value(defaults).unwrap(),
+        serde_json::json!({
+            "max_lifetime": "365d", "max_tokens_per_user": 10,
+            "delete_expired": {"enabled": true, "after": "30d", "every": "1h"},
+        })
+    );
+}
+
+fn others() -> Restrictions {
+    Restrictions {
+        max_lifetime: None,
+        max_tokens_per_user: None,
+        delete_expired: DeleteExpired {
+            enabled: false,
+            after: Period::from_millis(0),
+            every: Period::from_millis(1500),
+        },
+    }
+}
+
+async fn restrictions_are_read_as_they_were_put(db: Fixture) {
+    assert_eq!(db.store.put_restrictions(&origin(), &others()).await.unwrap(), others());
+    assert_eq!(db.store.restrictions().await.unwrap(), others());
+}
+
+async fn restrictions_that_nobody_could_keep_to_are_refused(db: Fixture) {
+    let wrong = Restrictions { max_tokens_per_user: Some(0), ..others() };
+    let put = db.refused(db.store.put_restrictions(&origin(), &wrong)).await;
+    assert!(matches!(put, StoreError::InvalidRestriction(invalid) if invalid.field == "max_tokens_per_user"));
+    let tried = db.refused(db.store.touched_by(&wrong)).await;
+    assert!(matches!(tried, StoreError::InvalidRestriction(_)));
+}
+
+async fn putting_the_same_again_leaves_no_trace(db: Fixture) {
+    db.store.put_restrictions(&origin(), &others()).await.unwrap();
+    let before = db.everything().await;
+    db.store.put_restrictions(&origin(), &others()).await.unwrap();
+    assert_eq!(db.everything().await, before);
+}
+
+async fn a_change_is_heard_by_those_who_wait_for_it(db: Fixture) {
+    let mut changes = db.store.restrictions_changes();
+    assert!(!changes.has_changed().unwrap());
+    db.store.put_restrictions(&origin(), &others()).await.unwrap();
+    changes.changed().await.unwrap();
+}
+
+async fn what_a_limit_would_touch_is_counted_and_not_changed(db: Fixture) {
+    db.store.put_restrictions(&origin(), &others()).await.unwrap();
+    for user in ["alice", "bob", "carol"] {
+        db.user(user).await;
+    }
+    let day = Period::from_days(1);
+    // Alice: one for ever, one for ten days, one for a day, one revoked. Bob: one for a day. Carol: one that is over.
+    db.token("alice").await;
+    db.token_until("alice", Period::from_days(10).after(db.now())).await;
+    db.token_until("alice", day.after(db.now())).await;
+    let revoked = db.token("alice").await;
+    db.store.revoke_token(&origin(), revoked.id).await.unwrap();
+    db.token_until("bob", day.after(db.now())).await;
+    let brief = new_token(Expiry::In(Period::from_millis(10)));
+    db.store.create_token(&origin(), &name("carol"), &brief).await.unwrap();
+    db.clock.advance(std::time::Duration::from_millis(10));
+    let before = db.everything().await;
+    let strict = Restrictions { max_lifetime: Some(day), max_tokens_per_user: Some(1), ..others() };
+    let touched = db.store.touched_by(&strict).await.unwrap();
+    let expected = Touched {
+        tokens_over_max_lifetime: 2,
+        users_over_max_tokens: 1,
+        tokens_over_max_tokens: 2,
+        tokens_due_for_deletion: 1,
+    };
+    assert_eq!(touched, expected);
+    let none = Touched {
+        tokens_over_max_lifetime: 0,
+        users_over_max_tokens: 0,
+        tokens_over_max_tokens: 0,
+        tokens_due_for_deletion: 1,
+    };
+    assert_eq!(db.store.touched_by(&others()).await.unwrap(), none);
+    assert_eq!(db.everything().await, before);
+}

@@ -1,0 +1,207 @@
+//! Tokens: made within the restrictions, read, revoked, deleted once expired.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use latchkey::token::TokenHash;
+use latchkey::wire::{RefusalReason, Scheme};
+use latchkey_admin::domain::page::{Limit, PageRequest};
+use latchkey_admin::domain::period::Period;
+use latchkey_admin::domain::restrictions::ExpiryRefusal;
+use latchkey_admin::domain::scope::Scopes;
+use latchkey_admin::domain::token::{Expiry, Networks, Schemes, TokenId, TokenSpec, TokenStatus};
+use latchkey_admin::domain::user::UserPatch;
+use latchkey_admin::domain::verdict::Outcome;
+use latchkey_admin::store::StoreError;
+
+use crate::support::{Fixture, name, new_token, on_both_databases, origin, token_of};
+
+on_both_databases![
+    a_token_is_read_as_it_was_made,
+    a_token_gets_the_longest_lifetime_when_it_asks_for_none,
+    a_token_that_would_live_too_long_is_refused,
+    a_token_that_would_be_expired_at_once_is_refused,
+    the_limit_counts_live_tokens_only,
+    no_token_is_made_for_a_disabled_deleted_or_unknown_user,
+    a_revoked_token_stays_revoked_as_of_the_first_time,
+    a_token_is_refused_from_the_very_millisecond_of_its_expiry,
+    an_unknown_hash_and_an_unknown_token_are_told_apart_from_failures,
+    deleting_the_expired_tokens_of_a_user_spares_all_others,
+    deleting_more_expired_tokens_than_one_batch_deletes_them_all,
+    tokens_come_in_pages_of_their_user_alone,
+];
+
+async fn a_token_is_read_as_it_was_made(db: Fixture) {
+    let alice = db.user("alice").await;
+    let spec = TokenSpec {
+        name: "CI of «Ödegård»".parse().unwrap(),
+        description: Some("makes releases".parse().unwrap()),
+        schemes: Schemes::new([Scheme::Basic]).unwrap(),
+        scopes: Scopes::new(["write".parse().unwrap(), "read".parse().unwrap()]).unwrap(),
+        allowed_cidrs: Networks::parse(["10.0.0.0/8", "2001:db8::1"]).unwrap(),
+        expiry: Expiry::In(Period::from_days(1)),
+    };
+    let new = token_of(spec.clone());
+    let made = db.store.create_token(&origin(), &alice.name, &new).await.unwrap();
+    assert_eq!(db.store.token(made.id).await.unwrap(), made);
+    assert_eq!(db.outcome(&made).await, Outcome::Valid(Box::new(made.clone())));
+    assert_eq!((made.user, made.user_id), (alice.name, alice.id));
+    assert_eq!((made.name, made.description, made.schemes), (spec.name, spec.description, spec.schemes));
+    assert_eq!((made.scopes, made.allowed_cidrs), (spec.scopes, spec.allowed_cidrs));
+    assert_eq!((made.hash, made.hint), (new.hash, new.hint));
+    assert_eq!((made.created_at, made.expires_at), (db.now(), Some(Period::from_days(1).after(db.now()))));
+    assert_eq!((made.revoked_at, made.last_used_at), (None, None));
+    assert_eq!(db.revision().await, 0, "nobody can hold a verdict on a hash that was just drawn");
+}
+
+async fn a_token_gets_the_longest_lifetime_when_it_asks_for_none(db: Fixture) {
+    db.user("alice").await;
+    assert_eq!(db.token("alice").await.expires_at, Some(Period::from_days(365).after(db.now())));
+    let mut restrictions = db.store.restrictions().await.unwrap();
+    restrictions.max_lifetime = None;
+    db.store.put_restrictions(&origin(), &restrictions).await.unwrap();
+    let eternal = db.token("alice").await;
+    assert_eq!(eternal.expires_at, None);
+    db.clock.advance(Duration::from_secs(86_400 * 36_500));
+    assert!(db.is_valid(&eternal).await);
+}
+
+async fn a_token_that_would_live_too_long_is_refused(db: Fixture) {
+    db.user("alice").await;
+    let longest = Period::from_days(365);
+    let longer = Period::from_millis(longest.as_millis() + 1);
+    for asked in [Expiry::In(longer), Expiry::At(longer.after(db.now())), Expiry::At(Timestamp::MAX)] {
+        let error = db.refused(db.store.create_token(&origin(), &name("alice"), &new_token(asked))).await;
+        let StoreError::Expiry { refusal, latest } = error else { panic!("{error}") };
+        assert_eq!(refusal, ExpiryRefusal::TooLong { longest });
+        assert_eq!(latest, Some(longest.after(db.now())));
+    }
+}
+
+async fn a_token_that_would_be_expired_at_once_is_refused(db: Fixture) {
+    db.user("alice").await;
+    for asked in [Expiry::At(db.now()), Expiry::At(Timestamp::MIN), Expiry::In(Period::from_millis(0))] {
+        let error = db.refused(db.store.create_token(&origin(), &name("alice"), &new_token(asked))).await;
+        assert!(matches!(error, StoreError::Expiry { refusal: ExpiryRefusal::NotInFuture, .. }), "{error}");
+    }
+}
+
+async fn the_limit_counts_live_tokens_only(db: Fixture) {
+    db.user("alice").await;
+    db.user("bob").await;
+    let soon = Period::from_days(1).after(db.now());
+    db.token_until("alice", soon).await;
+    let revoked = db.token("alice").await;
+    for _ in 0..8 {
+        db.token("alice").await;
+    }
+    db.token("bob").await;
+    let alice = name("alice");
+    let again = || async { db.store.create_token(&origin(), &alice, &new_token(Expiry::Latest)).await };
+    let error = db.refused(again()).await;
+    assert!(matches!(error, StoreError::TokenLimitReached { limit: 10, count: 10 }), "{error}");
+    db.store.revoke_token(&origin(), revoked.id).await.unwrap();
+    again().await.unwrap();
+    assert!(matches!(db.refused(again()).await, StoreError::TokenLimitReached { .. }));
+    db.clock.set(soon);
+    again().await.unwrap();
+    assert!(matches!(db.refused(again()).await, StoreError::TokenLimitReached { .. }));
+}
+
+async fn no_token_is_made_for_a_disabled_deleted_or_unknown_user(db: Fixture) {
+    db.user("alice").await;
+    db.user("bob").await;
+    let disable = UserPatch { active: Some(false), ..UserPatch::default() };
+    db.store.update_user(&origin(), &name("alice"), &disable).await.unwrap();
+    db.store.delete_user(&origin(), &name("bob")).await.unwrap();
+    for (user, expected) in [("alice", "disabled"), ("bob", "deleted"), ("carol", "no user")] {
+        let error =
+            db.refused(db.store.create_token(&origin(), &name(user), &new_token(Expiry::Latest))).await;
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+async fn a_revoked_token_stays_revoked_as_of_the_first_time(db: Fixture) {
+    db.user("alice").await;
+    let (token, other) = (db.token("alice").await, db.token("alice").await);
+    let revoked = db.store.revoke_token(&origin(), token.id).await.unwrap();
+    assert_eq!((revoked.revoked_at, revoked.status(db.now())), (Some(db.now()), TokenStatus::Revoked));
+    assert_eq!(db.outcome(&token).await, Outcome::Refused(RefusalReason::Revoked));
+    assert!(db.is_valid(&other).await);
+    db.clock.advance(Duration::from_secs(60));
+    let before = db.everything().await;
+    assert_eq!(db.store.revoke_token(&origin(), token.id).await.unwrap(), revoked);
+    assert_eq!(db.everything().await, before);
+    assert_eq!(db.revision().await, 1);
+}
+
+async fn a_token_is_refused_from_the_very_millisecond_of_its_expiry(db: Fixture) {
+    db.user("alice").await;
+    let end = Period::from_days(1).after(db.now());
+    let token = db.token_until("alice", end).await;
+    db.clock.set(Period::from_millis(1).before(end));
+    assert!(db.is_valid(&token).await);
+    db.clock.set(end);
+    assert_eq!(db.outcome(&token).await, Outcome::Refused(RefusalReason::Expired));
+}
+
+async fn an_unknown_hash_and_an_unknown_token_are_told_apart_from_failures(db: Fixture) {
+    let verdict = db.store.verify(TokenHash::of(b"never made")).await.unwrap();
+    assert_eq!(verdict.outcome, Outcome::Refused(RefusalReason::Unknown));
+    let id = TokenId(uuid::Uuid::from_u128(7));
+    assert!(matches!(db.refused(db.store.token(id)).await, StoreError::TokenNotFound));
+    assert!(matches!(db.refused(db.store.revoke_token(&origin(), id)).await, StoreError::TokenNotFound));
+}
+
+async fn deleting_the_expired_tokens_of_a_user_spares_all_others(db: Fixture) {
+    db.user("alice").await;
+    db.user("bob").await;
+    let soon = Period::from_days(1).after(db.now());
+    let expired = [db.token_until("alice", soon).await, db.token_until("alice", soon).await];
+    let revoked = db.token_until("alice", soon).await;
+    db.store.revoke_token(&origin(), revoked.id).await.unwrap();
+    let spared = [revoked.id, db.token("alice").await.id, db.token_until("bob", soon).await.id];
+    assert_eq!(db.store.delete_expired_of_user(&origin(), &name("alice")).await.unwrap(), 0);
+    db.clock.set(soon);
+    assert_eq!(db.store.delete_expired_of_user(&origin(), &name("alice")).await.unwrap(), 2);
+    for token in &expired {
+        assert!(matches!(db.store.token(token.id).await, Err(StoreError::TokenNotFound)));
+        assert_eq!(db.outcome(token).await, Outcome::Refused(RefusalReason::Unknown));
+    }
+    for id in spared {
+        db.store.token(id).await.unwrap();
+    }
+    let before = db.everything().await;
+    assert_eq!(db.store.delete_expired_of_user(&origin(), &name("alice")).await.unwrap(), 0);
+    assert_eq!(db.everything().await, before);
+}
+
+async fn deleting_more_expired_tokens_than_one_batch_deletes_them_all(db: Fixture) {
+    let alice = db.user("alice").await;
+    crate::scheduler::insert_expired(&db, &alice, 1_201, db.now()).await;
+    db.clock.advance(Duration::from_secs(2));
+    assert_eq!(db.store.delete_expired_of_user(&origin(), &alice.name).await.unwrap(), 1_201);
+    assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 0);
+}
+
+async fn tokens_come_in_pages_of_their_user_alone(db: Fixture) {
+    db.user("alice").await;
+    db.user("bob").await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(db.token("alice").await.id);
+        db.token("bob").await;
+        db.clock.advance(Duration::from_millis(1));
+    }
+    let mut page = PageRequest { limit: Limit::new(2).unwrap(), cursor: None };
+    let mut found = Vec::new();
+    loop {
+        let next = db.store.tokens_of_user(&name("alice"), page).await.unwrap();
+        found.extend(next.items.iter().map(|token| token.id));
+        match next.next_cursor {
+            Some(cursor) => page.cursor = Some(cursor),
+            None => break,
+        }
+    }
+    assert_eq!(found, ids);
+}

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Builds what a user deploys into dist/: latchkey.wasm, latchkey and SHA256SUMS.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
+MUSL=$(uname -m)-unknown-linux-musl
+
+# publish FILE NAME MODE: puts a file into dist/ under a name, all at once.
+publish() {
+    install -m "$3" "$1" "$DIST/.$2.$$"
+    mv -f "$DIST/.$2.$$" "$DIST/$2"
+}
+
+build_filter() {
+    say "Building the filter."
+    # As a cdylib alone: with the rlib beside it there is no link-time optimisation. And without this machine's paths.
+    RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo --remap-path-prefix=$ROOT=latchkey" \
+        cargo rustc --locked -p latchkey --lib --crate-type cdylib --target wasm32-wasip1 --profile plugin
+    publish "$TARGET_DIR/wasm32-wasip1/plugin/latchkey.wasm" latchkey.wasm 0644
+}
+
+build_service() {
+    if have musl-gcc && [ -d "$(rustc --print target-libdir --target "$MUSL")" ]; then
+        say "Building the service (static, release); the first time takes some minutes."
+        cargo build --locked --release --target "$MUSL" -p latchkey-admin
+        publish "$TARGET_DIR/$MUSL/release/latchkey" latchkey 0755
+    else
+        warn "Building the service for this machine only: the container image needs the static one, which needs musl-gcc."
+        cargo build --locked --release -p latchkey-admin
+        publish "$TARGET_DIR/release/latchkey" latchkey 0755
+    fi
+}
+
+"$SCRIPTS/setup.sh" rust wasm musl
+cd "$ROOT"
+only_one build
+mkdir -p "$DIST"
+build_filter
+build_service
+(cd "$DIST" && sha256sum latchkey latchkey.wasm >".SHA256SUMS.$$" && mv -f ".SHA256SUMS.$$" SHA256SUMS)
+size() { stat -c %s "$DIST/$1"; }
+say "dist/latchkey.wasm: $(($(size latchkey.wasm) / 1024)) KiB; dist/latchkey: $(($(size latchkey) / 1024)) KiB."

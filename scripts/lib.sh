@@ -1,0 +1,46 @@
+# shellcheck shell=bash
+# What the scripts beside this one share: where things are, which Envoy, and how to speak to whoever started them.
+# Source it. Progress and errors go to stderr, so that a script's stdout is its result.
+
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck disable=SC2034 # used by the scripts that source this one
+{
+    SCRIPTS=$ROOT/scripts
+    DIST=$ROOT/dist
+    RUN_DIR=$ROOT/.run
+    STATE_DIR=${STATE_DIR:-$RUN_DIR}
+    ENVOY_VERSION=1.40.0
+    ENVOY_IMAGE=envoyproxy/envoy:v$ENVOY_VERSION
+}
+
+say() { printf '==> %s\n' "$*" >&2; }
+warn() { printf 'warning: %s\n' "$*" >&2; }
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Runs the rest of the calling script alone: `only_one setup` waits for whoever holds the lock of that name.
+only_one() {
+    have flock || return 0
+    mkdir -p "$RUN_DIR"
+    exec {lock}>"$RUN_DIR/$1.lock"
+    flock -n "$lock" || { say "Waiting for another $1 in this checkout."; flock "$lock"; }
+}
+
+# Whether a Docker engine answers.
+docker_answers() { have docker && timeout 20 docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
+
+# How end-to-end tests start Envoy: LATCHKEY_ENVOY, else Docker where an engine answers, else a process.
+launcher() {
+    if [ -n "${LATCHKEY_ENVOY:-}" ]; then
+        printf '%s\n' "$LATCHKEY_ENVOY"
+    elif docker_answers; then
+        echo docker
+    else
+        echo process
+    fi
+}

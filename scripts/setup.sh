@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Installs what the named parts need, or says what is missing and how to get it: setup.sh wasm musl envoy postgres …
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# Whether Debian packages can be installed here without asking anyone.
+can_apt() { [ "$(id -u)" = 0 ] && have apt-get; }
+
+apt_updated=no
+apt_install() {
+    export DEBIAN_FRONTEND=noninteractive
+    say "Installing $* with apt-get."
+    if [ "$apt_updated" = no ]; then
+        apt-get -o DPkg::Lock::Timeout=300 update -q >/dev/null </dev/null || warn "apt-get update failed; trying with the lists there are."
+        apt_updated=yes
+    fi
+    apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends "$@" >/dev/null </dev/null
+}
+
+# need PROGRAM PACKAGE…: the program, installed by Debian's packages where that is possible.
+need() {
+    local program=$1
+    shift
+    have "$program" && return
+    if can_apt && apt_install "$@" && have "$program"; then return; fi
+    die "$program is missing. Install it, on Debian or Ubuntu with: sudo apt-get install $*"
+}
+
+setup_rust() {
+    have cargo || die "Rust is missing. Install it from https://rustup.rs and run this again."
+    need cc gcc libc6-dev
+}
+
+# Whether rustc has the standard library of a target.
+has_target() { [ -d "$(rustc --print target-libdir --target "$1" 2>/dev/null)" ]; }
+
+add_target() {
+    has_target "$1" && return
+    if ! have rustup; then
+        warn "Rust's $1 target is missing, and there is no rustup to add it."
+        return 1
+    fi
+    say "Adding Rust's $1 target."
+    (cd "$ROOT" && rustup target add "$1" >&2) && has_target "$1"
+}
+
+setup_wasm() {
+    add_target wasm32-wasip1 || die "The filter needs Rust's wasm32-wasip1 target: rustup target add wasm32-wasip1"
+}
+
+# For a static `latchkey`. Without it the build falls back to the machine's own C library, so nothing here is fatal.
+setup_musl() {
+    if ! have musl-gcc && can_apt; then apt_install musl-tools || true; fi
+    have musl-gcc || warn "musl-gcc is missing (Debian, Ubuntu: sudo apt-get install musl-tools)."
+    add_target "$(uname -m)-unknown-linux-musl" || true
+}
+
+setup_python() {
+    need python3 python3 python3-venv
+}
+
+setup_envoy() {
+    "$SCRIPTS/envoy.sh" >/dev/null
+}
+
+# `docker compose`, or docker-compose.
+setup_compose() {
+    docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
+}
+
+# The programs of PostgreSQL, of which tests start throw-away servers of their own.
+setup_postgres() {
+    [ -z "${LATCHKEY_TEST_POSTGRES_URL:-}" ] || return 0
+    has_postgres && return
+    if can_apt; then
+        # Debian's package would start a server for the whole machine.
+        local conf=/etc/postgresql-common/createcluster.conf
+        [ -e "$conf" ] || { mkdir -p "${conf%/*}" && echo "create_main_cluster = false" >"$conf"; }
+        apt_install postgresql || true
+    fi
+    has_postgres || die "PostgreSQL's programs (initdb, pg_ctl) are missing. Install them, on Debian or Ubuntu with:" \
+        "sudo apt-get install postgresql; or name a server for the tests in LATCHKEY_TEST_POSTGRES_URL."
+}
+
+has_postgres() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
+
+only_one setup
+for part in "$@"; do
+    case $part in
+    rust | wasm | musl | python | envoy | compose | postgres) "setup_$part" ;;
+    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose and postgres, and not \"$part\"." ;;
+    esac
+done

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Every test: test.sh [all|e2e] [arguments of cargo test]. The end-to-end tests run what is in dist/, which is built first.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+scope=${1:-all}
+shift || true
+# Of a whole run, what it leaves behind is searched at the end for the secrets that it made.
+whole=$([ $# -gt 0 ] || echo yes)
+
+LATCHKEY_ENVOY=$(launcher)
+export LATCHKEY_ENVOY
+"$SCRIPTS/build.sh"
+"$SCRIPTS/setup.sh" python envoy postgres
+if [ "$LATCHKEY_ENVOY" = docker ]; then
+    "$SCRIPTS/setup.sh" compose
+    "$SCRIPTS/envoy-image.sh"
+else
+    warn "SKIPPED, as Envoy runs as a process: the tests that only containers make honest (in_docker::)."
+    case " $* " in *" -- "*) ;; *) set -- "$@" -- ;; esac
+    set -- "$@" --skip in_docker::
+fi
+cd "$ROOT"
+[ -z "$whole" ] || rm -rf "${CARGO_TARGET_DIR:-target}"/e2e-{logs,secrets}
+case $scope in
+all)
+    say "Running every test; Envoy: $LATCHKEY_ENVOY."
+    cargo test --locked --workspace "$@"
+    ;;
+e2e)
+    say "Running the end-to-end tests; Envoy: $LATCHKEY_ENVOY."
+    cargo test --locked -p latchkey --test e2e "$@"
+    ;;
+*) die "test.sh knows all and e2e, and not \"$scope\"." ;;
+esac
+if [ -n "$whole" ]; then
+    say "Searching what the tests left behind for secrets."
+    cargo test --locked -p latchkey --test aftermath -- --nocapture
+fi

@@ -1,0 +1,312 @@
+//! Headers: what is read from a request's, in one pass, and what the filter sets in them and in no other hands' way.
+
+use std::str::FromStr;
+
+use crate::gate::Identity;
+use crate::rules::Target;
+
+/// The header that carries credentials, as Envoy spells names.
+pub const AUTHORIZATION: &str = "authorization";
+/// Names that Envoy or HTTP itself gives a meaning to; an identity in one of them would break the request.
+const RESERVED: [&str; 12] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// A header's name (RFC 9110 §5.1), in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderName(String);
+
+/// A text that cannot name an identity header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "an identity header is 1 to 128 letters, digits and -, and none that HTTP itself needs, such as x-latchkey-user"
+)]
+pub struct InvalidHeaderName;
+
+impl HeaderName {
+    /// The name, in lower case.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether an upstream may take `name` for this header: many read `_` as `-`, and none minds the case.
+    #[must_use]
+    pub fn is_meant_by(&self, name: &[u8]) -> bool {
+        let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        name.len() == self.0.len() && name.iter().copied().map(dashed).eq(self.0.bytes())
+    }
+}
+
+impl FromStr for HeaderName {
+    type Err = InvalidHeaderName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHeaderName> {
+        let name = text.to_ascii_lowercase();
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        let sound = (1..=128).contains(&name.len()) && name.bytes().all(allowed);
+        if sound && !RESERVED.contains(&name.as_str()) { Ok(Self(name)) } else { Err(InvalidHeaderName) }
+    }
+}
+
+/// The headers that tell an upstream who a request acts for. Whatever a client sends in them is removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityHeaders {
+    /// Carries the user's name.
+    pub user: HeaderName,
+    /// Carries the token's identifier.
+    pub token_id: HeaderName,
+    /// Carries the token's scopes, separated by spaces.
+    pub scopes: HeaderName,
+    /// Whether the filter sets them.
+    pub set: bool,
+}
+
+impl Default for IdentityHeaders {
+    /// The contract's default names, set.
+    fn default() -> Self {
+        let name = |name: &str| HeaderName(name.to_owned());
+        Self {
+            user: name("x-latchkey-user"),
+            token_id: name("x-latchkey-token-id"),
+            scopes: name("x-latchkey-scopes"),
+            set: true,
+        }
+    }
+}
+
+impl IdentityHeaders {
+    /// Whether a client's header could be taken for one of these.
+    #[must_use]
+    pub fn is_spoof(&self, name: &[u8]) -> bool {
+        [&self.user, &self.token_id, &self.scopes].into_iter().any(|header| header.is_meant_by(name))
+    }
+
+    /// The headers to set for `identity`: names and values.
+    #[must_use]
+    pub fn of<'a>(&'a self, identity: &'a Identity) -> Vec<(&'a str, String)> {
+        if !self.set {
+            return Vec::new();
+        }
+        vec![
+            (self.user.as_str(), identity.user().to_owned()),
+            (self.token_id.as_str(), identity.token_id().to_owned()),
+            (self.scopes.as_str(), identity.scopes().join(" ")),
+        ]
+    }
+}
+
+/// What the filter needs of one request's headers.
+#[derive(Clone, Debug, Default)]
+pub struct RequestHeaders<'a> {
+    /// What rules look at.
+    pub target: Target<'a>,
+    /// The values of the `Authorization` lines.
+    pub authorization: Vec<&'a [u8]>,
+    /// Whether it is a gRPC request.
+    pub grpc: bool,
+    /// The names of headers that could be taken for identity headers, as they are spelt.
+    pub spoofed: Vec<&'a [u8]>,
+}
+
+impl<'a> RequestHeaders<'a> {
+    /// Reads name and value pairs, names in lower case.
+    #[must_use]
+    pub fn read(pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>, identity: &IdentityHeaders) -> Self {
+        let mut read = Self::default();
+        for (name, value) in pairs {
+            match name {
+                b":method" => read.target.method = value,
+                b":path" => read.target.path = Some(value),
+                b":authority" => read.target.authority = Some(value),
+                b"content-type" => read.grpc = is_grpc(value),
+                name if name == AUTHORIZATION.as_bytes() => read.authorization.push(value),
+                name if identity.is_spoof(name) => read.spoofed.push(name),
+                _ => {}
+            }
+        }
+        read
+    }
+}
+
+/// Whether Envoy takes a request of this content type for a gRPC request.
+fn is_grpc(content_type: &[u8]) -> bool {
+    content_type
+        .strip_prefix(b"application/grpc")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
+}
+
+/// Whether an answer of this content type is JSON (RFC 9110 §8.3.1).
+#[must_use]
+pub fn is_json(content_type: &[u8]) -> bool {
+    let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or(content_type);
+    media_type.trim_ascii().eq_ignore_ascii_case(crate::wire::CONTENT_TYPE.as_bytes())
+}
+
+/// Reads a header map as proxy-wasm hosts serialise it: the number of pairs, the lengths of each name and value, then
+/// each with a NUL after it; numbers are 32 bits, little-endian. `None`: it is cut short.
+#[must_use]
+pub fn parse_pairs(map: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    let Some((count, rest)) = map.split_first_chunk() else {
+        return map.is_empty().then(Vec::new);
+    };
+    let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
+    let (mut sizes, mut texts) = rest.split_at_checked(count.checked_mul(8)?)?;
+    let mut text = || {
+        let (size, more) = sizes.split_first_chunk()?;
+        let (text, after) = texts.split_at_checked(usize::try_from(u32::from_le_bytes(*size)).ok()?)?;
+        (sizes, texts) = (more, after.get(1..)?);
+        Some(text)
+    };
+    (0..count).map(|_| Some((text()?, text()?))).collect()
+}
+
+/// Writes a header map as proxy-wasm hosts read it. The reverse of [`parse_pairs`].
+#[must_use]
+pub fn serialise_pairs(pairs: &[(&str, &str)]) -> Vec<u8> {
+    // Nothing here is near 4 GiB; a length that were would be cut, and the host would refuse the map.
+    let size = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+    let mut map = size(pairs.len()).to_vec();
+    for (name, value) in pairs {
+        map.extend(size(name.len()));
+        map.extend(size(value.len()));
+    }
+    for text in pairs.iter().flat_map(|(name, value)| [name, value]) {
+        map.extend(text.as_bytes());
+        map.push(0);
+    }
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bytes<'a>(pairs: &[(&'a str, &'a str)]) -> Vec<(&'a [u8], &'a [u8])> {
+        pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect()
+    }
+
+    #[test]
+    fn a_request_is_read_in_one_pass() {
+        let pairs = bytes(&[
+            (":method", "POST"),
+            (":path", "/a?b"),
+            (":authority", "example.com:80"),
+            ("authorization", "Bearer x"),
+            ("content-type", "application/grpc+proto"),
+            ("x_latchkey_user", "mallory"),
+            ("x-other", "1"),
+        ]);
+        let read = RequestHeaders::read(pairs, &IdentityHeaders::default());
+        assert_eq!(read.target.method, b"POST");
+        assert_eq!(read.target.path, Some(b"/a?b".as_slice()));
+        assert_eq!(read.target.authority, Some(b"example.com:80".as_slice()));
+        assert_eq!(read.authorization, [b"Bearer x"]);
+        assert!(read.grpc);
+        assert_eq!(read.spoofed, [b"x_latchkey_user"]);
+    }
+
+    #[test]
+    fn every_spelling_of_an_identity_header_is_noticed_and_nothing_else() {
+        let headers = IdentityHeaders::default();
+        for name in [
+            "x-latchkey-user",
+            "X-Latchkey-User",
+            "x_latchkey-user",
+            "X_LATCHKEY_TOKEN_ID",
+            "x-latchkey_scopes",
+        ] {
+            assert!(headers.is_spoof(name.as_bytes()), "{name}");
+        }
+        for name in
+            ["x-latchkey-user2", "x-latchkey", "x-latchkey-users", "latchkey-user", "authorization", ""]
+        {
+            assert!(!headers.is_spoof(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_would_break_a_request_are_refused() {
+        assert_eq!("X-User".parse::<HeaderName>().unwrap().as_str(), "x-user");
+        for bad in [
+            "",
+            "x user",
+            "x_user",
+            ":path",
+            "Host",
+            "authorization",
+            "Content-Length",
+            "é",
+            &"x".repeat(129),
+        ] {
+            assert_eq!(bad.parse::<HeaderName>(), Err(InvalidHeaderName), "{bad}");
+        }
+    }
+
+    #[test]
+    fn grpc_is_told_as_envoy_tells_it() {
+        for (content_type, grpc) in [
+            ("application/grpc", true),
+            ("application/grpc+json", true),
+            ("application/grpc-web", false),
+            ("application/grpc;x=y", false),
+            ("Application/grpc", false),
+            ("application/json", false),
+        ] {
+            assert_eq!(is_grpc(content_type.as_bytes()), grpc, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn json_is_told_by_its_media_type() {
+        for (content_type, json) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/json ;x", true),
+            ("application/jsonp", false),
+            ("application/problem+json", false),
+            ("text/html", false),
+            ("", false),
+        ] {
+            assert_eq!(is_json(content_type.as_bytes()), json, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn a_map_that_is_cut_short_is_noticed() {
+        let map = serialise_pairs(&[("a", "b"), ("cd", "")]);
+        assert_eq!(parse_pairs(&map), Some(bytes(&[("a", "b"), ("cd", "")])));
+        assert_eq!(parse_pairs(&[]), Some(Vec::new()));
+        for length in 1..map.len() {
+            assert_eq!(parse_pairs(&map[..length]), None, "{length}");
+        }
+        assert_eq!(parse_pairs(&[255; 12]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_map_survives_its_bytes(pairs in prop::collection::vec(("[a-z:-]{0,9}", "\\PC{0,9}"), 0..9)) {
+            let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let map = serialise_pairs(&pairs);
+            prop_assert_eq!(parse_pairs(&map), Some(bytes(&pairs)));
+        }
+
+        #[test]
+        fn no_bytes_make_the_map_reader_panic(map in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = parse_pairs(&map);
+        }
+    }
+}

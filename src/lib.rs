@@ -1,0 +1,15 @@
+//! Latchkey: API tokens for Envoy. This package is the filter, and the contract that it shares with the admin service.
+//!
+//! All modules but `shell` know no host, no clock and no logger; they build and are tested on any machine.
+
+pub mod config;
+pub mod credential;
+pub mod gate;
+pub mod headers;
+pub mod lookups;
+pub mod refusal;
+pub mod rules;
+#[cfg(target_arch = "wasm32")]
+mod shell;
+pub mod token;
+pub mod wire;

@@ -1,0 +1,311 @@
+//! What one root context and its streams share: the configuration, the look-ups under way, and how decisions are carried out.
+//!
+//! No host call is made while a `RefCell` is borrowed, so nothing that the host does within a call can find one borrowed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::host;
+use super::metrics::{CalloutEnd, Metrics};
+use crate::config::{Config, EdgeSecret, Mode};
+use crate::credential::Credential;
+use crate::gate::{self, Identity};
+use crate::headers;
+use crate::lookups::{CallId, Joined, Limits, Lookups, Outcome, Release, WaiterId};
+use crate::refusal::{Reason, Refusal};
+use crate::token::TokenHash;
+use crate::wire::{CONTENT_TYPE, VERIFY_PATH, VerifyRequest, VerifyResponse};
+
+/// What bounds one root context. A waiting stream takes a few hundred bytes here, and its buffers in Envoy.
+const LIMITS: Limits = Limits { waiters: 16_384, waiters_per_token: 4096, callouts: 1024 };
+/// How many waiting streams are released in one callback: each nests a few frames on the VM's stack.
+const BATCH: usize = 32;
+/// How often the deadlines of waiting streams are looked at, while callouts are under way.
+const TICK: Duration = Duration::from_millis(50);
+/// The largest answer that is read, in bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+/// How often an outage is logged at most.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What is kept of a request while it waits for a verdict.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// What the client presented.
+    pub credential: Credential,
+    /// The scopes that the request needs.
+    pub scopes: Arc<[String]>,
+    /// Whether it is a gRPC request.
+    pub grpc: bool,
+}
+
+/// What one root context and its streams share.
+pub struct Edge {
+    /// The configuration.
+    pub config: Config,
+    /// The root context.
+    root: u32,
+    metrics: Rc<Metrics>,
+    lookups: RefCell<Lookups<Waiting, Rc<VerifyResponse>>>,
+    /// Tokens to ask about, left by a stream for the root context.
+    to_ask: RefCell<VecDeque<TokenHash>>,
+    /// The queue by which the root context wakes itself.
+    queue: Cell<Option<u32>>,
+    ticking: Cell<bool>,
+    last_complaint: Cell<Option<Duration>>,
+}
+
+impl Edge {
+    /// What root context `root` shares with its streams under `config`.
+    pub fn new(root: u32, config: Config) -> Self {
+        let lookups = RefCell::new(Lookups::new(LIMITS, config.service.timeout));
+        Self {
+            config,
+            root,
+            metrics: Metrics::of_this_vm(),
+            lookups,
+            to_ask: RefCell::default(),
+            queue: Cell::new(None),
+            ticking: Cell::new(false),
+            last_complaint: Cell::new(None),
+        }
+    }
+
+    /// Lets a stream wait for a verdict. `false`: too many wait already, and it does not.
+    pub fn ask(&self, stream: WaiterId, waiting: Waiting) -> bool {
+        let (hash, now) = (waiting.credential.hash, host::now());
+        let joined = self.lookups.borrow_mut().join(stream, hash, now, waiting);
+        if joined == Ok(Joined::Ask) {
+            self.to_ask.borrow_mut().push_back(hash);
+            host::enter_root(self.root);
+        }
+        joined.is_ok()
+    }
+
+    /// Whether a stream still waits for a verdict.
+    pub fn waits(&self, stream: WaiterId) -> bool {
+        self.lookups.borrow().waits(stream)
+    }
+
+    /// A stream is gone.
+    pub fn leave(&self, stream: WaiterId) {
+        self.lookups.borrow_mut().leave(stream);
+    }
+
+    /// In the root context, within a stream's callback: sends the callouts that streams left to be sent.
+    pub fn send_callouts(&self) {
+        loop {
+            let next = self.to_ask.borrow_mut().pop_front();
+            let Some(hash) = next else { break };
+            self.send_callout(hash);
+        }
+        // Whoever cannot be served is released in a callback of its own: this stream has not even paused yet.
+        self.wake_for_the_rest();
+    }
+
+    fn send_callout(&self, hash: TokenHash) {
+        let service = &self.config.service;
+        let secret = service.secret.as_ref().map(EdgeSecret::authorization);
+        let mut headers = vec![
+            (":method", "POST"),
+            (":path", VERIFY_PATH),
+            (":authority", service.authority.as_str()),
+            ("content-type", CONTENT_TYPE),
+        ];
+        headers.extend(secret.as_deref().map(|secret| (headers::AUTHORIZATION, secret)));
+        let body = serde_json::to_vec(&VerifyRequest { token_hash: hash }).unwrap_or_default();
+        if let Some(call) = host::dispatch(&service.cluster, headers, &body, service.timeout) {
+            self.lookups.borrow_mut().sent(hash, call);
+            self.metrics.callout_sent();
+            if !self.ticking.replace(true) {
+                host::set_tick_period(TICK);
+            }
+        } else {
+            self.lookups.borrow_mut().not_sent(hash);
+            self.metrics.callout_not_sent();
+            self.complain(CalloutEnd::NotSent);
+        }
+    }
+
+    /// A callout ended.
+    pub fn callout_ended(&self, call: CallId, has_headers: bool, body_size: usize) {
+        let Some(hash) = self.lookups.borrow().asked(call) else { return };
+        let (outcome, end) = match read_answer(hash, has_headers, body_size) {
+            Ok(answer) => (Outcome::Answer(Rc::new(answer)), CalloutEnd::Ok),
+            Err(CalloutEnd::Timeout) => (Outcome::Timeout, CalloutEnd::Timeout),
+            Err(end) => (Outcome::Failed, end),
+        };
+        self.end_callout(call, outcome, end);
+        self.release();
+    }
+
+    fn end_callout(&self, call: CallId, outcome: Outcome<Rc<VerifyResponse>>, end: CalloutEnd) {
+        self.metrics.callout_ended(end);
+        if end != CalloutEnd::Ok {
+            self.complain(end);
+        }
+        let now = host::now();
+        let again = self.lookups.borrow_mut().ended(call, outcome, now);
+        if let Some(hash) = again {
+            self.send_callout(hash);
+        }
+    }
+
+    /// Looks at the deadlines; ends the ticking when no callout is under way and nobody waits.
+    pub fn tick(&self) {
+        let now = host::now();
+        self.lookups.borrow_mut().sweep(now);
+        let lost = self.lookups.borrow().lost(now);
+        for call in lost {
+            self.end_callout(call, Outcome::Timeout, CalloutEnd::Timeout);
+        }
+        self.release();
+        if self.lookups.borrow().is_idle() && self.ticking.replace(false) {
+            host::set_tick_period(Duration::ZERO);
+        }
+    }
+
+    /// Whether `queue` is the one by which the root context wakes itself.
+    pub fn is_queue(&self, queue: u32) -> bool {
+        self.queue.get() == Some(queue)
+    }
+
+    /// In a callback of the root context: lets streams whose waiting is over go on, or refuses them.
+    pub fn release(&self) {
+        let batch = self.lookups.borrow_mut().release(BATCH);
+        for release in batch {
+            // A stream that is gone has left; if the host knows better, acting would hit another one.
+            if host::act_on(release.waiter) {
+                self.settle_waiting(&release);
+            }
+        }
+        host::act_on(self.root);
+        self.wake_for_the_rest();
+    }
+
+    fn settle_waiting(&self, release: &Release<Waiting, Rc<VerifyResponse>>) {
+        let Waiting { credential, scopes, grpc } = &release.request;
+        let verdict = match &release.answer {
+            Some(answer) => gate::judge(credential, scopes, client_address(answer), answer),
+            None => Err(Refusal::new(Reason::Unavailable, Some(credential.scheme))),
+        };
+        if self.settle(verdict.map(Some), *grpc) {
+            host::resume_request();
+        }
+    }
+
+    /// Wakes the root context for those whom [`Edge::release`] left. Should the queue fail, the next tick does it.
+    fn wake_for_the_rest(&self) {
+        if !self.lookups.borrow().has_ready() {
+            return;
+        }
+        if self.queue.get().is_none() {
+            let unique = RandomState::new().hash_one(self.root);
+            self.queue.set(host::register_queue(&format!("latchkey.{}.{unique:016x}", self.root)));
+        }
+        let woken = self.queue.get().is_some_and(host::enqueue);
+        if !woken && !self.ticking.replace(true) {
+            host::set_tick_period(TICK);
+        }
+    }
+
+    /// Carries a decision out on the current stream, whose headers are still there. Returns whether it may go on.
+    pub fn settle(&self, verdict: Result<Option<Identity>, Refusal>, grpc: bool) -> bool {
+        let shadow = self.config.mode == Mode::Shadow;
+        let verdict = verdict.and_then(|identity| match identity {
+            Some(identity) if !self.tell_upstream(&identity) => Err(Refusal::new(Reason::Unavailable, None)),
+            _ => Ok(()),
+        });
+        let decision = verdict.as_ref().map_or_else(|refusal| refusal.reason().name(), |()| "passed");
+        if shadow {
+            host::set_filter_state("latchkey_decision", decision);
+        }
+        match verdict {
+            Ok(()) => self.metrics.passed(),
+            Err(refusal) if shadow => {
+                self.metrics.shadow_refused(refusal.reason());
+                log::info!("latchkey: in shadow mode, a request passes that would be refused: {decision}");
+            }
+            Err(refusal) => {
+                self.refuse(&refusal, grpc);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Sets the identity headers and the filter state. `false`: the host did not.
+    fn tell_upstream(&self, identity: &Identity) -> bool {
+        let mut headers = self.config.identity_headers.of(identity).into_iter();
+        headers.all(|(name, value)| host::set_request_header(name, &value))
+            && host::set_filter_state("latchkey_user", identity.user())
+            && host::set_filter_state("latchkey_token_id", identity.token_id())
+            && host::set_filter_state("latchkey_scopes", &identity.scopes().join(" "))
+    }
+
+    /// Answers the current stream in the upstream's place.
+    pub fn refuse(&self, refusal: &Refusal, grpc: bool) {
+        let reason = refusal.reason();
+        self.metrics.refused(reason);
+        let headers = refusal.headers(&self.config.realm, self.config.accepted.schemes);
+        let mut headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        // To a gRPC request Envoy answers with trailers alone, and takes the body for their message.
+        let body = if grpc { reason.message().to_owned() } else { refusal.body() };
+        if !grpc {
+            headers.push(("content-type", CONTENT_TYPE));
+        }
+        if !host::send_local_response(reason.status(), reason.details(), &headers, &body) {
+            log::error!(
+                "latchkey: Envoy did not take a refusal ({}); the request stays stopped",
+                reason.name()
+            );
+        }
+    }
+
+    /// Logs an outage, once in a while.
+    fn complain(&self, end: CalloutEnd) {
+        let now = host::now();
+        let recent = |last: Duration| now.saturating_sub(last) < COMPLAINT_INTERVAL;
+        if !self.last_complaint.get().is_some_and(recent) {
+            self.last_complaint.set(Some(now));
+            let (cluster, end) = (&self.config.service.cluster, end.name());
+            log::warn!("latchkey: no verdict from cluster {cluster} ({end}); requests that need one get 503");
+        }
+    }
+}
+
+/// The address of the client, where the token is bound to networks: it costs a host call.
+fn client_address(answer: &VerifyResponse) -> Option<IpAddr> {
+    answer.token.as_ref().filter(|token| !token.allowed_cidrs.is_empty())?;
+    let address = host::property("source\0address")?;
+    let address: SocketAddr = std::str::from_utf8(&address).ok()?.parse().ok()?;
+    Some(address.ip())
+}
+
+/// The answer of a callout about `hash`. Envoy's own answers and anything that is not a verdict on this token are no answer.
+fn read_answer(hash: TokenHash, has_headers: bool, body_size: usize) -> Result<VerifyResponse, CalloutEnd> {
+    if !has_headers {
+        return Err(CalloutEnd::Unreachable);
+    }
+    let map = host::callout_headers().unwrap_or_default();
+    let pairs = headers::parse_pairs(&map).unwrap_or_default();
+    let value = |wanted: &[u8]| pairs.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+    match value(b":status") {
+        Some(b"200") => {}
+        Some(b"408" | b"504") => return Err(CalloutEnd::Timeout),
+        Some(b"502" | b"503") => return Err(CalloutEnd::Unreachable),
+        Some(b"401" | b"403") => return Err(CalloutEnd::Unauthorized),
+        _ => return Err(CalloutEnd::BadAnswer),
+    }
+    if body_size > MAX_ANSWER || !value(b"content-type").is_some_and(headers::is_json) {
+        return Err(CalloutEnd::BadAnswer);
+    }
+    host::callout_body(body_size)
+        .and_then(|body| serde_json::from_slice::<VerifyResponse>(&body).ok())
+        .filter(|answer| answer.token_hash == hash)
+        .ok_or(CalloutEnd::BadAnswer)
+}

@@ -1,0 +1,128 @@
+//! What filter and service say to each other: paths, headers, questions and verdicts of the edge API (`/edge/v1`).
+//!
+//! Readers ignore fields that they do not know, so that a filter and a service of neighbouring versions understand
+//! each other.
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::token::TokenHash;
+
+/// Where a filter asks for a verdict.
+pub const VERIFY_PATH: &str = "/edge/v1/verify";
+/// The only content type of questions and answers (RFC 8259).
+pub const CONTENT_TYPE: &str = "application/json";
+
+/// How a client presents a token: the authentication schemes of RFC 7617 and RFC 6750.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// `Authorization: Bearer <token>` (RFC 6750).
+    Bearer,
+    /// `Authorization: Basic base64(<username>:<token>)` (RFC 7617).
+    Basic,
+}
+
+/// The question of `POST /edge/v1/verify`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyRequest {
+    /// SHA-256 of the token that a client presented.
+    pub token_hash: TokenHash,
+}
+
+/// The answer of `POST /edge/v1/verify`: what the service says of one token hash, as of one revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyResponse {
+    /// Names the history that `revision` counts in.
+    pub epoch: String,
+    /// The last change that this verdict takes into account.
+    pub revision: u64,
+    /// The hash that was asked for.
+    pub token_hash: TokenHash,
+    /// The token, if it may be used now.
+    pub token: Option<TokenFacts>,
+    /// Why it may not, if it may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<RefusalReason>,
+}
+
+/// What an edge needs to know of a usable token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenFacts {
+    /// The token's identifier (UUIDv7).
+    pub id: String,
+    /// The name that its owner gave it.
+    pub name: String,
+    /// The name of the user that it acts for.
+    pub user: String,
+    /// The schemes that it may be presented with.
+    pub schemes: Vec<Scheme>,
+    /// The scopes that it carries, in the order in which they were given.
+    pub scopes: Vec<String>,
+    /// The networks that it may be used from; none listed: from anywhere.
+    pub allowed_cidrs: Vec<IpNet>,
+    /// Milliseconds until it expires, counted by the service when it answered; `None`: never.
+    pub expires_in_ms: Option<u64>,
+}
+
+/// Why the service says no to a token hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalReason {
+    /// No token has this hash.
+    Unknown,
+    /// Its time is over.
+    Expired,
+    /// It was revoked, or replaced by its successor.
+    Revoked,
+    /// Its user was disabled or deleted.
+    UserDisabled,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answers_are_spelt_as_the_contract_spells_them() {
+        let hash = TokenHash::of(b"x");
+        let refused = VerifyResponse {
+            epoch: "e".to_owned(),
+            revision: 7,
+            token_hash: hash,
+            token: None,
+            reason: Some(RefusalReason::UserDisabled),
+        };
+        assert_eq!(
+            serde_json::to_value(&refused).unwrap(),
+            serde_json::json!({
+                "epoch": "e", "revision": 7, "token_hash": hash.to_string(), "token": null, "reason": "user_disabled",
+            })
+        );
+        let usable = VerifyResponse {
+            token: Some(TokenFacts {
+                id: "i".to_owned(),
+                name: "ci".to_owned(),
+                user: "alice".to_owned(),
+                schemes: vec![Scheme::Bearer, Scheme::Basic],
+                scopes: vec!["read".to_owned()],
+                allowed_cidrs: vec!["10.0.0.0/8".parse().unwrap()],
+                expires_in_ms: None,
+            }),
+            reason: None,
+            ..refused
+        };
+        let json = serde_json::to_value(&usable).unwrap();
+        assert_eq!(
+            json["token"],
+            serde_json::json!({
+                "id": "i", "name": "ci", "user": "alice", "schemes": ["bearer", "basic"], "scopes": ["read"],
+                "allowed_cidrs": ["10.0.0.0/8"], "expires_in_ms": null,
+            })
+        );
+        assert!(json.get("reason").is_none());
+        assert_eq!(serde_json::from_value::<VerifyResponse>(json).unwrap(), usable);
+    }
+}

@@ -1,0 +1,67 @@
+//! The filter's VM dies. The way there: a complaint cannot be logged, as `proxy_log` is withheld, and the SDK's logger panics.
+
+use serde_json::json;
+
+use super::withheld::{add_listener, all_but, plugin};
+use crate::support::client::Caller;
+use crate::support::envoy_config::connection_manager;
+use crate::support::{Answer, Kind, World, kind, ports, wait};
+
+#[tokio::test]
+async fn closed_when_the_vm_dies_under_waiting_requests_and_back_with_the_next_one() {
+    let trap = ports::free();
+    let world = World::with(|config| {
+        // One VM for both listeners; on the second, every request with a token makes the filter complain.
+        let patient = config.concurrency(1).plugin_service("timeout_ms", json!(30_000));
+        patient.change(move |bootstrap| {
+            let manager = connection_manager(bootstrap);
+            manager["request_timeout"] = json!("3s");
+            plugin(manager)["capability_restriction_config"] = all_but(&["proxy_log"]);
+            let vm = plugin(manager)["vm_config"].clone();
+            add_listener(bootstrap, trap, |manager| {
+                plugin(manager)["vm_config"] = vm;
+                plugin(manager)["configuration"]["value"]["service"]["cluster"] = json!("nowhere");
+            });
+        })
+    })
+    .await;
+    let alice = world.admin.user_with_token("alice").await;
+    let tokens = vec![alice.token.clone(); Kind::ALL.len()];
+    let deadly = Caller::http1(&format!("http://127.0.0.1:{trap}"));
+    let reloads = "wasm.latchkey.vm_reload_success";
+
+    world.service.signal("STOP");
+    let dies = async {
+        world.envoy.until_in_flight(7).await;
+        Answer::to(deadly.get("/").bearer_auth(&alice.token)).await
+    };
+    let (waiting, killer) = tokio::join!(kind::send_all(&world.envoy, &Kind::ALL, &tokens), dies);
+    assert_eq!(killer.status, 503, "{killer:?}");
+    for (kind, answer) in waiting {
+        // Nobody lets them go any more; the connection manager's request_timeout ends them, with 504 on its way through
+        // a filter that makes it 503.
+        let grpc = kind == Kind::Grpc && answer.header("grpc-status").as_deref() == Some("14");
+        assert!([503, 504].contains(&answer.status) || grpc, "{kind:?}: {answer:?}");
+    }
+    assert_eq!(world.upstream.count(), 0, "something reached the upstream");
+    assert_eq!(world.envoy.stat(reloads).await, 0, "the VM has died and is not back yet");
+
+    world.service.signal("CONT");
+    wait::until("a request passes", async || {
+        let answer = Answer::to(world.envoy.http1().get("/").bearer_auth(&alice.token)).await;
+        assert!([200, 503].contains(&answer.status), "{answer:?}");
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    assert!(world.envoy.stat(reloads).await >= 1, "the VM has died, and is back");
+
+    for _ in 0..20 {
+        let answer = Answer::to(deadly.get("/").bearer_auth(&alice.token)).await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+    }
+    for (_, gateway) in world.envoy.both() {
+        let answer = Answer::to(gateway.get("/")).await;
+        assert!([401, 503].contains(&answer.status), "{answer:?}");
+    }
+    assert_eq!(world.upstream.count(), 1, "something reached the upstream");
+}

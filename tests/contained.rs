@@ -1,0 +1,94 @@
+//! Contained: a crowd that comes at once with a token that nobody has asked about yet costs one question, and harms no one.
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+
+use crate::support::client::Caller;
+use crate::support::service::Made;
+use crate::support::{Answer, World, made_up, raw};
+
+const CROWD: usize = 1000;
+/// How many of them come over one connection of HTTP/2.
+const SHARE: usize = 50;
+
+async fn crowd(world: &World, token: &str) -> JoinSet<Answer> {
+    let mut clients = JoinSet::new();
+    for _ in 0..CROWD / SHARE {
+        let gateway = Caller::http2(&format!("http://127.0.0.1:{}", world.envoy.port()));
+        for _ in 0..SHARE {
+            clients.spawn(Answer::to(gateway.get("/").bearer_auth(token)));
+        }
+    }
+    world.envoy.until_in_flight(CROWD as u64).await;
+    clients
+}
+
+/// One worker, so that the crowd meets; and time enough for a busy machine.
+async fn world() -> (World, Made) {
+    let world = World::with(|config| {
+        config.concurrency(1).upstream_http2().plugin_service("timeout_ms", json!(60_000))
+    })
+    .await;
+    let alice = world.admin.user_with_token("alice").await;
+    (world, alice)
+}
+
+#[tokio::test]
+async fn contained_a_thousand_clients_with_one_new_token_are_all_answered_and_cost_one_callout() {
+    let (world, alice) = world().await;
+    let unknown = made_up::token();
+    let mut passed = 0;
+    for (token, status) in [(&alice.token, 200), (&unknown, 401)] {
+        let callouts = world.envoy.metric("callouts.ok").await;
+        world.service.signal("STOP");
+        let clients = crowd(&world, token).await;
+        assert_eq!(world.envoy.metric("callouts_under_way").await, 1);
+        assert_eq!(world.upstream.count(), passed, "a request passed before the verdict");
+        world.service.signal("CONT");
+        for answer in clients.join_all().await {
+            assert_eq!(answer.status, status, "{answer:?}");
+        }
+        passed += if status == 200 { CROWD } else { 0 };
+        assert_eq!(world.upstream.count(), passed);
+        assert_eq!(world.envoy.metric("callouts.ok").await, callouts + 1);
+        assert_eq!(world.envoy.metric("callouts_under_way").await, 0);
+    }
+    assert_eq!(world.envoy.stat("wasm.latchkey.vm_reload_success").await, 0, "the VM has died");
+}
+
+#[tokio::test]
+async fn contained_a_crowd_that_leaves_while_it_waits_harms_nobody_behind_it() {
+    let (world, alice) = world().await;
+    world.service.signal("STOP");
+    let request = raw::get_with_authorization("/", format!("Bearer {}", alice.token).as_bytes());
+    let mut first = raw::connect(world.envoy.port()).await;
+    first.write_all(&request).await.expect("the first request is sent");
+    world.envoy.until_in_flight(1).await;
+    let mut last = raw::connect(world.envoy.port()).await;
+    last.write_all(&request).await.expect("the last request is sent");
+    world.envoy.until_in_flight(2).await;
+    drop(first);
+    world.envoy.until_in_flight(1).await;
+
+    let mut clients = JoinSet::new();
+    for _ in 0..CROWD / SHARE {
+        let gateway = Caller::http2(&format!("http://127.0.0.1:{}", world.envoy.port()));
+        for _ in 0..SHARE {
+            clients.spawn(Answer::try_to(gateway.get("/").bearer_auth(&alice.token)));
+        }
+    }
+    world.envoy.until_in_flight(CROWD as u64 + 1).await;
+    clients.shutdown().await;
+    world.envoy.until_in_flight(1).await;
+
+    world.service.signal("CONT");
+    let mut answer = Vec::new();
+    let _ = last.read_to_end(&mut answer).await;
+    assert_eq!(raw::status(&answer), Some(200), "{}", answer.escape_ascii());
+    assert_eq!(world.upstream.count(), 1, "the request of a client that left reached the upstream");
+    assert_eq!(world.envoy.metric("callouts.ok").await, 1);
+    assert_eq!(world.envoy.stat("wasm.latchkey.vm_reload_success").await, 0, "the VM has died");
+    let next = Answer::to(world.envoy.http1().get("/").bearer_auth(&alice.token)).await;
+    assert_eq!(next.status, 200, "{next:?}");
+}

@@ -1,0 +1,90 @@
+//! Rule 10, steady: a database that is lost or busy is said so, refuses nobody, and is used again with no restart.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::clients::Clients;
+use crate::support::database::Database;
+use crate::support::postgres::Cluster;
+use crate::support::{Answer, Service, World, wait};
+
+#[tokio::test]
+async fn steady_a_lost_postgres_is_said_by_readyz_refuses_nobody_and_is_used_again_with_no_restart() {
+    let cluster = Cluster::start(false);
+    let service = Service::on(&cluster.database()).await;
+    let mut world = World::around(service, |config| config).await;
+    let alice = world.admin.user_with_token("alice").await;
+    let process = world.service.process().id();
+    let clients = Clients::start(&world.envoy.http1(), "/orders", &alice.token);
+    clients.see(200).await;
+
+    cluster.crash();
+    clients.see(503).await;
+    let answer = Answer::to(world.envoy.http1().get("/orders").bearer_auth(&alice.token)).await;
+    answer.assert_refused(503, "Authorization is temporarily unavailable");
+    assert_eq!(answer.header("retry-after").as_deref(), Some("1"));
+    let ready = world.service.readiness().await;
+    assert_eq!(ready.status, 503, "{ready:?}");
+    assert_ne!(ready.json()["checks"]["database"], "ok");
+    let verdict = world.service.edge().verify(&alice.token).await.expect("an answer");
+    assert_eq!((verdict.status, &verdict.json()["error"]["code"]), (503, &json!("unavailable")));
+    let call = world.admin.call(Method::GET, "/me", None).await;
+    assert_eq!((call.status, &call.json()["error"]["code"]), (503, &json!("unavailable")), "{call:?}");
+    let monitor = world.service.monitor();
+    assert_eq!(Answer::to(monitor.get("/livez")).await.status, 200);
+    let metrics = Answer::to(monitor.get("/metrics")).await.body;
+    assert!(metrics.contains(r#"latchkey_verdicts_total{outcome="unavailable"}"#), "{metrics}");
+
+    cluster.resume();
+    clients.see(200).await;
+    clients.assert_saw_only(&[200, 503]).await;
+    assert_eq!(world.service.readiness().await.status, 200);
+    world.admin.revoke(&alice.id).await;
+    let answer = Answer::to(world.envoy.http1().get("/orders").bearer_auth(&alice.token)).await;
+    answer.assert_refused(401, "Provided API key is invalid");
+    world.service.process().assert_running();
+    assert_eq!(world.service.process().id(), process);
+}
+
+/// SQLite with a write-ahead log: a writer keeps other writers waiting, and never a reader.
+#[tokio::test]
+async fn steady_a_locked_sqlite_file_still_gives_verdicts_and_changes_wait_or_are_told_to_come_again() {
+    let world = World::start().await;
+    let alice = world.admin.user_with_token("alice").await;
+    let mut other = Database::open(world.service.database_url()).await;
+    let make = || world.admin.call(Method::POST, "/users/alice/tokens", Some(json!({"name": "waits"})));
+    let still_works = async || {
+        let answer = Answer::to(world.envoy.http1().get("/orders").bearer_auth(&alice.token)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(world.service.readiness().await.status, 200);
+    };
+
+    other.run("BEGIN IMMEDIATE").await;
+    let waiting = async {
+        wait::until("the change is waiting", async || {
+            let metrics = Answer::to(world.service.monitor().get("/metrics")).await.body;
+            metrics.contains(r#"latchkey_http_requests_under_way{listener="api"} 1"#).then_some(())
+        })
+        .await;
+        still_works().await;
+        other.run("COMMIT").await;
+    };
+    let (made, ()) = tokio::join!(make(), waiting);
+    assert_eq!(made.status, 201, "a change did not wait for the lock: {made:?}");
+
+    other.run("BEGIN IMMEDIATE").await;
+    let begun = wait::now();
+    let refused = make().await;
+    let took = begun.elapsed();
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["code"]),
+        (503, &json!("unavailable")),
+        "{refused:?}"
+    );
+    assert_eq!(refused.header("retry-after").as_deref(), Some("1"));
+    assert!(took.as_secs() < 10, "the caller waited {took:?}");
+    still_works().await;
+    other.run("COMMIT").await;
+    assert_eq!(world.admin.tokens_of("alice").await.len(), 2, "a refused change was made");
+    assert_eq!(make().await.status, 201);
+}

@@ -1,0 +1,117 @@
+//! The set-up of `envoy/compose.yaml`, by `docker compose` or `docker-compose`, under a name and on ports of its own.
+
+use std::process::{Command, Stdio};
+
+use super::client::Caller;
+use super::docker;
+use super::envoy::IMAGE;
+use super::envoy_config::EDGE_SECRET;
+use super::process::output_of;
+use super::service::Admin;
+use super::test_dir::{self, root};
+use super::{ports, wait};
+
+/// A running set-up.
+pub struct Compose {
+    project: String,
+    gateway: u16,
+    management: u16,
+    envoy_metrics: u16,
+    service_metrics: u16,
+}
+
+impl Compose {
+    /// Starts it, and waits until service and Envoy are ready.
+    pub async fn up() -> Self {
+        docker::docker(&["image", "inspect", "--format", "{{.Id}}", IMAGE]);
+        let compose = Self {
+            project: docker::unique_name("compose"),
+            gateway: ports::free(),
+            management: ports::free(),
+            envoy_metrics: ports::free(),
+            service_metrics: ports::free(),
+        };
+        output_of(compose.command().args(["up", "--detach", "--no-build"]));
+        compose.ready().await;
+        compose
+    }
+
+    /// Waits until both answer that they are ready.
+    pub async fn ready(&self) {
+        for (what, port, path) in [
+            ("the service in compose is ready", self.service_metrics, "/readyz"),
+            ("Envoy in compose is ready", self.envoy_metrics, "/ready"),
+        ] {
+            let caller = Caller::http1(&format!("http://127.0.0.1:{port}"));
+            wait::until(what, async || {
+                let answer = caller.get(path).send().await.ok()?;
+                answer.status().is_success().then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Runs a compose command and gives its stdout.
+    pub fn run(&self, arguments: &[&str]) -> String {
+        output_of(self.command().args(arguments))
+    }
+
+    /// What `docker inspect` says of one of the services' containers, by a Go template.
+    pub fn inspect(&self, service: &str, template: &str) -> String {
+        let container = self.run(&["ps", "--quiet", service]);
+        docker::docker(&["inspect", "--format", template, container.trim()])
+    }
+
+    pub fn gateway(&self) -> Caller {
+        Caller::http1(&format!("http://127.0.0.1:{}", self.gateway))
+    }
+
+    pub fn envoy_metrics(&self) -> Caller {
+        Caller::http1(&format!("http://127.0.0.1:{}", self.envoy_metrics))
+    }
+
+    pub fn admin(&self, token: &str) -> Admin {
+        Admin::new(&format!("http://127.0.0.1:{}", self.management), token)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = program();
+        command.arg("-f").arg(root().join("envoy/compose.yaml")).args(["-p", &self.project]);
+        command.env("LATCHKEY_EDGE_SECRET", EDGE_SECRET).env("LATCHKEY_IMAGE", docker::service_image());
+        let ports = [
+            ("GATEWAY_PORT", self.gateway),
+            ("MANAGEMENT_PORT", self.management),
+            ("ENVOY_METRICS_PORT", self.envoy_metrics),
+            ("METRICS_PORT", self.service_metrics),
+        ];
+        command.envs(ports.map(|(key, port)| (key, port.to_string())));
+        command
+    }
+}
+
+impl Drop for Compose {
+    fn drop(&mut self) {
+        if let Ok(logs) = self.command().args(["logs", "--no-color"]).output() {
+            let _ = std::fs::write(test_dir::file("compose", "log"), [logs.stdout, logs.stderr].concat());
+        }
+        let mut down = self.command();
+        let _ = down
+            .args(["down", "--volumes", "--timeout", "5"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
+/// `docker compose`, else `docker-compose`.
+fn program() -> Command {
+    let mut plugin = Command::new("docker");
+    let answers = plugin.args(["compose", "version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if answers.is_ok_and(|status| status.success()) {
+        let mut command = Command::new("docker");
+        command.arg("compose");
+        command
+    } else {
+        Command::new("docker-compose")
+    }
+}

@@ -1,0 +1,73 @@
+//! The reference configuration, `envoy/envoy.yaml`, with the addresses and ports of a test.
+
+use std::net::SocketAddr;
+
+use super::envoy::Bootstrap;
+use super::envoy_config::EDGE_SECRET;
+use super::service::Service;
+use super::test_dir::root;
+use super::{dist, ports};
+
+/// The reference as one test runs it.
+pub struct Reference {
+    pub gateway: u16,
+    pub admin: u16,
+    /// The port of the listener for Prometheus and probes.
+    pub metrics: u16,
+    text: String,
+}
+
+impl Reference {
+    /// In containers: the service is at the host name `latchkey`, as the file has it, and ports are to be published.
+    pub fn in_containers() -> Self {
+        let mut reference = Self::new();
+        let admin = format!(
+            "admin:\n  address:\n    socket_address: {{address: 127.0.0.1, port_value: {}}}",
+            reference.admin
+        );
+        reference.replace(&admin, &admin.replace("127.0.0.1", "0.0.0.0"));
+        reference
+    }
+
+    /// On this machine's loopback, for a service that is a process, as `make run` derives it.
+    pub fn on_loopback(service: &Service) -> Self {
+        let mut reference = Self::new();
+        reference.replace("address: 0.0.0.0", "address: 127.0.0.1");
+        let place =
+            |address: SocketAddr| format!("{{address: {}, port_value: {}}}", address.ip(), address.port());
+        reference.replace("{address: latchkey, port_value: 8100}", &place(service.management_address()));
+        reference.replace("{address: latchkey, port_value: 8101}", &place(service.edge_address()));
+        reference
+            .replace("{port_value: 8102}", &format!("{{port_value: {}}}", service.metrics_address().port()));
+        reference
+    }
+
+    fn new() -> Self {
+        let text = std::fs::read_to_string(root().join("envoy/envoy.yaml")).expect("the reference is there");
+        let (gateway, admin, metrics) = (ports::free(), ports::free(), ports::free());
+        let mut reference = Self { gateway, admin, metrics, text };
+        let filter = dist::filter();
+        reference.replace("/etc/envoy/latchkey.wasm", filter.to_str().expect("a path in UTF-8"));
+        for (from, to) in [(10000, gateway), (9901, admin), (9902, metrics)] {
+            reference.replace(&format!("port_value: {from}}}"), &format!("port_value: {to}}}"));
+        }
+        reference
+    }
+
+    /// Replaces text that has to be there.
+    fn replace(&mut self, from: &str, to: &str) {
+        assert!(self.text.contains(from), "envoy/envoy.yaml no longer has \"{from}\"");
+        self.text = self.text.replace(from, to);
+    }
+
+    pub fn bootstrap(&self) -> Bootstrap {
+        Bootstrap {
+            text: self.text.clone(),
+            format: "yaml",
+            concurrency: 2,
+            arguments: Vec::new(),
+            environment: vec![("LATCHKEY_EDGE_SECRET".to_owned(), EDGE_SECRET.to_owned())],
+            folders: Vec::new(),
+        }
+    }
+}
