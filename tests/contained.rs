@@ -41,11 +41,11 @@ async fn contained_a_thousand_clients_with_one_new_token_are_all_answered_and_co
     let mut passed = 0;
     for (token, status) in [(&alice.token, 200), (&unknown, 401)] {
         let callouts = world.envoy.metric("callouts.ok").await;
-        world.service.signal("STOP");
+        world.service.pause();
         let clients = crowd(&world, token).await;
         assert_eq!(world.envoy.metric("callouts_under_way").await, 1);
         assert_eq!(world.upstream.count(), passed, "a request passed before the verdict");
-        world.service.signal("CONT");
+        world.service.resume();
         for answer in clients.join_all().await {
             assert_eq!(answer.status, status, "{answer:?}");
         }
@@ -60,7 +60,7 @@ async fn contained_a_thousand_clients_with_one_new_token_are_all_answered_and_co
 #[tokio::test]
 async fn contained_a_crowd_that_leaves_while_it_waits_harms_nobody_behind_it() {
     let (world, alice) = world().await;
-    world.service.signal("STOP");
+    world.service.pause();
     let request = raw::get_with_authorization("/", format!("Bearer {}", alice.token).as_bytes());
     let mut first = raw::connect(world.envoy.port()).await;
     first.write_all(&request).await.expect("the first request is sent");
@@ -82,7 +82,7 @@ async fn contained_a_crowd_that_leaves_while_it_waits_harms_nobody_behind_it() {
     clients.shutdown().await;
     world.envoy.until_in_flight(1).await;
 
-    world.service.signal("CONT");
+    world.service.resume();
     let mut answer = Vec::new();
     let _ = last.read_to_end(&mut answer).await;
     assert_eq!(raw::status(&answer), Some(200), "{}", answer.escape_ascii());

@@ -63,14 +63,14 @@ async fn every_request_is_counted_once_and_the_gauge_goes_back_to_zero() {
     assert_eq!(sum(&after, "latchkey_callouts_under_way"), 0, "{after:?}");
 
     // The gauge: up while the service is silent, and back.
-    world.service.signal("STOP");
+    world.service.pause();
     let held = tokio::spawn(Answer::to(http1.get("/").bearer_auth(&alice.token)));
     wait::until("one callout is under way", async || {
         (world.envoy.metric("callouts_under_way").await == 1).then_some(())
     })
     .await;
     assert_eq!(scrape(&world).await.get("latchkey_callouts_under_way"), Some(&1));
-    world.service.signal("CONT");
+    world.service.resume();
     assert_eq!(held.await.expect("an answer").status, 200);
     assert_eq!(world.envoy.metric("callouts_under_way").await, 0);
 }

@@ -180,9 +180,9 @@ impl Scene {
     async fn suffer_outages(&mut self) {
         let (gateway, token) = (self.world.envoy.http1(), self.alice.token.clone());
         let get = || gateway.get("/orders").bearer_auth(&token);
-        self.world.service.signal("STOP");
+        self.world.service.pause();
         self.ask(503, get()).await;
-        self.world.service.signal("CONT");
+        self.world.service.resume();
         self.world.service.kill().await;
         self.ask(503, get()).await;
         self.world.service.start_again().await;

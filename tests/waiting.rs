@@ -28,7 +28,7 @@ fn patient(config: EnvoyConfig) -> EnvoyConfig {
 async fn contained_streams_that_ask_for_the_same_token_share_one_callout_however_many_they_are() {
     let world = World::with(patient).await;
     let [alice, bob] = [world.admin.user_with_token("alice").await, world.admin.user_with_token("bob").await];
-    world.service.signal("STOP");
+    world.service.pause();
     let mut clients = JoinSet::new();
     let (http1, http2) = (world.envoy.http1(), world.envoy.http2());
     for number in 0..100 {
@@ -40,7 +40,7 @@ async fn contained_streams_that_ask_for_the_same_token_share_one_callout_however
     assert_eq!(world.envoy.metric("callouts_under_way").await, 2);
     assert_eq!(world.upstream.count(), 0, "a request reached the upstream before its verdict");
 
-    world.service.signal("CONT");
+    world.service.resume();
     for answer in clients.join_all().await {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
@@ -128,7 +128,7 @@ async fn when_clients_go_away_while_they_wait_the_others_get_their_answers() {
     let envoy = &world.envoy;
     for (round, gone) in [vec![0], vec![1], vec![2], vec![0, 1, 2]].into_iter().enumerate() {
         let before = world.upstream.count();
-        world.service.signal("STOP");
+        world.service.pause();
         let mut clients = Vec::new();
         for client in 0..3_u64 {
             clients.push(Some(send(envoy, &format!("/{round}/{client}"), &alice.token).await));
@@ -141,7 +141,7 @@ async fn when_clients_go_away_while_they_wait_the_others_get_their_answers() {
         envoy.until_in_flight(left.len() as u64).await;
         assert_eq!(world.upstream.count(), before);
 
-        world.service.signal("CONT");
+        world.service.resume();
         let expected = before + left.len();
         for client in left {
             assert_eq!(raw::status(&read(client).await), Some(200), "round {round}");
@@ -190,7 +190,7 @@ async fn closed_a_body_that_arrives_while_its_request_waits_goes_on_after_the_ve
     ] {
         let received = world.envoy.stat("http.gateway.downstream_cx_rx_bytes_total").await;
         let asked = world.envoy.stat("cluster.upstream.upstream_rq_total").await;
-        world.service.signal("STOP");
+        world.service.pause();
         let answer = tokio::spawn(Answer::to(request));
         wait::until("the first part of the body has arrived", async || {
             let now = world.envoy.stat("http.gateway.downstream_cx_rx_bytes_total").await;
@@ -200,7 +200,7 @@ async fn closed_a_body_that_arrives_while_its_request_waits_goes_on_after_the_ve
         world.envoy.until_in_flight(1).await;
         assert_eq!(world.envoy.stat("cluster.upstream.upstream_rq_total").await, asked, "{what}: too early");
 
-        world.service.signal("CONT");
+        world.service.resume();
         assert_eq!(answer.await.expect("an answer").status, 200, "{what}");
         let seen = world.upstream.last();
         assert!(seen.body == body, "{what}: {} of {} bytes arrived, or others", seen.body.len(), body.len());
@@ -213,7 +213,7 @@ async fn closed_a_body_that_arrives_while_its_request_waits_goes_on_after_the_ve
 async fn closed_pipelined_requests_are_each_decided_and_answered_in_their_order() {
     let world = World::with(patient).await;
     let alice = world.admin.user_with_token("alice").await;
-    world.service.signal("STOP");
+    world.service.pause();
     let with = format!("host: gateway\r\nauthorization: Bearer {}\r\n\r\n", alice.token);
     let without = "host: gateway\r\nconnection: close\r\n\r\n";
     let requests = format!("GET /1 HTTP/1.1\r\n{with}GET /2 HTTP/1.1\r\n{with}GET /3 HTTP/1.1\r\n{without}");
@@ -222,7 +222,7 @@ async fn closed_pipelined_requests_are_each_decided_and_answered_in_their_order(
     world.envoy.until_in_flight(1).await;
     assert_eq!(world.upstream.count(), 0, "a request reached the upstream before its verdict");
 
-    world.service.signal("CONT");
+    world.service.resume();
     let answers = String::from_utf8_lossy(&read(stream).await).into_owned();
     let statuses: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
     assert_eq!(statuses, ["200", "200", "401"], "{answers}");

@@ -30,7 +30,7 @@ async fn closed_when_the_vm_dies_under_waiting_requests_and_back_with_the_next_o
     let deadly = Caller::http1(&format!("http://127.0.0.1:{trap}"));
     let reloads = "wasm.latchkey.vm_reload_success";
 
-    world.service.signal("STOP");
+    world.service.pause();
     let dies = async {
         world.envoy.until_in_flight(7).await;
         Answer::to(deadly.get("/").bearer_auth(&alice.token)).await
@@ -46,7 +46,7 @@ async fn closed_when_the_vm_dies_under_waiting_requests_and_back_with_the_next_o
     assert_eq!(world.upstream.count(), 0, "something reached the upstream");
     assert_eq!(world.envoy.stat(reloads).await, 0, "the VM has died and is not back yet");
 
-    world.service.signal("CONT");
+    world.service.resume();
     wait::until("a request passes", async || {
         let answer = Answer::to(world.envoy.http1().get("/").bearer_auth(&alice.token)).await;
         assert!([200, 503].contains(&answer.status), "{answer:?}");

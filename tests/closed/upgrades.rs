@@ -37,14 +37,14 @@ async fn closed_no_byte_of_an_upgraded_connection_reaches_the_upstream_before_th
 
     for (head, seen) in [(WEBSOCKET, 1), (CONNECT, 2)] {
         let before = connections().await;
-        world.service.signal("STOP");
+        world.service.pause();
         let mut stream = raw::connect(world.envoy.port()).await;
         let request =
             format!("{head}authorization: Bearer {}\r\n\r\nGET /smuggled HTTP/1.1\r\n", alice.token);
         stream.write_all(request.as_bytes()).await.expect("the request is sent");
         world.envoy.until_in_flight(1).await;
         assert_eq!(connections().await, before, "bytes went ahead of the verdict");
-        world.service.signal("CONT");
+        world.service.resume();
         wait::until("the upstream is reached after the verdict", async || {
             (world.envoy.stat("cluster.upstream.upstream_rq_total").await == seen).then_some(())
         })

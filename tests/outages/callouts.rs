@@ -81,7 +81,7 @@ async fn outage_is_not_refusal_when_the_circuit_breaker_is_open_and_it_closes_by
     .await;
     let [alice, bob] = [world.admin.user_with_token("alice").await, world.admin.user_with_token("bob").await];
 
-    world.service.signal("STOP");
+    world.service.pause();
     let first = tokio::spawn(Answer::to(Kind::Http2.request(&world.envoy, &alice.token)));
     world.envoy.until_in_flight(1).await;
     let begun = wait::now();
@@ -92,7 +92,7 @@ async fn outage_is_not_refusal_when_the_circuit_breaker_is_open_and_it_closes_by
     assert_eq!(world.envoy.metric("callouts.not_sent").await, 7);
     assert_eq!(world.upstream.count(), 0, "something reached the upstream");
 
-    world.service.signal("CONT");
+    world.service.resume();
     assert_eq!(first.await.expect("an answer").status, 200);
     for (kind, answer) in kind::one_by_one(&world.envoy, &bob.token).await {
         assert_eq!(answer.status, 200, "{kind:?}: {answer:?}");

@@ -59,7 +59,7 @@ async fn outage_is_not_refusal_when_the_service_is_killed_in_mid_answer_and_whil
     let alice = world.admin.user_with_token("alice").await;
     assert_all_pass(&world, &alice.token, "before").await;
 
-    world.service.signal("STOP");
+    world.service.pause();
     let begun = wait::now();
     let envoy = &world.envoy;
     let killed = async {
@@ -84,7 +84,7 @@ async fn outage_is_not_refusal_when_the_service_is_stopped_and_it_is_over_when_i
     let alice = world.admin.user_with_token("alice").await;
     assert_all_pass(&world, &alice.token, "before").await;
 
-    world.service.signal("STOP");
+    world.service.pause();
     for round in 1..=2 {
         let begun = wait::now();
         assert_all_unavailable(send_all(&world.envoy, &alice.token).await, "while it is stopped");
@@ -97,6 +97,6 @@ async fn outage_is_not_refusal_when_the_service_is_stopped_and_it_is_over_when_i
     assert_eq!(world.upstream.count(), 7, "something reached the upstream");
     assert!(world.envoy.metric("callouts.timeout").await >= 2);
 
-    world.service.signal("CONT");
+    world.service.resume();
     assert_all_pass(&world, &alice.token, "as soon as it goes on").await;
 }

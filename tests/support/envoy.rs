@@ -226,7 +226,7 @@ impl Envoy {
         self.process.log_text()
     }
 
-    /// Sends a signal by name: `STOP`, `CONT`, `TERM`, `KILL`.
+    /// Sends a signal by name: `TERM`, `KILL`.
     pub fn signal(&self, signal: &str) {
         match self.launcher {
             Launcher::Docker => {

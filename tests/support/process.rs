@@ -3,6 +3,9 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::wait::{PATIENCE, now};
 
 /// A running program.
 pub struct Process {
@@ -27,10 +30,35 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends a signal by name: `TERM`, `KILL`, `STOP`, `CONT`.
+    /// Sends a signal by name: `TERM`, `KILL`.
     pub fn signal(&self, signal: &str) {
         let status = Command::new("kill").arg(format!("-{signal}")).arg(self.id().to_string()).status();
         assert!(status.is_ok_and(|status| status.success()), "{} cannot be sent SIG{signal}", self.name);
+    }
+
+    /// Stops it as SIGSTOP does, and comes back when it stands still: the signal is taken by one thread, and on a busy
+    /// machine the others go on for a while, long enough to answer a request.
+    pub fn pause(&self) {
+        self.signal("STOP");
+        let begun = now();
+        while !self.stands_still() {
+            assert!(begun.elapsed() < PATIENCE, "{} goes on after SIGSTOP", self.name);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Lets it go on after [`Process::pause`].
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    /// Whether each of its threads is stopped (proc(5): state `T`, after the name in parentheses).
+    fn stands_still(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.id())).expect("its threads");
+        threads.filter_map(Result::ok).all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        })
     }
 
     /// How it ended, if it has.

@@ -100,9 +100,18 @@ impl Service {
         &self.settings.database_url
     }
 
-    /// Sends a signal by name: `TERM`, `KILL`, `STOP`, `CONT`.
+    /// Sends a signal by name: `TERM`, `KILL`.
     pub fn signal(&self, signal: &str) {
         self.process.signal(signal);
+    }
+
+    /// Stops it in the middle of whatever it does; [`Service::resume`] lets it go on.
+    pub fn pause(&self) {
+        self.process.pause();
+    }
+
+    pub fn resume(&self) {
+        self.process.resume();
     }
 
     /// The process: its id, its end, its log.
