@@ -231,6 +231,12 @@ impl<W, A: Clone> Lookups<W, A> {
         self.waiters.contains_key(&waiter)
     }
 
+    /// How many callouts were sent whose end was not reported yet.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.calls.len()
+    }
+
     /// Whether nobody waits and no callout is under way.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -278,6 +278,13 @@ impl Edge {
     }
 }
 
+impl Drop for Edge {
+    /// With its root context go the callouts that it sent: nobody hears of their end.
+    fn drop(&mut self) {
+        self.metrics.callouts_abandoned(self.lookups.get_mut().under_way());
+    }
+}
+
 /// The address of the client, where the token is bound to networks: it costs a host call.
 fn client_address(answer: &VerifyResponse) -> Option<IpAddr> {
     answer.token.as_ref().filter(|token| !token.allowed_cidrs.is_empty())?;

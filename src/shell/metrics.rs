@@ -117,6 +117,11 @@ impl Metrics {
         increment(&self.callouts, end as usize);
     }
 
+    /// Callouts that were sent went with their root context.
+    pub fn callouts_abandoned(&self, count: usize) {
+        self.callouts_under_way.change(-i64::try_from(count).unwrap_or(0));
+    }
+
     /// A callout could not be sent.
     pub fn callout_not_sent(&self) {
         increment(&self.callouts, CalloutEnd::NotSent as usize);

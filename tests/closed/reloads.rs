@@ -55,14 +55,14 @@ async fn closed_a_new_configuration_holds_at_once_waiting_requests_finish_and_a_
     let (envoy, file) = (&scene.envoy, &scene.file);
     let alice = scene.service.bootstrap().user_with_token("alice").await;
 
-    scene.service.signal("STOP");
+    scene.service.pause();
     let waiting = tokio::spawn(Answer::to(envoy.http1().get("/waiting").bearer_auth(&alice.token)));
     envoy.until_in_flight(1).await;
     file.set_plugin(&public());
     scene.until_anonymous("/public/x", 200).await;
     scene.until_anonymous("/private", 401).await;
     let passed = scene.upstream.count();
-    scene.service.signal("CONT");
+    scene.service.resume();
     assert_eq!(waiting.await.expect("an answer").status, 200, "it began under the old configuration");
     assert_eq!(scene.upstream.count(), passed + 1);
 
@@ -132,6 +132,10 @@ async fn closed_and_unspoofable_under_load_while_the_configuration_changes_again
     while let Some(client) = clients.join_next().await {
         client.expect("a client that saw nothing but its own kind of answer");
     }
+    wait::until("no callout is under way, those of former configurations included", async || {
+        (scene.envoy.metric("callouts_under_way").await == 0).then_some(())
+    })
+    .await;
     assert_eq!(scene.envoy.stat("listener_manager.lds.update_rejected").await, 0);
     assert_eq!(scene.envoy.stat("wasm.latchkey.vm_reload_success").await, 0, "a VM has died");
     for seen in scene.upstream.received().iter().filter(|request| request.path == "/private") {
