@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use latchkey::refusal::Realm;
 use latchkey::token::TokenPrefix;
 
 use crate::clock::Sources;
@@ -27,8 +26,6 @@ pub struct App {
 
 /// What was configured, as handlers need it.
 pub struct Settings {
-    /// What challenges name.
-    pub realm: Realm,
     /// What new tokens begin with.
     pub token_prefix: TokenPrefix,
     /// What links begin with, without a final slash.
@@ -50,7 +47,6 @@ impl App {
         let store = Store::open(&config.database_url, StoreOptions::default(), sources.clone()).await?;
         let (runner, scheduler) = Runner::new(store.clone(), holder(&sources)?);
         let settings = Settings {
-            realm: Realm::default(),
             token_prefix: config.token_prefix.clone(),
             public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{api}")),
             edge_secrets: config.edge_secrets.clone(),

@@ -10,7 +10,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use latchkey::credential::{self, Accepted, Schemes};
 use latchkey::gate;
-use latchkey::refusal::{Reason, Refusal};
+use latchkey::refusal::{Realm, Reason, Refusal};
 
 use crate::app::App;
 use crate::domain::audit::{Actor, Origin, RequestId};
@@ -57,7 +57,7 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        authenticate(parts, app).await.map_err(|refusal| answer(&refusal, app))
+        authenticate(parts, app).await.map_err(|refusal| answer(&refusal))
     }
 }
 
@@ -91,7 +91,7 @@ fn caller(token: Token, address: IpAddr, parts: &Parts) -> Caller {
 }
 
 /// The answer to a refused caller.
-fn answer(refusal: &Refusal, app: &App) -> ApiError {
+fn answer(refusal: &Refusal) -> ApiError {
     let reason = refusal.reason();
     metrics::counter!(REFUSED, "reason" => reason.name()).increment(1);
     let code = match reason {
@@ -102,19 +102,25 @@ fn answer(refusal: &Refusal, app: &App) -> ApiError {
         Reason::Unavailable | Reason::Overloaded => Code::Unavailable,
         _ => Code::ApiKeyInvalid,
     };
-    ApiError::new(code, reason.message()).challenging(challenges(refusal, app))
+    ApiError::new(code, reason.message()).challenging(challenges(refusal))
+}
+
+/// The answer to a caller whose token was good when the request began, and was revoked before its change was made.
+#[must_use]
+pub fn no_longer_valid() -> ApiError {
+    answer(&Refusal::new(Reason::Revoked, None))
 }
 
 /// The `WWW-Authenticate` lines of a refusal.
-fn challenges(refusal: &Refusal, app: &App) -> Vec<HeaderValue> {
-    let challenges = refusal.challenges(&app.settings.realm, Schemes::ALL);
+fn challenges(refusal: &Refusal) -> Vec<HeaderValue> {
+    let challenges = refusal.challenges(&Realm::default(), Schemes::ALL);
     challenges.iter().filter_map(|challenge| HeaderValue::from_str(challenge).ok()).collect()
 }
 
 /// The refusal of a caller whose token lacks `scope`.
-fn lacks(scope: &str, app: &App) -> ApiError {
+fn lacks(scope: &str) -> ApiError {
     let scopes: Arc<[String]> = Arc::from([scope.to_owned()]);
-    answer(&Refusal::insufficient_scope(&scopes), app).with("required_scope", scope)
+    answer(&Refusal::insufficient_scope(&scopes)).with("required_scope", scope)
 }
 
 /// A caller whose token has the scope `latchkey:admin`.
@@ -133,7 +139,7 @@ impl FromRequestParts<App> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let caller = Caller::from_request_parts(parts, app).await?;
-        if caller.is_admin() { Ok(Self(caller)) } else { Err(lacks(ADMIN, app)) }
+        if caller.is_admin() { Ok(Self(caller)) } else { Err(lacks(ADMIN)) }
     }
 }
 
@@ -148,7 +154,7 @@ impl FromRequestParts<App> for TokenManager {
         if caller.is_admin() || caller.scopes.contains(TOKENS) {
             Ok(Self(caller))
         } else {
-            Err(lacks(TOKENS, app))
+            Err(lacks(TOKENS))
         }
     }
 }
@@ -171,7 +177,7 @@ impl TokensOf {
     ///
     /// # Errors
     /// [`Code::InsufficientScope`], naming them.
-    pub fn may_grant(&self, wanted: &Scopes, app: &App) -> Result<(), ApiError> {
+    pub fn may_grant(&self, wanted: &Scopes) -> Result<(), ApiError> {
         let lacking = self.caller.scopes.lacking(wanted);
         if lacking.is_empty() {
             return Ok(());
@@ -180,7 +186,7 @@ impl TokensOf {
         let message =
             format!("A token cannot make one with scopes that it lacks itself: {}", lacking.join(" "));
         let error = ApiError::new(Code::InsufficientScope, message).with("lacking_scopes", lacking.to_vec());
-        Err(error.challenging(challenges(&Refusal::insufficient_scope(&lacking), app)))
+        Err(error.challenging(challenges(&Refusal::insufficient_scope(&lacking))))
     }
 }
 
@@ -192,7 +198,7 @@ impl FromRequestParts<App> for TokensOf {
         let name = path_parameter("name", parts, app).await;
         // Said before it is looked up, so that the answer does not tell which users there are.
         if !caller.is_admin() && name != caller.user.as_str() {
-            return Err(lacks(ADMIN, app));
+            return Err(lacks(ADMIN));
         }
         let user = name.parse().map_err(|_| no_such_user())?;
         Ok(Self { user, caller })

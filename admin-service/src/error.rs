@@ -182,6 +182,7 @@ impl From<StoreError> for ApiError {
             }
             StoreError::Expiry { refusal, latest } => expiry(refusal, latest),
             StoreError::InvalidRestriction(refused) => Self::field(refused.field, message),
+            StoreError::CallerRefused => crate::auth::no_longer_valid(),
             StoreError::Unavailable(_) => {
                 tracing::warn!(cause = chain(&error), "the database cannot be used");
                 Self::unavailable("The service cannot reach its database now; try again")

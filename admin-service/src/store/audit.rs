@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, query};
 use uuid::Uuid;
 
 use super::Store;
+use super::authority::Confirmed;
 use super::error::StoreError;
 use super::row::{Columns, damaged, millis};
 use super::transaction::Tx;
@@ -18,13 +19,14 @@ use crate::domain::token::TokenId;
 /// Writes an entry.
 pub(super) async fn record(
     tx: &mut Tx<'_>,
-    origin: &Origin,
+    by: &Confirmed<'_>,
     action: Action,
     subject: Subject,
     details: Value,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let id = tx.sources.new_id(now)?;
+    let origin = by.origin();
     query(
         "INSERT INTO audit (id, at, actor, token_id, address, request_id, action, subject, details) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",

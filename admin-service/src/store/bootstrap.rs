@@ -2,6 +2,7 @@
 
 use sqlx::query;
 
+use super::authority::Confirmed;
 use super::error::StoreError;
 use super::row::{Columns, millis};
 use super::transaction::{Tx, Work};
@@ -38,12 +39,13 @@ impl Work for Bootstrap<'_> {
             return Err(StoreError::AdminExists);
         }
         let origin = Origin::bootstrap();
-        match users::insert(tx, &origin, &NewUser::named(self.user.clone())).await {
+        let by = Confirmed::look(tx, &origin).await?;
+        match users::insert(tx, &by, &NewUser::named(self.user.clone())).await {
             Ok(_) | Err(StoreError::UserExists(_)) => {}
             Err(failed) => return Err(failed),
         }
         let user = users::lock(tx, self.user).await?;
-        tokens::insert(tx, &origin, &user, self.token, &restrictions).await
+        tokens::insert(tx, &by, &user, self.token, &restrictions).await
     }
 }
 

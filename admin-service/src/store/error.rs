@@ -44,6 +44,9 @@ pub enum StoreError {
     /// Restrictions that no service could keep to.
     #[error(transparent)]
     InvalidRestriction(#[from] InvalidRestriction),
+    /// The token that the change was asked for with was good when the request came, and is no longer.
+    #[error("the token that this was asked for with is no longer valid")]
+    CallerRefused,
     /// There is an administrator already, who can make others.
     #[error("there is an administrator already: a token with the scope latchkey:admin is live")]
     AdminExists,

@@ -24,14 +24,17 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Which tables there are. The catalogues are the one place where the databases have no text in common.
+    /// Which tables there are, those of PostgreSQL's extensions left out. The catalogues are the one place where the databases have no text in common.
     fn tables(self) -> &'static str {
         match self {
             Self::Sqlite => {
                 "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
             }
             Self::Postgres => {
-                "SELECT CAST(table_name AS TEXT) FROM information_schema.tables WHERE table_schema = current_schema()"
+                "SELECT CAST(c.relname AS TEXT) FROM pg_catalog.pg_class c \
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                 WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND NOT EXISTS \
+                 (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')"
             }
         }
     }

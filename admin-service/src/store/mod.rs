@@ -8,6 +8,7 @@
 //! [`Origin`]: crate::domain::audit::Origin
 
 mod audit;
+mod authority;
 mod bootstrap;
 mod error;
 mod history;

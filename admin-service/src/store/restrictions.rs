@@ -4,6 +4,7 @@ use serde_json::json;
 use sqlx::any::AnyRow;
 use sqlx::query;
 
+use super::authority::Confirmed;
 use super::error::StoreError;
 use super::row::{Columns, millis};
 use super::transaction::{Tx, Work};
@@ -90,6 +91,7 @@ impl Work for Put<'_> {
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Restrictions, StoreError> {
         let before = lock(tx).await?;
+        let by = Confirmed::look(tx, self.origin).await?;
         let after = *self.restrictions;
         if before == after {
             return Ok(after);
@@ -97,8 +99,7 @@ impl Work for Put<'_> {
         let now = tx.now();
         save(tx, &after).await?;
         let details = json!({ "before": before, "after": after });
-        audit::record(tx, self.origin, Action::RestrictionsUpdated, Subject::restrictions(), details, now)
-            .await?;
+        audit::record(tx, &by, Action::RestrictionsUpdated, Subject::restrictions(), details, now).await?;
         Ok(after)
     }
 }

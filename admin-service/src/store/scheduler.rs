@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use sqlx::query;
 
+use super::authority::Confirmed;
 use super::error::StoreError;
 use super::leases::{Holder, Lease, renew};
 use super::row::{Columns, millis};
-use super::tokens::record_deleted;
+use super::tokens::batch_deleted;
 use super::transaction::{Tx, Work};
 use super::{Store, restrictions};
 use crate::domain::audit::{Origin, Subject};
@@ -140,8 +141,8 @@ impl Work for DeleteBatch<'_> {
              LIMIT 500) AND expires_at <= $1 RETURNING id",
         );
         let rows = statement.bind(millis(due)).fetch_all(&mut *tx.connection).await?;
-        let deleted = record_deleted(tx, self.origin, Subject::scheduler(), &rows).await?;
-        Ok(Batch { deleted, more: deleted > 0 })
+        let left = query("SELECT id FROM tokens WHERE expires_at <= $1 LIMIT 1").bind(millis(due));
+        batch_deleted(tx, &Confirmed::when_begun(self.origin), Subject::scheduler(), &rows, left).await
     }
 }
 

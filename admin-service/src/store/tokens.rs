@@ -6,11 +6,12 @@ use sqlx::any::AnyRow;
 use sqlx::query;
 use uuid::Uuid;
 
+use super::authority::Confirmed;
 use super::error::StoreError;
 use super::row::{Columns, millis};
 use super::token_rows::{networks_text, schemes_text, select_token, token};
-use super::transaction::{Tx, Work};
-use super::{Store, audit, history, restrictions, users};
+use super::transaction::{Statement, Tx, Work};
+use super::{Batch, Store, audit, history, restrictions, users};
 use crate::domain::audit::{Action, Origin, Subject};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::restrictions::Restrictions;
@@ -83,9 +84,10 @@ impl Store {
         let now = self.sources().now();
         let mut deleted = 0;
         loop {
-            match self.write(&DeleteExpired { origin, user, now }).await? {
-                0 => return Ok(deleted),
-                batch => deleted += batch,
+            let batch = self.write(&DeleteExpired { origin, user, now }).await?;
+            deleted += batch.deleted;
+            if !batch.more {
+                return Ok(deleted);
             }
         }
     }
@@ -102,15 +104,16 @@ impl Work for Create<'_> {
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Token, StoreError> {
         let user = users::lock(tx, self.user).await?;
+        let by = Confirmed::look(tx, self.origin).await?;
         let restrictions = restrictions::current(tx).await?;
-        insert(tx, self.origin, &user, self.token, &restrictions).await
+        insert(tx, &by, &user, self.token, &restrictions).await
     }
 }
 
 /// Makes a token in a transaction that holds the user's row.
 pub(super) async fn insert(
     tx: &mut Tx<'_>,
-    origin: &Origin,
+    by: &Confirmed<'_>,
     user: &User,
     new: &NewToken,
     restrictions: &Restrictions,
@@ -138,7 +141,7 @@ pub(super) async fn insert(
         "user": token.user, "name": token.name, "hint": token.hint, "schemes": token.schemes, "scopes": token.scopes,
         "allowed_cidrs": token.allowed_cidrs, "expires_at": token.expires_at,
     });
-    audit::record(tx, origin, Action::TokenCreated, token.id.into(), details, now).await?;
+    audit::record(tx, by, Action::TokenCreated, token.id.into(), details, now).await?;
     Ok(token)
 }
 
@@ -200,6 +203,7 @@ impl Work for Revoke<'_> {
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Token, StoreError> {
         users::lock(tx, self.user).await?;
+        let by = Confirmed::look(tx, self.origin).await?;
         let now = tx.now();
         let revoked = query("UPDATE tokens SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL")
             .bind(millis(now))
@@ -213,7 +217,7 @@ impl Work for Revoke<'_> {
         let token = row.as_ref().map(token).ok_or(StoreError::TokenNotFound)??;
         if revoked.rows_affected() > 0 {
             let details = json!({ "user": token.user, "name": token.name, "hint": token.hint });
-            audit::record(tx, self.origin, Action::TokenRevoked, self.id.into(), details, now).await?;
+            audit::record(tx, &by, Action::TokenRevoked, self.id.into(), details, now).await?;
             history::token_changed(tx, self.id, now).await?;
         }
         Ok(token)
@@ -227,10 +231,11 @@ struct DeleteExpired<'a> {
 }
 
 impl Work for DeleteExpired<'_> {
-    type Output = u64;
+    type Output = Batch;
 
-    async fn run(&self, tx: &mut Tx<'_>) -> Result<u64, StoreError> {
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Batch, StoreError> {
         let user = users::lock(tx, self.user).await?;
+        let by = Confirmed::look(tx, self.origin).await?;
         // In batches like the scheduler's, so that others need not wait long.
         let statement = query(
             "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE user_id = $1 AND revoked_at IS NULL \
@@ -239,23 +244,30 @@ impl Work for DeleteExpired<'_> {
         );
         let statement = statement.bind(user.id.to_string()).bind(millis(self.now));
         let rows = statement.fetch_all(&mut *tx.connection).await?;
-        record_deleted(tx, self.origin, Subject::from(self.user), &rows).await
+        let left = query(
+            "SELECT id FROM tokens WHERE user_id = $1 AND revoked_at IS NULL AND expires_at <= $2 LIMIT 1",
+        );
+        let left = left.bind(user.id.to_string()).bind(millis(self.now));
+        batch_deleted(tx, &by, Subject::from(self.user), &rows, left).await
     }
 }
 
-/// Writes one audit entry for a batch of deleted tokens, and tells how many they were.
-pub(super) async fn record_deleted(
+/// Writes one audit entry for a batch of deleted tokens, and tells how many they were and whether there may be more:
+/// where the batch was empty, by asking for one that is `left`, for another deleter may just have taken what it chose.
+pub(super) async fn batch_deleted(
     tx: &mut Tx<'_>,
-    origin: &Origin,
+    by: &Confirmed<'_>,
     subject: Subject,
     deleted: &[AnyRow],
-) -> Result<u64, StoreError> {
+    left: Statement<'_>,
+) -> Result<Batch, StoreError> {
     if deleted.is_empty() {
-        return Ok(0);
+        let more = left.fetch_optional(&mut *tx.connection).await?.is_some();
+        return Ok(Batch { deleted: 0, more });
     }
     let ids = deleted.iter().map(|row| row.text("id")).collect::<Result<Vec<_>, _>>()?;
     let now = tx.now();
     let details = json!({ "count": ids.len(), "token_ids": ids });
-    audit::record(tx, origin, Action::TokensDeleted, subject, details, now).await?;
-    Ok(u64::try_from(deleted.len()).unwrap_or(u64::MAX))
+    audit::record(tx, by, Action::TokensDeleted, subject, details, now).await?;
+    Ok(Batch { deleted: u64::try_from(deleted.len()).unwrap_or(u64::MAX), more: true })
 }

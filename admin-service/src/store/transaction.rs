@@ -82,12 +82,28 @@ impl Store {
     }
 }
 
+/// A connection with a transaction under way. Where the caller goes away in the middle, as a client that hangs up does,
+/// nobody knows what the database has begun, so the connection ends with it.
+struct Held {
+    connection: PoolConnection<Any>,
+    finished: bool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
 impl Inner {
     /// Tries a transaction once.
     async fn attempt<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
-        let mut connection = self.writer.acquire().await?;
-        let done = tokio::time::timeout(self.patience, self.transact(&mut connection, work)).await;
-        self.in_time(&mut connection, done)?
+        let mut held = Held { connection: self.writer.acquire().await?, finished: false };
+        let done = tokio::time::timeout(self.patience, self.transact(&mut held.connection, work)).await;
+        held.finished = true;
+        self.in_time(&mut held.connection, done)?
     }
 
     async fn transact<W: Work>(

@@ -6,6 +6,7 @@ use sqlx::any::AnyRow;
 use sqlx::query;
 use uuid::Uuid;
 
+use super::authority::Confirmed;
 use super::error::StoreError;
 use super::row::{Columns, millis};
 use super::transaction::{Tx, Work};
@@ -79,12 +80,13 @@ impl Work for Create<'_> {
     type Output = User;
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<User, StoreError> {
-        insert(tx, self.origin, self.user).await
+        let by = Confirmed::look(tx, self.origin).await?;
+        insert(tx, &by, self.user).await
     }
 }
 
 /// Makes a user in a transaction.
-pub(super) async fn insert(tx: &mut Tx<'_>, origin: &Origin, new: &NewUser) -> Result<User, StoreError> {
+pub(super) async fn insert(tx: &mut Tx<'_>, by: &Confirmed<'_>, new: &NewUser) -> Result<User, StoreError> {
     let now = tx.now();
     let display_name = new.display_name.clone().unwrap_or_else(|| DisplayName::from(&new.name));
     let statement = query(
@@ -102,7 +104,7 @@ pub(super) async fn insert(tx: &mut Tx<'_>, origin: &Origin, new: &NewUser) -> R
         .await?;
     let user = row.as_ref().map(user).ok_or_else(|| StoreError::UserExists(new.name.clone()))??;
     let details = json!({ "display_name": user.display_name, "email_address": user.email_address, "time_zone": user.time_zone });
-    audit::record(tx, origin, Action::UserCreated, Subject::from(&user.name), details, now).await?;
+    audit::record(tx, by, Action::UserCreated, Subject::from(&user.name), details, now).await?;
     Ok(user)
 }
 
@@ -126,6 +128,7 @@ impl Work for Update<'_> {
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<User, StoreError> {
         let before = lock(tx, self.name).await?;
+        let by = Confirmed::look(tx, self.origin).await?;
         if before.deleted {
             return Err(StoreError::UserDeleted(self.name.clone()));
         }
@@ -136,7 +139,7 @@ impl Work for Update<'_> {
         let now = tx.now();
         save(tx, &after).await?;
         let details = changed_fields(&before, &after);
-        audit::record(tx, self.origin, Action::UserUpdated, self.name.into(), details, now).await?;
+        audit::record(tx, &by, Action::UserUpdated, self.name.into(), details, now).await?;
         activity_changed(tx, &before, &after, now).await?;
         Ok(after)
     }
@@ -152,13 +155,14 @@ impl Work for Delete<'_> {
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<User, StoreError> {
         let before = lock(tx, self.name).await?;
+        let by = Confirmed::look(tx, self.origin).await?;
         if before.deleted {
             return Ok(before);
         }
         let now = tx.now();
         let after = User { active: false, deleted: true, ..before.clone() };
         save(tx, &after).await?;
-        audit::record(tx, self.origin, Action::UserDeleted, self.name.into(), json!({}), now).await?;
+        audit::record(tx, &by, Action::UserDeleted, self.name.into(), json!({}), now).await?;
         activity_changed(tx, &before, &after, now).await?;
         Ok(after)
     }

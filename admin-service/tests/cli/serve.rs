@@ -1,7 +1,7 @@
 //! `latchkey serve` and `latchkey openapi`: how they end, what they read, what they log and print.
 
-use std::io::Read;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -50,6 +50,43 @@ fn a_second_signal_ends_the_service_at_once() {
     serving.signal("TERM");
     assert_eq!(serving.ended().code(), Some(1));
     assert!(now() - begun < Duration::from_secs(3), "{:?}", now() - begun);
+}
+
+#[test]
+fn a_signal_ends_a_service_that_still_waits_for_its_database() {
+    let place = Place::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://someone@{}/latchkey", silent.local_addr().unwrap());
+    let mut serving = place.start(&["--database-url", &url]);
+    let _connection = silent.accept().unwrap();
+    serving.signal("TERM");
+    assert_eq!(serving.ended().code(), Some(0));
+    assert!(serving.lines().iter().any(|line| line["message"] == "ended before it began to serve"));
+}
+
+#[test]
+fn a_token_that_is_revoked_while_its_request_waits_for_the_body_changes_nothing() {
+    let place = Place::new();
+    let serving = place.serve(&[]);
+    let token = place.bootstrap();
+    let ask = |method_and_path: &str| {
+        serving.ask("api", &format!("{method_and_path} HTTP/1.1\r\nauthorization: Bearer {token}"), "")
+    };
+    let tokens = ask("GET /api/v1/users/admin/tokens");
+    let (_, id) = tokens.split_once(r#""id":""#).unwrap();
+    let mut stuck = serving.stuck_request(&token);
+    let revoked = ask(&format!("DELETE /api/v1/tokens/{}", &id[..36]));
+    assert!(revoked.starts_with("HTTP/1.1 204"), "{revoked}");
+    stuck.write_all(format!("{:100}", r#"{"name": "mallory"}"#).as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    stuck.read_exact(&mut answer).unwrap();
+    // After the interim answer comes its empty line.
+    assert_eq!(String::from_utf8_lossy(&answer).trim_start(), "HTTP/1.1 401");
+    // With no administrator left, another can be made, who sees what there is.
+    let admin = place.bootstrap();
+    let user = "GET /api/v1/users/mallory HTTP/1.1\r\nauthorization: Bearer";
+    let answer = serving.ask("api", &format!("{user} {admin}"), "");
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
 }
 
 #[test]

@@ -61,16 +61,21 @@ impl Place {
 
     /// Starts the service on free ports, and waits until it says that it serves.
     pub fn serve(&self, args: &[&str]) -> Serving {
+        let serving = self.start(args);
+        wait_for("the service to serve", || {
+            serving.lines().iter().any(|line| line["message"] == "latchkey serves")
+        });
+        serving
+    }
+
+    /// Starts the service on free ports.
+    pub fn start(&self, args: &[&str]) -> Serving {
         let log = self.path("log");
         let ports =
             ["--listen", "127.0.0.1:0", "--edge-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
         let mut command = self.command(&["serve", "--log-format", "json", "--log-level", "trace"]);
         command.args(ports).args(args).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
-        let serving = Serving { child: command.spawn().unwrap(), log };
-        wait_for("the service to serve", || {
-            serving.lines().iter().any(|line| line["message"] == "latchkey serves")
-        });
-        serving
+        Serving { child: command.spawn().unwrap(), log }
     }
 }
 

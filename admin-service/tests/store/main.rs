@@ -13,6 +13,7 @@ mod postgres;
 mod support;
 
 mod audit;
+mod authority;
 mod bootstrap;
 mod history;
 mod limits;

@@ -65,6 +65,20 @@ async fn many_processes_that_start_at_once_migrate_once(db: Fixture) {
     assert_eq!(histories.len(), 1, "all see one history");
 }
 
+#[tokio::test]
+async fn a_postgres_database_with_another_programs_tables_is_refused_and_views_and_extensions_are_none() {
+    let url = postgres::shared().database();
+    sqlx::any::install_default_drivers();
+    let mut beside = AnyConnection::connect(&url).await.unwrap();
+    beside.execute("CREATE TABLE theirs (id BIGINT)").await.unwrap();
+    let error = open(&url.parse().unwrap()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Foreign), "{error}");
+    beside.execute("DROP TABLE theirs").await.unwrap();
+    beside.execute("CREATE VIEW seen AS SELECT 1 AS one").await.unwrap();
+    beside.execute("CREATE EXTENSION IF NOT EXISTS plpgsql").await.unwrap();
+    open(&url.parse().unwrap()).await.unwrap();
+}
+
 /// Refuses a file, and leaves it as it was, byte for byte.
 async fn refused(path: &Path) -> String {
     let before = fs::read(path).unwrap();

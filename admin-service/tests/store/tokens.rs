@@ -13,8 +13,9 @@ use latchkey_admin::domain::token::{Expiry, Networks, Schemes, TokenId, TokenSpe
 use latchkey_admin::domain::user::UserPatch;
 use latchkey_admin::domain::verdict::Outcome;
 use latchkey_admin::store::StoreError;
+use sqlx::{Connection, Executor};
 
-use crate::support::{Fixture, name, new_token, on_both_databases, origin, token_of};
+use crate::support::{Fixture, eventually, name, new_token, on_both_databases, origin, token_of};
 
 on_both_databases![
     a_token_is_read_as_it_was_made,
@@ -181,6 +182,28 @@ async fn deleting_more_expired_tokens_than_one_batch_deletes_them_all(db: Fixtur
     crate::scheduler::insert_expired(&db, &alice, 1_201, db.now()).await;
     db.clock.advance(Duration::from_secs(2));
     assert_eq!(db.store.delete_expired_of_user(&origin(), &alice.name).await.unwrap(), 1_201);
+    assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 0);
+}
+
+// SQLite has one writer at a time, so there no batch is emptied under its deleter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_another_deleter_has_emptied_is_not_the_last() {
+    let db = Fixture::postgres().await;
+    let alice = db.user("alice").await;
+    crate::scheduler::insert_expired(&db, &alice, 700, db.now()).await;
+    db.clock.advance(Duration::from_secs(2));
+    // Another deleter is about to delete what the first batch chooses, and commits when the batch waits for it.
+    let mut other = db.connection().await;
+    let mut deletion = other.begin().await.unwrap();
+    let first = "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens ORDER BY expires_at, id LIMIT 500)";
+    assert_eq!(deletion.execute(first).await.unwrap().rows_affected(), 500);
+    let store = db.store.clone();
+    let batches = tokio::spawn(async move { store.delete_expired_of_user(&origin(), &alice.name).await });
+    let waiting = "SELECT COUNT(*) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("the batch waits", || async { db.number(waiting).await == 1 }).await;
+    deletion.commit().await.unwrap();
+    assert_eq!(batches.await.unwrap().unwrap(), 200);
     assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 0);
 }
 

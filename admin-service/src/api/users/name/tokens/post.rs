@@ -163,7 +163,7 @@ pub(super) async fn create_token(
     Body(body): Body<NewTokenBody>,
 ) -> Result<impl IntoResponse, ApiError> {
     let spec = body.check()?;
-    owner.may_grant(&spec.scopes, &app)?;
+    owner.may_grant(&spec.scopes)?;
     let secret = Secret::generate(&app.settings.token_prefix, |buffer| app.sources.fill(buffer))
         .map_err(|error| ApiError::internal(&error))?;
     let token = app.store.create_token(&owner.origin(), &owner.user, &NewToken::new(spec, &secret)).await?;
