@@ -29,13 +29,15 @@ use connections::Limits;
 use observe::Observer;
 use probes::Probed;
 
+/// How long a client may take until a request of its has succeeded.
+const FIRST: Duration = Duration::from_secs(10);
 /// People and scripts: few, and some of them slow.
-const API_LIMITS: Limits = Limits { connections: 256, idle: Duration::from_secs(60) };
+const API_LIMITS: Limits = Limits { connections: 256, first: FIRST, idle: Duration::from_secs(60) };
 /// Envoys: each worker keeps a connection, and closes it itself after an hour without use. The service waits longer, so
 /// that none is closed under a question that is on its way.
-const EDGE_LIMITS: Limits = Limits { connections: 512, idle: Duration::from_secs(65 * 60) };
+const EDGE_LIMITS: Limits = Limits { connections: 512, first: FIRST, idle: Duration::from_secs(65 * 60) };
 /// Monitoring.
-const METRICS_LIMITS: Limits = Limits { connections: 64, idle: Duration::from_secs(60) };
+const METRICS_LIMITS: Limits = Limits { connections: 64, first: FIRST, idle: Duration::from_secs(60) };
 
 /// How long the database has to take leave, which SQLite uses to write its log back.
 const CLOSE: Duration = Duration::from_secs(1);
@@ -113,8 +115,8 @@ async fn bind(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, S
 /// Answers on all listeners until `shutdown`, then until the requests under way are answered.
 pub async fn run(app: App, runner: Runner, listeners: Listeners, shutdown: Shutdown) {
     let addresses = listeners.addresses;
-    let probed =
-        Probed { store: app.store.clone(), shutdown: shutdown.clone(), metrics: telemetry::metrics() };
+    let metrics = telemetry::metrics();
+    let probed = Probed { store: app.store.clone(), shutdown: shutdown.clone(), metrics: metrics.clone() };
     let observer = |name, log_each| Observer::new(name, log_each, app.sources.clone());
     let management = finish(api::router(app.clone()), observer("api", true));
     let edges = finish(edge::router(app.clone()), observer("edge", false));
@@ -132,6 +134,7 @@ pub async fn run(app: App, runner: Runner, listeners: Listeners, shutdown: Shutd
         connections::serve("edge", listeners.edge, edges, EDGE_LIMITS, shutdown.clone()),
         connections::serve("metrics", listeners.metrics, monitoring, METRICS_LIMITS, shutdown.clone()),
         secrets,
+        telemetry::keep_up(metrics, shutdown.clone()),
     );
     if tokio::time::timeout(CLOSE, app.store.close()).await.is_err() {
         tracing::warn!("the database connections could not be closed in time");

@@ -7,6 +7,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogArgs, LogFormat};
+use crate::lifecycle::Shutdown;
 
 /// Requests answered, by `listener`, `method`, `path` (the route's pattern) and `status`.
 pub const REQUESTS: &str = "latchkey_http_requests_total";
@@ -27,6 +28,9 @@ pub const BUILD: &str = "latchkey_build_info";
 
 /// Upper bounds of the latency histogram, in seconds.
 const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// How often the histograms are brought up to date at least.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// What cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +86,14 @@ pub fn metrics() -> PrometheusHandle {
             handle
         })
         .clone()
+}
+
+/// Folds what was measured into the histograms now and then, which otherwise only a scrape does: where nobody scrapes,
+/// each measurement would stay in memory. Ends with the service.
+pub async fn keep_up(metrics: PrometheusHandle, mut shutdown: Shutdown) {
+    while !shutdown.requested_within(UPKEEP).await {
+        metrics.run_upkeep();
+    }
 }
 
 /// The help texts of `/metrics`.

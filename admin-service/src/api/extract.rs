@@ -73,12 +73,12 @@ fn refusal(path: &str, error: &serde_json::Error) -> ApiError {
         .replace("expected i64", "expected a whole number")
         .replace("invalid type: sequence", "invalid type: array")
         .replace("expected a map", "expected an object");
-    let message = without_text(&message);
+    let message = without_name(without_text(&message));
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _place)| message);
     let about_a_name =
         ["unknown field", "missing field", "duplicate field"].iter().any(|kind| message.starts_with(kind));
     match path {
-        "." => ApiError::new(Code::InvalidBody, sentence(&message)),
+        _ if path == "." || !is_shown(path) => ApiError::new(Code::InvalidBody, sentence(&message)),
         _ if about_a_name => ApiError::new(Code::InvalidBody, sentence(&message)).with("field", path),
         _ => ApiError::new(Code::InvalidBody, format!("Field `{path}`: {message}")).with("field", path),
     }
@@ -92,6 +92,25 @@ fn without_text(message: &str) -> String {
     parts.map_or_else(|| message.to_owned(), |(before, after)| format!("{before}string, expected{after}"))
 }
 
+/// The longest name that is repeated to the caller, in bytes. Tokens are longer.
+const MAX_SHOWN: usize = 32;
+
+/// Whether a name that the caller made up is repeated to it: not one that may be a token in the wrong place.
+fn is_shown(name: &str) -> bool {
+    name.len() <= MAX_SHOWN && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+}
+
+/// Takes the name out of "unknown field `name`, expected …", unless it is one that is shown.
+fn without_name(message: String) -> String {
+    let Some((_, rest)) = message.split_once("unknown field `") else { return message };
+    // What follows the caller's name is ours, so the last such mark is its end.
+    let end = ["`, expected ", "`, there are "].iter().filter_map(|mark| rest.rfind(mark)).max();
+    match end.and_then(|end| rest.split_at_checked(end)) {
+        Some((name, after)) if !is_shown(name) => format!("unknown field{}", after.trim_start_matches('`')),
+        _ => message,
+    }
+}
+
 /// Query parameters, with none too many.
 pub struct Parameters<T>(pub T);
 
@@ -101,7 +120,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         let Query(value) = Query::<T>::try_from_uri(&parts.uri).map_err(|refused| {
             // "…: <parameter>: <unknown or duplicate> field `<parameter>`, expected `<one>` or `<another>`"
-            let text = refused.body_text().replace(" field `", " query parameter `");
+            let text = without_name(refused.body_text()).replace(" field", " query parameter");
             let reason = text.rsplit_once(": ").map_or(text.as_str(), |(_, reason)| reason);
             ApiError::new(Code::InvalidQuery, sentence(&reason))
         })?;
@@ -119,10 +138,11 @@ impl<S: Send + Sync> FromRequestParts<S> for NoParameters {
         let given = Query::<std::collections::BTreeMap<String, IgnoredAny>>::try_from_uri(&parts.uri);
         match given.map(|Query(given)| given.into_keys().next()) {
             Ok(None) => Ok(Self),
-            Ok(Some(name)) => {
+            Ok(Some(name)) if is_shown(&name) => {
                 let message = format!("This operation takes no query parameters, and `{name}` was given");
                 Err(ApiError::new(Code::InvalidQuery, message).with("parameter", name))
             }
+            Ok(Some(_)) => Err(ApiError::new(Code::InvalidQuery, "This operation takes no query parameters")),
             Err(_) => Err(ApiError::new(Code::InvalidQuery, "The query cannot be read")),
         }
     }

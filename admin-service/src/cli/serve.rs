@@ -31,7 +31,13 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let mut signals = EndSignals::take_over().map_err(no_signals)?;
     let config = args.check()?;
     let listeners = Listeners::bind(&config).await?;
-    let (app, runner) = App::open(&config, listeners.addresses().api, Sources::system()).await?;
+    let (app, runner) = tokio::select! {
+        opened = App::open(&config, listeners.addresses().api, Sources::system()) => opened?,
+        signal = signals.next() => {
+            tracing::info!(signal, "ended before it began to serve");
+            return Ok(());
+        }
+    };
     let (trigger, ending) = shutdown();
     let server = server::run(app, runner, listeners, ending);
     tokio::pin!(server);

@@ -16,6 +16,9 @@ const LEASE: Period = Period::from_millis(10_000);
 /// How long to sleep at most: other replicas may change the restrictions, run the job, or end in the middle of it.
 const NAP: Duration = Duration::from_secs(5);
 
+/// How long the database has to take the lease back when the service ends.
+const LEAVE: Duration = Duration::from_secs(2);
+
 /// What a run did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Run {
@@ -26,7 +29,7 @@ pub struct Run {
 /// Why a run that was asked for did not happen, or not to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Another replica is at it.
+    /// Another replica is at it, or so many runs are asked for already that one more would change nothing.
     #[error("the scheduler is running already, on {}", .holder.as_ref().map_or("another replica", |holder| &holder.0))]
     Running {
         /// That replica, unless it has just ended.
@@ -55,7 +58,10 @@ impl RunnerHandle {
     /// [`RunError`].
     pub async fn run_now(&self, origin: Origin) -> Result<Run, RunError> {
         let (reply, outcome) = oneshot::channel();
-        self.0.send((origin, reply)).await.map_err(|_| RunError::Ending)?;
+        self.0.try_send((origin, reply)).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => RunError::Running { holder: None },
+            mpsc::error::TrySendError::Closed(_) => RunError::Ending,
+        })?;
         outcome.await.unwrap_or(Err(RunError::Ending))
     }
 }
@@ -86,8 +92,9 @@ impl Runner {
             () = shutdown => {}
             () = self.work() => {}
         }
-        if let Err(error) = self.store.release_lease(&self.lease).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the scheduler's lease ends by itself");
+        let released = self.store.release_lease(&self.lease);
+        if !matches!(tokio::time::timeout(LEAVE, released).await, Ok(Ok(()))) {
+            tracing::warn!("the scheduler's lease could not be given back; it ends by itself");
         }
     }
 

@@ -1,18 +1,21 @@
 //! Accepting connections: HTTP/1.1 and HTTP/2 with prior knowledge on one port, bounded in number and in idle time.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
+use axum::http::{Request, StatusCode};
 use axum::{Extension, Router};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
-use tower::{Layer, ServiceExt};
+use tokio::sync::{Semaphore, watch};
+use tower::{Layer, ServiceExt, service_fn};
 
 use crate::lifecycle::{DRAIN, Shutdown};
 use crate::telemetry::CONNECTIONS;
@@ -22,7 +25,10 @@ use crate::telemetry::CONNECTIONS;
 pub struct Limits {
     /// How many connections may be open; more wait in the operating system's queue.
     pub connections: usize,
-    /// How long a client may take to send the headers of its next request, and so how long a connection may be idle.
+    /// How long a connection may be without a request under way before one on it has succeeded: who presents no secret
+    /// that is accepted does not keep a place for longer.
+    pub first: Duration,
+    /// How long it may be so afterwards.
     pub idle: Duration,
 }
 
@@ -92,23 +98,70 @@ async fn connection(
 ) {
     // Answers are small and wanted at once; where this fails they come a little later.
     let _ = stream.set_nodelay(true);
-    let asked = Arc::new(Notify::new());
-    let first = asked.clone();
-    let service = Extension(ConnectInfo(peer)).layer(router).map_request(move |request| {
-        first.notify_one();
-        request
+    let (requests, activity) = watch::channel(Activity::default());
+    let service = Extension(ConnectInfo(peer)).layer(router);
+    let requests = Arc::new(requests);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let under_way = UnderWay::begin(requests.clone());
+        let answer = service.clone().oneshot(request);
+        async move {
+            let response = answer.await?;
+            under_way.end(response.status());
+            Ok::<_, Infallible>(response)
+        }
     });
     let served =
         watcher.watch(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
-    tokio::pin!(served);
     // The builder's own timers begin when it knows the protocol, and not all of them then.
     let ended = tokio::select! {
-        ended = &mut served => ended,
-        () = asked.notified() => served.await,
-        () = tokio::time::sleep(limits.idle) => return,
+        ended = served => ended,
+        () = unused(activity, limits) => return,
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection ended early");
+    }
+}
+
+/// What has been asked on a connection.
+#[derive(Clone, Copy, Default)]
+struct Activity {
+    under_way: usize,
+    /// Whether a request has succeeded.
+    succeeded: bool,
+}
+
+/// Waits until the client has left its connection unused for too long.
+async fn unused(mut activity: watch::Receiver<Activity>, limits: Limits) {
+    loop {
+        let now = *activity.borrow_and_update();
+        let patience = if now.succeeded { limits.idle } else { limits.first };
+        match tokio::time::timeout(patience, activity.changed()).await {
+            Ok(Ok(())) => {}
+            Err(_) if now.under_way == 0 => return,
+            // Nothing more will be asked, or what was asked is still being answered; that has limits of its own.
+            Ok(Err(_)) => return std::future::pending().await,
+            Err(_) => {}
+        }
+    }
+}
+
+/// A request under way, until it is dropped: its client may go away before it is answered.
+struct UnderWay(Arc<watch::Sender<Activity>>);
+
+impl UnderWay {
+    fn begin(requests: Arc<watch::Sender<Activity>>) -> Self {
+        requests.send_modify(|activity| activity.under_way += 1);
+        Self(requests)
+    }
+
+    fn end(self, status: StatusCode) {
+        self.0.send_modify(|activity| activity.succeeded |= status.is_success());
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.send_modify(|activity| activity.under_way -= 1);
     }
 }
 
@@ -139,6 +192,9 @@ mod tests {
     /// No test waits for this.
     const LONG: Duration = Duration::from_secs(60);
 
+    const SHORT: Duration = Duration::from_millis(100);
+    const LIMITS: Limits = Limits { connections: 8, first: LONG, idle: LONG };
+
     async fn serving(limits: Limits) -> (SocketAddr, Trigger) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -160,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_does_not_go_on_is_hung_up_on() {
-        let (address, _trigger) = serving(Limits { connections: 8, idle: Duration::from_millis(100) }).await;
+        let (address, _trigger) = serving(Limits { first: SHORT, idle: SHORT, ..LIMITS }).await;
         let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         for sent in ["", "G", "GET / HTTP/1.1\r\nhost:", "PRI", preface] {
             assert!(!answer(address, sent).await.contains("hello"), "{sent:?}");
@@ -170,8 +226,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn only_a_request_that_succeeds_gives_a_client_the_long_idle_time() {
+        let (address, _trigger) = serving(Limits { first: SHORT, ..LIMITS }).await;
+        let refused = answer(address, "GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(refused.starts_with("HTTP/1.1 404"), "{refused}");
+
+        let mut client = TcpStream::connect(address).await.unwrap();
+        for _ in 0..3 {
+            client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"hello") {
+                assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0, "the connection stays open");
+            }
+            let more = tokio::time::timeout(SHORT * 3, client.read_u8()).await;
+            assert!(more.is_err(), "the connection stays open: {more:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_under_way_is_not_hung_up_on() {
+        let (address, _trigger) = serving(Limits { first: SHORT, idle: SHORT, ..LIMITS }).await;
+        let stuck = answer(address, "GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n");
+        assert!(tokio::time::timeout(SHORT * 5, stuck).await.is_err());
+    }
+
+    #[tokio::test]
     async fn a_head_that_is_too_large_is_refused() {
-        let (address, _trigger) = serving(Limits { connections: 8, idle: LONG }).await;
+        let (address, _trigger) = serving(LIMITS).await;
         let refused =
             answer(address, &format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(MAX_HEAD))).await;
         assert!(refused.starts_with("HTTP/1.1 431"), "{refused}");
@@ -179,7 +260,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_clients_than_allowed_wait_until_one_has_gone() {
-        let (address, _trigger) = serving(Limits { connections: 1, idle: LONG }).await;
+        let (address, _trigger) = serving(Limits { connections: 1, ..LIMITS }).await;
         let mut first = TcpStream::connect(address).await.unwrap();
         first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut answered = [0; 8];
@@ -193,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_does_not_wait_for_clients_that_ask_nothing() {
-        let (address, trigger) = serving(Limits { connections: 8, idle: LONG }).await;
+        let (address, trigger) = serving(LIMITS).await;
         let mut silent = TcpStream::connect(address).await.unwrap();
         let mut idle = TcpStream::connect(address).await.unwrap();
         idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();

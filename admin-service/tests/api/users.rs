@@ -107,6 +107,25 @@ async fn bodies_of_the_wrong_shape_are_refused_with_the_field_that_is_wrong() {
 }
 
 #[tokio::test]
+async fn a_token_in_the_place_of_a_name_is_not_repeated() {
+    let service = TestService::start().await;
+    let token = service.user_with("alice", &[]).await.token;
+    let body = json!({"name": "bob", token.clone(): true});
+    let queries = [format!("/users?{token}=1"), format!("/restrictions?{token}")];
+    let mut answers = vec![service.refused(&service.admin(), Method::POST, "/users", Some(body)).await];
+    for query in &queries {
+        answers.push(service.refused(&service.admin(), Method::GET, query, None).await);
+    }
+    assert!(answers.iter().all(|answer| !answer.text.contains(&token)));
+    let messages = answers.iter().map(|answer| answer.json()["error"]["message"].to_string());
+    assert_snapshot!(messages.collect::<Vec<_>>().join("\n"), @r#"
+    "Unknown field, expected one of `name`, `displayName`, `emailAddress`, `timeZone`"
+    "Unknown query parameter, expected `limit` or `cursor`"
+    "This operation takes no query parameters"
+    "#);
+}
+
+#[tokio::test]
 async fn users_are_listed_in_pages_in_the_order_in_which_they_were_made() {
     let service = TestService::start().await;
     for name in ["zoe", "alice", "mia"] {
