@@ -1,10 +1,14 @@
 //! Which request needs what: an ordered list of rules, of which the first that matches decides.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use regex_lite::{Regex, RegexBuilder};
 use serde::Deserialize;
 
+use self::spelling::Spelling;
+
+mod spelling;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +16,7 @@ mod tests;
 const REGEX_SIZE_LIMIT: usize = 1 << 16;
 
 /// Whether a request has to present a credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Auth {
@@ -37,6 +41,13 @@ impl Requirement {
     /// Whether it asks for less than the default, which is a valid token.
     fn is_lesser(&self) -> bool {
         self.auth != Auth::Required
+    }
+
+    /// What asks for all that the two ask for.
+    fn and(&self, other: &Self) -> Self {
+        let lacking = other.scopes.iter().filter(|scope| !self.scopes.contains(scope));
+        let scopes = self.scopes.iter().chain(lacking).cloned().collect();
+        Self { auth: self.auth.max(other.auth), scopes }
     }
 }
 
@@ -79,14 +90,28 @@ impl Rules {
         Self { rules, otherwise: Requirement::default() }
     }
 
-    /// What a request needs.
+    /// What a request needs. Where its path has other spellings, it needs what the rules ask for the path as it was sent,
+    /// and what they ask for it as it may be read; and where servers may disagree about it, a token at least.
     #[must_use]
-    pub fn requirement(&self, target: &Target<'_>) -> &Requirement {
+    pub fn requirement(&self, target: &Target<'_>) -> Cow<'_, Requirement> {
         let path = target.path_alone();
-        let plain = path.is_some_and(is_plain);
+        let spelling = path.map_or(Spelling::Ambiguous, Spelling::of);
+        let exempt = spelling != Spelling::Ambiguous;
+        let as_sent = self.first_match(target, path, exempt);
+        match path {
+            Some(path) if spelling != Spelling::Plain => {
+                let as_read = self.first_match(target, Some(&spelling::resolved(path)), exempt);
+                if as_read == as_sent { Cow::Borrowed(as_sent) } else { Cow::Owned(as_sent.and(as_read)) }
+            }
+            _ => Cow::Borrowed(as_sent),
+        }
+    }
+
+    /// What the first rule that matches asks for; one that asks for less than a token only matches where it may.
+    fn first_match(&self, target: &Target<'_>, path: Option<&[u8]>, exempt: bool) -> &Requirement {
         self.rules
             .iter()
-            .filter(|rule| plain || !rule.requirement.is_lesser())
+            .filter(|rule| exempt || !rule.requirement.is_lesser())
             .find(|rule| rule.matches(target, path))
             .map_or(&self.otherwise, |rule| &rule.requirement)
     }
@@ -114,7 +139,7 @@ impl Rule {
     }
 }
 
-/// A condition on a request's path without its query. Paths are compared byte by byte, as they were sent.
+/// A condition on a request's path without its query, compared byte by byte.
 #[derive(Clone, Debug)]
 pub enum PathPattern {
     /// Every path, and none.
@@ -135,7 +160,7 @@ pub enum InvalidPattern {
     NotAPath,
     /// It would match only paths that never match a rule that asks for less than a token.
     #[error(
-        "a path that is exempt from a token has no //, /./, /../, %2f, %5c, %2e, \\ or ;, because no request with these is exempt"
+        "a path that is exempt from a token has no //, /./, /../, \\ or ;, and no %2f, %5c, %2e, %3b, %25 or control character, because no request with these is exempt"
     )]
     NotPlain,
     /// It is no regular expression.
@@ -185,12 +210,10 @@ impl PathPattern {
     /// When no such request can.
     pub fn check_reachable_without_token(&self) -> Result<(), InvalidPattern> {
         match self {
-            Self::Exact(path) if !is_plain(path.as_bytes()) => Err(InvalidPattern::NotPlain),
+            Self::Exact(path) => check_unambiguous(path),
             // A prefix may end in `/.` as in `/.well-known`, so what follows decides.
-            Self::Prefix(path) if !is_plain([path.as_bytes(), b"x"].concat().as_slice()) => {
-                Err(InvalidPattern::NotPlain)
-            }
-            _ => Ok(()),
+            Self::Prefix(path) => check_unambiguous(&format!("{path}x")),
+            Self::Any | Self::Regex(_) => Ok(()),
         }
     }
 
@@ -210,15 +233,11 @@ fn check_path(path: &str) -> Result<(), InvalidPattern> {
     if path.starts_with('/') && !path.contains('?') { Ok(()) } else { Err(InvalidPattern::NotAPath) }
 }
 
-/// Whether every reader takes a path for the same one: absolute, with no spelling that one server normalises and
-/// another does not.
-fn is_plain(path: &[u8]) -> bool {
-    let has = |part: &[u8]| path.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part));
-    let ambiguous: [&[u8]; 8] = [b"//", b"/./", b"/../", b"%2f", b"%5c", b"%2e", b"\\", b";"];
-    path.starts_with(b"/")
-        && !ambiguous.into_iter().any(has)
-        && !path.ends_with(b"/.")
-        && !path.ends_with(b"/..")
+fn check_unambiguous(path: &str) -> Result<(), InvalidPattern> {
+    match Spelling::of(path.as_bytes()) {
+        Spelling::Ambiguous => Err(InvalidPattern::NotPlain),
+        Spelling::Plain | Spelling::Escaped => Ok(()),
+    }
 }
 
 /// A condition on a request's host, without its port: compared without case.

@@ -70,7 +70,20 @@ fn the_first_rule_that_matches_a_path_decides() {
         ("/public/secret/x", "secret"),
         ("/public/secret/../x", "secret"),
         ("/PUBLIC/x", "token"),
-        ("/public/x%3by", "open"),
+        ("/public/x%3by", "token"),
+        ("/public/%61", "open"),
+        ("/%70ublic/a", "token"),
+        ("/%68ealth", "token"),
+        ("/public/%73ecret/x", "secret"),
+        ("/public/x/../secret/y", "secret"),
+        ("/public//secret/x", "secret"),
+        ("/%61dmin/", "admin write"),
+        ("//admin/", "admin write"),
+        ("/x/..;/admin/", "admin write"),
+        ("/public/../admin/x", "admin write"),
+        ("/users/al%69ce/keys", "keys"),
+        ("/users/alice/%6beys", "keys"),
+        ("/public/secret/..%2f..%2fadmin/x", "secret admin write"),
         ("/.well-known/acme", "open"),
         ("/maybe", "optional"),
         ("/maybe/abc", "optional"),
@@ -104,7 +117,6 @@ fn an_ambiguous_path_is_never_exempt() {
         "//public/x",
         "/public/./x",
         "/public/../x",
-        "/public/../admin/x",
         "/public/.",
         "/public/..",
         "/public/..?x",
@@ -230,6 +242,35 @@ proptest! {
         let rules = Rules::new(vec![rule(PathPattern::Any, Auth::None, &[]), rule(PathPattern::Any, Auth::Optional, &[])]);
         let path = format!("{head}{part}{tail}");
         prop_assert_eq!(asked(&rules, &get(&path)), "token");
+    }
+
+    #[test]
+    fn no_spelling_of_a_path_needs_less_than_the_plain_one(
+        segments in prop::collection::vec(prop::sample::select(vec!["public", "secret", "admin", "users", "keys", "maybe", "a"]), 1..5),
+        slash in any::<bool>(),
+        spelling in prop::collection::vec((0_u8..8, any::<bool>()), 40),
+    ) {
+        let end = if slash { "/" } else { "" };
+        let plain = format!("/{}{end}", segments.join("/"));
+        let mut spelt = Vec::new();
+        for (byte, (way, upper)) in plain.bytes().zip(spelling) {
+            let escape = if upper { format!("%{byte:02X}") } else { format!("%{byte:02x}") };
+            match (way, byte) {
+                (0, _) => spelt.extend_from_slice(escape.as_bytes()),
+                (1, _) => spelt.extend_from_slice(escape.replace('%', "%25").as_bytes()),
+                (2, b'/') => spelt.extend_from_slice(b"//"),
+                (3, b'/') => spelt.extend_from_slice(b"/./"),
+                (4, b'/') => spelt.extend_from_slice(b"/x/../"),
+                (5, b'/') => spelt.extend_from_slice(b"\\"),
+                (6, b'/') => spelt.extend_from_slice(b"/x/..;y=z/"),
+                _ => spelt.push(byte),
+            }
+        }
+        let rules = by_path();
+        let needs = |path| rules.requirement(&Target { path: Some(path), ..get("") }).into_owned();
+        let (least, found) = (needs(plain.as_bytes()), needs(&spelt));
+        prop_assert!(found.auth >= least.auth, "{} {:?}", spelt.escape_ascii(), found);
+        prop_assert!(least.scopes.iter().all(|scope| found.scopes.contains(scope)), "{} {:?}", spelt.escape_ascii(), found);
     }
 
     #[test]
