@@ -41,10 +41,11 @@ impl HeaderName {
         &self.0
     }
 
-    /// Whether an upstream may take `name` for this header: many read `_` as `-`, and none minds the case.
+    /// Whether an upstream may take `name` for this header: many read `_` as `-`, some (RFC 3875 §4.1.18) every character
+    /// that is no letter and no digit, and none minds the case.
     #[must_use]
     pub fn is_meant_by(&self, name: &[u8]) -> bool {
-        let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        let dashed = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
         name.len() == self.0.len() && name.iter().copied().map(dashed).eq(self.0.bytes())
     }
 }
@@ -228,6 +229,8 @@ mod tests {
             "x_latchkey-user",
             "X_LATCHKEY_TOKEN_ID",
             "x-latchkey_scopes",
+            "x.latchkey.user",
+            "x~latchkey!scopes",
         ] {
             assert!(headers.is_spoof(name.as_bytes()), "{name}");
         }

@@ -226,8 +226,8 @@ impl<W, A: Clone> Lookups<W, A> {
     }
 
     /// Whether a stream waits, and was not released yet.
-    #[must_use]
-    pub fn waits(&self, waiter: WaiterId) -> bool {
+    #[cfg(test)]
+    fn waits(&self, waiter: WaiterId) -> bool {
         self.waiters.contains_key(&waiter)
     }
 

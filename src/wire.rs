@@ -4,7 +4,8 @@
 //! each other.
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::de::value::{Error, StrDeserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::token::TokenHash;
 
@@ -41,10 +42,11 @@ pub struct VerifyResponse {
     pub revision: u64,
     /// The hash that was asked for.
     pub token_hash: TokenHash,
-    /// The token, if it may be used now.
+    /// The token, if it may be used now. An answer that does not say is none.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub token: Option<TokenFacts>,
-    /// Why it may not, if it may not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Why it may not, if it may not; a reason of a later version is read as [`RefusalReason::Unknown`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_reason")]
     pub reason: Option<RefusalReason>,
 }
 
@@ -57,7 +59,8 @@ pub struct TokenFacts {
     pub name: String,
     /// The name of the user that it acts for.
     pub user: String,
-    /// The schemes that it may be presented with.
+    /// The schemes that it may be presented with; schemes of a later version are left out.
+    #[serde(deserialize_with = "known_schemes")]
     pub schemes: Vec<Scheme>,
     /// The scopes that it carries, in the order in which they were given.
     pub scopes: Vec<String>,
@@ -79,6 +82,21 @@ pub enum RefusalReason {
     Revoked,
     /// Its user was disabled or deleted.
     UserDisabled,
+}
+
+/// The value of an enumeration that is spelt so; `None`: this version knows none.
+fn known<'de, T: Deserialize<'de>>(name: &'de str) -> Option<T> {
+    T::deserialize(StrDeserializer::<Error>::new(name)).ok()
+}
+
+fn known_reason<'de, D: Deserializer<'de>>(reason: D) -> Result<Option<RefusalReason>, D::Error> {
+    let name = Option::<String>::deserialize(reason)?;
+    Ok(name.map(|name| known(&name).unwrap_or(RefusalReason::Unknown)))
+}
+
+fn known_schemes<'de, D: Deserializer<'de>>(schemes: D) -> Result<Vec<Scheme>, D::Error> {
+    let names = Vec::<String>::deserialize(schemes)?;
+    Ok(names.iter().filter_map(|name| known(name)).collect())
 }
 
 #[cfg(test)]
@@ -124,5 +142,26 @@ mod tests {
         );
         assert!(json.get("reason").is_none());
         assert_eq!(serde_json::from_value::<VerifyResponse>(json).unwrap(), usable);
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_no_outage_and_an_answer_that_lacks_the_token_is_no_refusal() {
+        let hash = TokenHash::of(b"x");
+        let answer = |change: serde_json::Value| {
+            let mut json =
+                serde_json::json!({"epoch": "e", "revision": 7, "token_hash": hash.to_string(), "later": 1});
+            json.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            serde_json::from_value::<VerifyResponse>(json)
+        };
+        let refused = answer(serde_json::json!({"token": null, "reason": "moved"})).unwrap();
+        assert_eq!(refused.reason, Some(RefusalReason::Unknown));
+        let token = serde_json::json!({
+            "id": "i", "name": "ci", "user": "alice", "schemes": ["dpop", "bearer"], "scopes": [],
+            "allowed_cidrs": [], "expires_in_ms": null, "later": 1,
+        });
+        let usable = answer(serde_json::json!({"token": token})).unwrap();
+        assert_eq!(usable.token.unwrap().schemes, [Scheme::Bearer]);
+        assert!(answer(serde_json::json!({})).is_err());
+        assert!(answer(serde_json::json!({"reason": "revoked"})).is_err());
     }
 }

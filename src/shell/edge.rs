@@ -41,6 +41,8 @@ pub struct Waiting {
     pub scopes: Arc<[String]>,
     /// Whether it is a gRPC request.
     pub grpc: bool,
+    /// Where its stream learns whether it passed.
+    pub passed: Rc<Cell<bool>>,
 }
 
 /// What one root context and its streams share.
@@ -84,11 +86,6 @@ impl Edge {
             host::enter_root(self.root);
         }
         joined.is_ok()
-    }
-
-    /// Whether a stream still waits for a verdict.
-    pub fn waits(&self, stream: WaiterId) -> bool {
-        self.lookups.borrow().waits(stream)
     }
 
     /// A stream is gone.
@@ -188,12 +185,13 @@ impl Edge {
     }
 
     fn settle_waiting(&self, release: &Release<Waiting, Rc<VerifyResponse>>) {
-        let Waiting { credential, scopes, grpc } = &release.request;
+        let Waiting { credential, scopes, grpc, passed } = &release.request;
         let verdict = match &release.answer {
             Some(answer) => gate::judge(credential, scopes, client_address(answer), answer),
             None => Err(Refusal::new(Reason::Unavailable, Some(credential.scheme))),
         };
         if self.settle(verdict.map(Some), *grpc) {
+            passed.set(true);
             host::resume_request();
         }
     }

@@ -1,5 +1,6 @@
 //! One request's stream: its headers are read and cleaned once, then it passes, is refused, or waits for a verdict.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
@@ -8,8 +9,8 @@ use proxy_wasm::types::Action;
 use super::edge::{Edge, Waiting};
 use super::host;
 use crate::config::Mode;
-use crate::credential;
-use crate::gate::{self, Decision};
+use crate::credential::{self, Credential};
+use crate::gate::{self, Decision, Identity};
 use crate::headers::{self, RequestHeaders};
 use crate::refusal::{Reason, Refusal};
 use crate::rules::Requirement;
@@ -18,33 +19,44 @@ use crate::rules::Requirement;
 pub struct Stream {
     id: u32,
     edge: Rc<Edge>,
-    /// Whether it asked for a verdict, and may still wait.
-    asked: bool,
+    progress: Progress,
+    grpc: bool,
+}
+
+/// How far a request has come.
+enum Progress {
+    /// It was not decided yet, or refused: nothing of it goes on, should the host ask.
+    Stopped,
+    /// It asked for a verdict; whoever hears it says here whether the request passes.
+    Asked(Rc<Cell<bool>>),
+    /// It passed.
+    Passed,
 }
 
 impl Stream {
     /// The stream of context `id`.
     pub fn new(id: u32, edge: Rc<Edge>) -> Self {
-        Self { id, edge, asked: false }
+        Self { id, edge, progress: Progress::Stopped, grpc: false }
     }
 
     fn decide(&mut self) -> Action {
         let map = host::request_headers();
         let Some(pairs) = map.as_deref().and_then(headers::parse_pairs) else {
-            return self.close(false);
+            return self.close();
         };
         let edge = Rc::clone(&self.edge);
         let config = &edge.config;
         let request = RequestHeaders::read(pairs, &config.identity_headers);
+        self.grpc = request.grpc;
         let requirement = config.rules.requirement(&request.target);
-        let decision = gate::decide(requirement, &config.accepted, request.authorization.iter().copied());
+        let decision = gate::decide(&requirement, &config.accepted, request.authorization.iter().copied());
         if !self.clean(&request, &decision) {
-            return self.close(request.grpc);
+            return self.close();
         }
         match decision {
-            Decision::Pass(identity) => self.act(edge.settle(Ok(identity), request.grpc)),
-            Decision::Refuse(refusal) => self.settle_refusal(refusal, request.grpc),
-            Decision::Ask(credential) => self.wait(credential, requirement, request.grpc),
+            Decision::Pass(identity) => self.settle(Ok(identity)),
+            Decision::Refuse(refusal) => self.settle(Err(refusal)),
+            Decision::Ask(credential) => self.ask(credential, &requirement),
         }
     }
 
@@ -65,33 +77,39 @@ impl Stream {
     }
 
     /// Refuses a request that could not be read or cleaned, in shadow mode too: it could carry another's identity.
-    fn close(&self, grpc: bool) -> Action {
-        self.edge.refuse(&Refusal::new(Reason::Unavailable, None), grpc);
+    fn close(&mut self) -> Action {
+        self.progress = Progress::Stopped;
+        self.edge.refuse(&Refusal::new(Reason::Unavailable, None), self.grpc);
         Action::Pause
     }
 
-    fn wait(&mut self, credential: credential::Credential, requirement: &Requirement, grpc: bool) -> Action {
-        let scheme = credential.scheme;
-        let waiting = Waiting { credential, scopes: requirement.scopes.clone(), grpc };
+    fn ask(&mut self, credential: Credential, requirement: &Requirement) -> Action {
+        let (scheme, passed) = (credential.scheme, Rc::<Cell<bool>>::default());
+        let scopes = requirement.scopes.clone();
+        let waiting = Waiting { credential, scopes, grpc: self.grpc, passed: Rc::clone(&passed) };
         if self.edge.ask(self.id, waiting) {
-            self.asked = true;
+            self.progress = Progress::Asked(passed);
             Action::Pause
         } else {
-            self.settle_refusal(Refusal::new(Reason::Overloaded, Some(scheme)), grpc)
+            self.settle(Err(Refusal::new(Reason::Overloaded, Some(scheme))))
         }
     }
 
-    fn settle_refusal(&self, refusal: Refusal, grpc: bool) -> Action {
-        self.act(self.edge.settle(Err(refusal), grpc))
+    fn settle(&mut self, verdict: Result<Option<Identity>, Refusal>) -> Action {
+        if self.edge.settle(verdict, self.grpc) {
+            self.progress = Progress::Passed;
+        }
+        self.act()
     }
 
-    fn act(&self, passes: bool) -> Action {
-        if passes { Action::Continue } else { Action::Pause }
-    }
-
-    /// While a verdict is pending nothing of the request goes on, however the host is set up.
-    fn act_while_waiting(&self) -> Action {
-        self.act(!(self.asked && self.edge.waits(self.id)))
+    /// Only what has passed goes on, however the host is set up.
+    fn act(&self) -> Action {
+        let passed = match &self.progress {
+            Progress::Stopped => false,
+            Progress::Asked(passed) => passed.get(),
+            Progress::Passed => true,
+        };
+        if passed { Action::Continue } else { Action::Pause }
     }
 }
 
@@ -103,26 +121,29 @@ impl HttpContext for Stream {
     }
 
     fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
-        self.act_while_waiting()
+        self.act()
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
-        let config = &self.edge.config;
-        let map = host::request_trailers().unwrap_or_default();
-        for (name, _) in headers::parse_pairs(&map).unwrap_or_default() {
-            let credential = name == headers::AUTHORIZATION.as_bytes() && !config.forward_authorization;
-            let unwanted = credential || config.identity_headers.is_spoof(name);
+        let edge = Rc::clone(&self.edge);
+        let map = host::request_trailers();
+        let Some(pairs) = map.as_deref().and_then(headers::parse_pairs) else {
+            return self.close();
+        };
+        for (name, _) in pairs {
+            let credential = name == headers::AUTHORIZATION.as_bytes() && !edge.config.forward_authorization;
+            let unwanted = credential || edge.config.identity_headers.is_spoof(name);
             if unwanted && !host::remove_request_trailer(name) {
-                return self.close(false);
+                return self.close();
             }
         }
-        self.act_while_waiting()
+        self.act()
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if self.asked {
+        if matches!(self.progress, Progress::Asked(_)) {
             self.edge.leave(self.id);
         }
     }

@@ -87,4 +87,12 @@ impl HttpContext for Closed {
         host::send_local_response(reason.status(), reason.details(), &headers, &body);
         Action::Pause
     }
+
+    fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
+        Action::Pause
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        Action::Pause
+    }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::Caller;
 use crate::support::envoy_config::connection_manager;
-use crate::support::{Answer, World, ports};
+use crate::support::{Answer, World, made_up, ports};
 
 /// Everything that the module uses.
 const CAPABILITIES: [&str; 37] = [
@@ -132,6 +132,40 @@ async fn closed_and_unspoofable_whatever_the_host_withholds_from_the_filter() {
         assert_eq!(answer.status, *without, "without {withheld:?}, and no token: {answer:?}");
         assert_eq!(world.upstream.count(), before, "without {withheld:?}");
     }
+}
+
+/// With `allow_on_headers_stop_iteration` a pause holds the headers alone: Envoy asks about the body as it arrives.
+#[tokio::test]
+async fn closed_a_body_does_not_carry_a_request_past_that_could_not_be_refused() {
+    const CASES: [(&[&str], u16); 2] = [(&[], 401), (&["proxy_send_local_response"], 504)];
+    let ports = CASES.map(|_| ports::free());
+    let world = World::with(|config| {
+        config.change(move |bootstrap| {
+            for ((withheld, _), port) in CASES.iter().zip(ports) {
+                add_listener(bootstrap, port, |manager| {
+                    // The body has arrived whole, so only this ends a request that is held.
+                    manager["stream_idle_timeout"] = json!("2s");
+                    plugin(manager)["allow_on_headers_stop_iteration"] = json!(true);
+                    plugin(manager)["capability_restriction_config"] = all_but(withheld);
+                });
+            }
+        })
+    })
+    .await;
+    let alice = world.admin.user_with_token("alice").await;
+    for ((withheld, refused), port) in CASES.iter().zip(ports) {
+        let gateway = Caller::http1(&format!("http://127.0.0.1:{port}"));
+        let order = || gateway.post("/orders").body("one order ".repeat(20_000));
+        for request in [order(), order().bearer_auth("lk_x"), order().bearer_auth(made_up::token())] {
+            let answer = Answer::to(request).await;
+            assert_eq!(answer.status, *refused, "without {withheld:?}");
+            assert_eq!(world.upstream.count(), 0, "without {withheld:?}");
+        }
+    }
+    let gateway = Caller::http1(&format!("http://127.0.0.1:{}", ports[0]));
+    let order = gateway.post("/orders").body("one order ".repeat(20_000)).bearer_auth(&alice.token);
+    assert_eq!(Answer::to(order).await.status, 200);
+    assert_eq!(world.upstream.last().body.len(), 200_000);
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ fn half(question: &Value) -> Vec<u8> {
     whole[..whole.len() - 20].to_vec()
 }
 
-const UNUSABLE: [Row; 37] = [
+const UNUSABLE: [Row; 38] = [
     ("closes without a word", |_| Behaviour::Raw(Vec::new()), "unreachable"),
     ("resets without a word", |_| Behaviour::RawThenReset(Vec::new()), "unreachable"),
     ("says nothing", |_| Behaviour::RawThenHang(Vec::new()), "timeout"),
@@ -82,7 +82,8 @@ const UNUSABLE: [Row; 37] = [
     ("a verdict without an epoch", |q| without(q, "epoch"), "bad_answer"),
     ("a verdict without a revision", |q| without(q, "revision"), "bad_answer"),
     ("a user that is no text", |q| but(q, "/token/user", json!(7)), "bad_answer"),
-    ("an unknown scheme", |q| but(q, "/token/schemes", json!(["digest"])), "bad_answer"),
+    ("a verdict that leaves the token out", |q| without(q, "token"), "bad_answer"),
+    ("a scheme that is no text", |q| but(q, "/token/schemes", json!([7])), "bad_answer"),
     ("too large an answer", |q| but(q, "/token/name", json!("x".repeat(70_000))), "bad_answer"),
     ("201 with a verdict", |q| under(q, "201 Created", JSON), "bad_answer"),
     (
