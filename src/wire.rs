@@ -11,6 +11,8 @@ use crate::token::TokenHash;
 
 /// Where a filter asks for a verdict.
 pub const VERIFY_PATH: &str = "/edge/v1/verify";
+/// Where a filter hears of changes.
+pub const CHANGES_PATH: &str = "/edge/v1/changes";
 /// The only content type of questions and answers (RFC 8259).
 pub const CONTENT_TYPE: &str = "application/json";
 
@@ -82,6 +84,22 @@ pub enum RefusalReason {
     Revoked,
     /// Its user was disabled or deleted.
     UserDisabled,
+}
+
+/// The answer of `GET /edge/v1/changes?epoch=E&after=N&wait_ms=W`: the token hashes on which the verdict may be another than
+/// it was at revision N.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangesResponse {
+    /// Names the history that `revision` counts in.
+    pub epoch: String,
+    /// The last change that this answer tells of: what to ask after next.
+    pub revision: u64,
+    /// Whether N is not in the history that the service still has: forget every verdict, and go on from `revision`.
+    pub reset: bool,
+    /// Whether there are later changes already, so that the next question is answered at once.
+    pub more: bool,
+    /// The token hashes, in the order of their changes; empty when nothing changed within the time to wait.
+    pub token_hashes: Vec<TokenHash>,
 }
 
 /// The value of an enumeration that is spelt so; `None`: this version knows none.
