@@ -39,7 +39,9 @@ impl Demo {
     /// Starts the script.
     fn launch(&self) -> Process {
         dist::program();
-        let mut run = Command::new(root().join("scripts/run.sh"));
+        // A shell that starts the tests in the background has them ignore SIGINT, and no script can undo that.
+        let mut run = Command::new("env");
+        run.arg("--default-signal=INT").arg(root().join("scripts/run.sh"));
         run.env_remove("LATCHKEY_ENVOY").env("SKIP_BUILD", "1").env("STATE_DIR", &self.state);
         run.envs(PORTS.iter().zip(self.ports.map(|port| port.to_string())));
         Process::start("make run", &mut run, &test_dir::file("run", "log"))
