@@ -1,11 +1,13 @@
 -- The first schema, one text for SQLite and PostgreSQL; only BLOB becomes BYTEA for the latter.
 -- Times are Unix milliseconds, identifiers UUIDs as text, flags 0 or 1.
 
--- The one counter of changes that can alter a verdict. The epoch names the history that it counts in.
+-- The one counter of changes that can alter a verdict. The epoch names the history that it counts in. What the revisions
+-- after `retained_after` touched is in `changes`, all of it.
 CREATE TABLE history (
     singleton BIGINT NOT NULL PRIMARY KEY CHECK (singleton = 1),
     epoch TEXT NOT NULL,
-    revision BIGINT NOT NULL
+    revision BIGINT NOT NULL,
+    retained_after BIGINT NOT NULL
 );
 
 CREATE TABLE users (
@@ -53,6 +55,9 @@ CREATE TABLE changes (
     at BIGINT NOT NULL,
     PRIMARY KEY (revision, token_hash)
 );
+
+-- Which changes are old enough to be forgotten.
+CREATE INDEX changes_by_time ON changes (at, revision);
 
 CREATE TABLE restrictions (
     singleton BIGINT NOT NULL PRIMARY KEY CHECK (singleton = 1),

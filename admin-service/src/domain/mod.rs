@@ -2,6 +2,7 @@
 //! allowed, and the pure rules between them. Nothing here does I/O or asks for the time.
 
 pub mod audit;
+pub mod changes;
 pub mod page;
 pub mod period;
 pub mod restrictions;

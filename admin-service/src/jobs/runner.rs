@@ -1,12 +1,12 @@
-//! What runs the job of [`delete_expired`]: a task that sleeps until the job is due, is asked for it, or the
-//! restrictions change.
+//! What runs the jobs: a task that sleeps until the job of [`delete_expired`] is due, is asked for it, or the
+//! restrictions change, and has [`forget_changes`] run beside it.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::delete_expired;
+use super::{delete_expired, forget_changes};
 use crate::domain::audit::Origin;
 use crate::domain::period::Period;
 use crate::store::{Holder, Lease, Store, StoreError, Trigger};
@@ -66,11 +66,12 @@ impl RunnerHandle {
     }
 }
 
-/// The task that runs the job.
+/// The task that runs the jobs.
 #[derive(Debug)]
 pub struct Runner {
     store: Store,
     lease: Lease,
+    forgetting: Lease,
     requests: mpsc::Receiver<Request>,
     changes: watch::Receiver<()>,
 }
@@ -81,20 +82,25 @@ impl Runner {
     pub fn new(store: Store, holder: Holder) -> (Self, RunnerHandle) {
         let (handle, requests) = mpsc::channel(16);
         let changes = store.restrictions_changes();
+        let forgetting = forget_changes::lease(holder.clone(), LEASE);
         let lease = Lease { job: delete_expired::JOB, holder, lasts: LEASE };
-        (Self { store, lease, requests, changes }, RunnerHandle(handle))
+        (Self { store, lease, forgetting, requests, changes }, RunnerHandle(handle))
     }
 
-    /// Runs the job whenever it is due or asked for, until `shutdown` is done. A batch under way is given up then: it is
-    /// one transaction, and whoever runs the job next does it again.
+    /// Runs the jobs whenever they are due or asked for, until `shutdown` is done. A batch under way is given up then: it
+    /// is one transaction, and whoever runs the job next does it again.
     pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
+        let (store, forgetting) = (self.store.clone(), self.forgetting.clone());
         tokio::select! {
             () = shutdown => {}
             () = self.work() => {}
+            () = forget_changes::keep_running(&store, &forgetting) => {}
         }
-        let released = self.store.release_lease(&self.lease);
+        let released = async {
+            self.store.release_lease(&self.lease).await.and(self.store.release_lease(&self.forgetting).await)
+        };
         if !matches!(tokio::time::timeout(LEAVE, released).await, Ok(Ok(()))) {
-            tracing::warn!("the scheduler's lease could not be given back; it ends by itself");
+            tracing::warn!("the scheduler's leases could not be given back; they end by themselves");
         }
     }
 

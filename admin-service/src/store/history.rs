@@ -1,31 +1,39 @@
 //! The history of changes that can alter a verdict: one counter, and the token hashes that each step touched.
 
 use jiff::Timestamp;
+use sqlx::any::AnyRow;
 use sqlx::query;
 
 use super::Store;
 use super::error::StoreError;
 use super::row::{Columns, millis};
 use super::transaction::Tx;
+use crate::domain::changes::Position;
 use crate::domain::token::TokenId;
 use crate::domain::user::UserId;
 use crate::domain::verdict::{Epoch, Revision};
 
 impl Store {
-    /// The history's name and its latest revision.
+    /// Where the history stands: its name and its latest revision.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn revision(&self) -> Result<(Epoch, Revision), StoreError> {
+    pub async fn position(&self) -> Result<Position, StoreError> {
         let row = self.one(query("SELECT epoch, revision FROM history")).await?;
-        Ok((Epoch(row.text("epoch")?), Revision(row.number("revision")?)))
+        position(&row)
     }
+}
+
+/// Reads a position from the columns `epoch` and `revision`.
+pub(super) fn position(row: &AnyRow) -> Result<Position, StoreError> {
+    Ok(Position { epoch: Epoch(row.text("epoch")?), revision: Revision(row.number("revision")?) })
 }
 
 /// Takes the next revision. The row stays locked until the transaction ends, so revisions commit in order with no gaps;
 /// therefore this comes last.
 async fn next_revision(tx: &mut Tx<'_>) -> Result<i64, StoreError> {
     let row = query("UPDATE history SET revision = revision + 1 RETURNING revision");
+    tx.took_revision = true;
     row.fetch_one(&mut *tx.connection).await?.number("revision")
 }
 

@@ -89,12 +89,15 @@ pub(super) async fn migrate(
 
 /// Names the history of a new database.
 async fn begin_history(connection: &mut AnyConnection, sources: &Sources) -> Result<(), OpenError> {
-    let tx = Tx { connection, sources };
+    let tx = Tx { connection, sources, took_revision: false };
     let epoch = sources.new_id(tx.now())?.to_string();
-    sqlx::query("INSERT INTO history (singleton, epoch, revision) VALUES (1, $1, 0) ON CONFLICT (singleton) DO NOTHING")
-        .bind(epoch)
-        .execute(tx.connection)
-        .await?;
+    sqlx::query(
+        "INSERT INTO history (singleton, epoch, revision, retained_after) VALUES (1, $1, 0, 0) \
+         ON CONFLICT (singleton) DO NOTHING",
+    )
+    .bind(epoch)
+    .execute(tx.connection)
+    .await?;
     Ok(())
 }
 

@@ -10,12 +10,15 @@
 mod audit;
 mod authority;
 mod bootstrap;
+mod changes;
+mod epoch;
 mod error;
 mod history;
 mod leases;
 mod migrate;
 mod open;
 mod restrictions;
+mod retention;
 mod row;
 mod scheduler;
 mod token_rows;
@@ -37,6 +40,7 @@ pub use error::{Failure, StoreError};
 pub use leases::{Holder, Lease};
 pub use open::OpenError;
 pub use restrictions::Touched;
+pub use retention::RETAINED;
 pub use scheduler::{Batch, SchedulerState, Trigger};
 pub use url::{DatabaseUrl, InvalidDatabaseUrl};
 
@@ -72,6 +76,7 @@ struct Inner {
     patience: Duration,
     sources: Sources,
     restrictions_changed: watch::Sender<()>,
+    history_changed: watch::Sender<()>,
 }
 
 impl Store {
@@ -86,13 +91,20 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] when it does not within the store's patience.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.revision().await.map(|_| ())
+        self.position().await.map(|_| ())
     }
 
     /// Hears of every change of the restrictions that is made through this store or a clone of it.
     #[must_use]
     pub fn restrictions_changes(&self) -> watch::Receiver<()> {
         self.0.restrictions_changed.subscribe()
+    }
+
+    /// Hears of every change of the history that is committed through this store or a clone of it, though not of those
+    /// that other processes make.
+    #[must_use]
+    pub fn history_changes(&self) -> watch::Receiver<()> {
+        self.0.history_changed.subscribe()
     }
 
     /// Ends all connections, when the calls under way are done. SQLite writes its log back into the file.

@@ -175,8 +175,15 @@ fn pools(connect: &AnyConnectOptions, kind: Kind, options: StoreOptions, sources
             (pool.clone(), pool, "BEGIN ISOLATION LEVEL READ COMMITTED")
         }
     };
-    let restrictions_changed = watch::Sender::new(());
-    Inner { readers, writer, begin, patience: options.patience, sources, restrictions_changed }
+    Inner {
+        readers,
+        writer,
+        begin,
+        patience: options.patience,
+        sources,
+        restrictions_changed: watch::Sender::new(()),
+        history_changed: watch::Sender::new(()),
+    }
 }
 
 /// Makes the file if there is none, readable by its owner alone, and names it as the driver wants it named.

@@ -1,6 +1,7 @@
 //! Reading rows: the store's column types as the domain's.
 
 use jiff::Timestamp;
+use latchkey::token::TokenHash;
 use sqlx::any::AnyRow;
 use sqlx::{Any, ColumnIndex, Decode, Row, Type};
 use uuid::Uuid;
@@ -46,6 +47,12 @@ pub(super) trait Columns {
     fn time_or_null(&self, name: &str) -> Result<Option<Timestamp>, StoreError> {
         let millis: Option<i64> = self.column(name)?;
         millis.map(|millis| Timestamp::from_millisecond(millis).map_err(|_| damaged(name))).transpose()
+    }
+
+    /// A token's hash.
+    fn token_hash(&self, name: &str) -> Result<TokenHash, StoreError> {
+        let bytes: Vec<u8> = self.column(name)?;
+        Ok(TokenHash::from_bytes(bytes.try_into().map_err(|_| damaged(name))?))
     }
 
     /// A UUID.

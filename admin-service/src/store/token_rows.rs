@@ -1,6 +1,5 @@
 //! Tokens as rows: which columns are read, and what they mean.
 
-use latchkey::token::TokenHash;
 use latchkey::wire::Scheme;
 use sqlx::any::AnyRow;
 
@@ -24,7 +23,6 @@ pub(super) use select_token;
 
 /// Reads a token from the columns of [`select_token`].
 pub(super) fn token(row: &AnyRow) -> Result<Token, StoreError> {
-    let hash: Vec<u8> = row.column("hash")?;
     Ok(Token {
         id: TokenId(row.uuid("id")?),
         user: UserName::stored(row.text("user_name")?),
@@ -32,7 +30,7 @@ pub(super) fn token(row: &AnyRow) -> Result<Token, StoreError> {
         name: TokenName::stored(row.text("name")?),
         description: row.text_or_null("description")?.map(Description::stored),
         hint: row.text("hint")?,
-        hash: TokenHash::from_bytes(hash.try_into().map_err(|_| damaged("hash"))?),
+        hash: row.token_hash("hash")?,
         schemes: schemes(&row.text("schemes")?)?,
         scopes: Scopes::stored(&row.text("scopes")?),
         allowed_cidrs: Networks::parse(row.text("allowed_cidrs")?.split_ascii_whitespace())

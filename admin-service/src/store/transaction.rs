@@ -25,6 +25,8 @@ pub(super) struct Tx<'c> {
     pub connection: &'c mut AnyConnection,
     /// For the identifiers that are made in it.
     pub sources: &'c Sources,
+    /// Whether it has altered the history, so that those who follow it are told once it is committed.
+    pub took_revision: bool,
 }
 
 impl Tx<'_> {
@@ -112,10 +114,15 @@ impl Inner {
         work: &W,
     ) -> Result<W::Output, StoreError> {
         let mut transaction = connection.begin_with(self.begin).await?;
-        let mut tx = Tx { connection: &mut transaction, sources: &self.sources };
-        match work.run(&mut tx).await {
+        let mut tx = Tx { connection: &mut transaction, sources: &self.sources, took_revision: false };
+        let done = work.run(&mut tx).await;
+        let took_revision = tx.took_revision;
+        match done {
             Ok(output) => {
                 transaction.commit().await?;
+                if took_revision {
+                    self.history_changed.send_replace(());
+                }
                 Ok(output)
             }
             Err(refused) => {

@@ -111,8 +111,8 @@ async fn a_verdict_never_claims_a_revision_that_it_does_not_know(db: Fixture) {
 }
 
 async fn an_epoch_stays_the_same_when_the_database_is_opened_again(db: Fixture) {
-    let (epoch, _) = db.store.revision().await.unwrap();
-    let (again, _) = db.second_store().await.revision().await.unwrap();
+    let epoch = db.store.position().await.unwrap().epoch;
+    let again = db.second_store().await.position().await.unwrap().epoch;
     assert_eq!(epoch, again);
     assert!(!epoch.0.is_empty());
 }

@@ -54,7 +54,7 @@ async fn many_processes_that_start_at_once_migrate_once(db: Fixture) {
     let opening: Vec<_> = (0..8)
         .map(|_| {
             let url = url.clone();
-            tokio::spawn(async move { open(&url).await.unwrap().revision().await.unwrap() })
+            tokio::spawn(async move { open(&url).await.unwrap().position().await.unwrap() })
         })
         .collect();
     let mut histories = Vec::new();

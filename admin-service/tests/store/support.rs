@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use latchkey::token::{Secret, TokenPrefix};
+use latchkey::token::{Secret, TokenHash, TokenPrefix};
 use latchkey_admin::clock::{Clock, ManualClock, OsEntropy, Sources};
 use latchkey_admin::domain::audit::{Actor, Origin};
+use latchkey_admin::domain::changes::Position;
 use latchkey_admin::domain::scope::Scopes;
 use latchkey_admin::domain::token::{Expiry, NewToken, Token, TokenSpec};
 use latchkey_admin::domain::user::{NewUser, User, UserName};
@@ -145,14 +146,41 @@ impl Fixture {
         matches!(self.outcome(token).await, Outcome::Valid(_))
     }
 
+    pub async fn position(&self) -> Position {
+        self.store.position().await.unwrap()
+    }
+
     pub async fn revision(&self) -> u64 {
-        self.store.revision().await.unwrap().1.0
+        self.store.position().await.unwrap().revision.0
     }
 
     /// The number in the only row and column that a statement finds.
     pub async fn number(&self, sql: &str) -> i64 {
         self.sql(sql).await[0].get(0)
     }
+}
+
+/// Notes revisions of the given numbers of tokens, from `first` on, as of a time. Those of none have no row, and
+/// count all the same.
+pub async fn note_changes(db: &Fixture, first: u64, touched: &[usize], at: Timestamp) {
+    let bytes = |revision: u64, n: usize| {
+        let hash = change_hash(revision, n).to_string();
+        if db.url.to_string().starts_with("sqlite") { format!("x'{hash}'") } else { format!("'\\x{hash}'") }
+    };
+    for (revision, touched) in (first..).zip(touched) {
+        for some in (0..*touched).collect::<Vec<_>>().chunks(5_000) {
+            let at = at.as_millisecond();
+            let rows = some.iter().map(|n| format!("({revision}, {}, {at})", bytes(revision, *n)));
+            let rows = rows.collect::<Vec<_>>().join(", ");
+            db.sql(&format!("INSERT INTO changes (revision, token_hash, at) VALUES {rows}")).await;
+        }
+        db.sql(&format!("UPDATE history SET revision = {revision}")).await;
+    }
+}
+
+/// The hash number `n` of a revision of [`note_changes`]; they sort by their numbers.
+pub fn change_hash(revision: u64, n: usize) -> TokenHash {
+    format!("{revision:032x}{n:032x}").parse().unwrap()
 }
 
 async fn open(url: &DatabaseUrl, clock: &Arc<ManualClock>, options: StoreOptions) -> Store {

@@ -139,7 +139,7 @@ impl TestService {
     pub async fn state(&self) -> String {
         let page = PageRequest { limit: Limit::new(200).unwrap(), cursor: None };
         let users = self.store.users(page).await.unwrap().items;
-        let mut state = format!("{:?}\n{:?}\n", self.store.revision().await, self.store.restrictions().await);
+        let mut state = format!("{:?}\n{:?}\n", self.store.position().await, self.store.restrictions().await);
         for user in users {
             let tokens = self.store.tokens_of_user(&user.name, page).await.unwrap().items;
             state += &format!("{user:?} {tokens:?}\n");

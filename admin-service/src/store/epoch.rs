@@ -1,0 +1,56 @@
+//! The history's name, which changes when history was lost: whoever has followed it then begins anew.
+
+use sqlx::query;
+
+use super::Store;
+use super::error::StoreError;
+use super::history::position;
+use super::transaction::{Tx, Work};
+use crate::domain::changes::Position;
+use crate::domain::verdict::Epoch;
+
+impl Store {
+    /// Gives the history a new name, as is needed when the database was restored from a backup: revisions that edges know
+    /// of are gone, and others will take their numbers.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn new_epoch(&self) -> Result<Position, StoreError> {
+        self.write(&Rename { lost: None }).await
+    }
+
+    /// The same, but only while the history still has the name `lost`: of several who notice a loss one renames. Says
+    /// where the history stands, whoever it was.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn replace_epoch(&self, lost: &Epoch) -> Result<Position, StoreError> {
+        self.write(&Rename { lost: Some(lost) }).await
+    }
+}
+
+struct Rename<'a> {
+    lost: Option<&'a Epoch>,
+}
+
+impl Work for Rename<'_> {
+    type Output = Position;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Position, StoreError> {
+        // Locks the row, so that nobody renames it or takes a revision meanwhile.
+        let locked = query("UPDATE history SET epoch = epoch RETURNING epoch, revision");
+        let now = position(&locked.fetch_one(&mut *tx.connection).await?)?;
+        if self.lost.is_some_and(|lost| *lost != now.epoch) {
+            return Ok(now);
+        }
+        tx.took_revision = true;
+        // Changes of revisions yet to come can only be left from the history that is gone.
+        query("DELETE FROM changes WHERE revision > (SELECT revision FROM history)")
+            .execute(&mut *tx.connection)
+            .await?;
+        let epoch = tx.sources.new_id(tx.now())?.to_string();
+        let renamed =
+            query("UPDATE history SET epoch = $1, retained_after = revision RETURNING epoch, revision");
+        position(&renamed.bind(epoch).fetch_one(&mut *tx.connection).await?)
+    }
+}

@@ -1,0 +1,53 @@
+//! Forgetting old changes: an edge that was away for longer than they are kept begins anew.
+
+use sqlx::query;
+
+use super::error::StoreError;
+use super::leases::{Lease, renew};
+use super::row::{Columns, millis};
+use super::transaction::{Tx, Work};
+use super::{Batch, Store};
+use crate::domain::period::Period;
+
+/// How long changes are kept at least.
+pub const RETAINED: Period = Period::from_days(1);
+
+impl Store {
+    /// Forgets some of the changes that are older than [`RETAINED`], the first ones first, if the lease is still held.
+    /// Those who are told of changes know from then on that these are gone.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when another replica took over; [`StoreError::Unavailable`]. Nothing is forgotten then.
+    pub async fn forget_changes_batch(&self, lease: &Lease) -> Result<Batch, StoreError> {
+        self.write(&Forget(lease)).await
+    }
+}
+
+struct Forget<'a>(&'a Lease);
+
+impl Work for Forget<'_> {
+    type Output = Batch;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Batch, StoreError> {
+        renew(tx, self.0).await?;
+        let old = RETAINED.before(tx.now());
+        // What came before an old revision is old too, whatever a clock that was wrong has noted.
+        let last =
+            query("SELECT revision FROM changes WHERE at <= $1 ORDER BY at DESC, revision DESC LIMIT 1");
+        let Some(last) = last.bind(millis(old)).fetch_optional(&mut *tx.connection).await? else {
+            return Ok(Batch { deleted: 0, more: false });
+        };
+        let last: i64 = last.number("revision")?;
+        // First of all, and in the same transaction, so that nobody takes half a revision for a whole one.
+        query("UPDATE history SET retained_after = $1 WHERE retained_after < $1 AND revision >= $1")
+            .bind(last)
+            .execute(&mut *tx.connection)
+            .await?;
+        let forgotten = query(
+            "DELETE FROM changes WHERE (revision, token_hash) IN (SELECT revision, token_hash FROM changes \
+             WHERE revision <= $1 ORDER BY revision, token_hash LIMIT 500)",
+        );
+        let forgotten = forgotten.bind(last).execute(&mut *tx.connection).await?.rows_affected();
+        Ok(Batch { deleted: forgotten, more: forgotten > 0 })
+    }
+}
