@@ -8,6 +8,7 @@ use latchkey::token::TokenPrefix;
 use crate::clock::Sources;
 use crate::config::Config;
 use crate::edge::secret::EdgeSecrets;
+use crate::feed::{Feed, Follower};
 use crate::jobs::{Runner, RunnerHandle, holder};
 use crate::store::{OpenError, Store, StoreOptions};
 
@@ -20,8 +21,18 @@ pub struct App {
     pub sources: Sources,
     /// What deletes expired tokens.
     pub scheduler: RunnerHandle,
+    /// What tells edges of changes.
+    pub feed: Feed,
     /// What was configured.
     pub settings: Arc<Settings>,
+}
+
+/// What the service does beside answering, for [`crate::server::run`].
+pub struct Tasks {
+    /// Runs the jobs.
+    pub runner: Runner,
+    /// Follows the history for the feed.
+    pub follower: Follower,
 }
 
 /// What was configured, as handlers need it.
@@ -35,7 +46,7 @@ pub struct Settings {
 }
 
 impl App {
-    /// Opens and migrates the database. The runner is for [`crate::server::run`].
+    /// Opens and migrates the database. The tasks are for [`crate::server::run`].
     ///
     /// # Errors
     /// [`OpenError`] when it cannot be used.
@@ -43,15 +54,17 @@ impl App {
         config: &Config,
         api: SocketAddr,
         sources: Sources,
-    ) -> Result<(Self, Runner), OpenError> {
+    ) -> Result<(Self, Tasks), OpenError> {
         let store = Store::open(&config.database_url, StoreOptions::default(), sources.clone()).await?;
         let (runner, scheduler) = Runner::new(store.clone(), holder(&sources)?);
+        let (feed, follower) = Feed::new(store.clone());
         let settings = Settings {
             token_prefix: config.token_prefix.clone(),
             public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{api}")),
             edge_secrets: config.edge_secrets.clone(),
         };
-        Ok((Self { store, sources, scheduler, settings: Arc::new(settings) }, runner))
+        let app = Self { store, sources, scheduler, feed, settings: Arc::new(settings) };
+        Ok((app, Tasks { runner, follower }))
     }
 
     /// The whole URL of a path such as `/api/v1/users/alice`.

@@ -1,6 +1,7 @@
 //! The Latchkey admin service and command line: tokens, users and restrictions, and what every edge asks for.
 //!
-//! Arrows point one way: `api`, `edge`, `jobs` and `cli` use `store`, which uses `domain`.
+//! Arrows point one way: `api`, `edge`, `jobs` and `cli` use `store`, which uses `domain`; `feed` stands between `edge`
+//! and `store`.
 
 pub mod api;
 pub mod app;
@@ -11,6 +12,7 @@ pub mod config;
 pub mod domain;
 pub mod edge;
 pub mod error;
+pub mod feed;
 pub mod jobs;
 pub mod lifecycle;
 pub mod server;

@@ -1,6 +1,8 @@
 //! The three listeners, what is answered on each, and how they begin and end together.
 
 mod connections;
+mod files;
+mod limits;
 mod observe;
 mod probes;
 
@@ -17,15 +19,16 @@ use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
-pub use observe::RequestFacts;
+pub use files::raise_open_files;
+pub use observe::{LoggedElsewhere, RequestFacts};
 
-use crate::app::App;
+use crate::app::{App, Tasks};
 use crate::config::Config;
 use crate::error::{ApiError, Code};
-use crate::jobs::Runner;
 use crate::lifecycle::Shutdown;
-use crate::{api, edge, telemetry};
+use crate::{api, edge, feed, telemetry};
 use connections::Limits;
+use limits::limited;
 use observe::Observer;
 use probes::Probed;
 
@@ -33,9 +36,10 @@ use probes::Probed;
 const FIRST: Duration = Duration::from_secs(10);
 /// People and scripts: few, and some of them slow.
 const API_LIMITS: Limits = Limits { connections: 256, first: FIRST, idle: Duration::from_secs(60) };
-/// Envoys: each worker keeps a connection, and closes it itself after an hour without use. The service waits longer, so
-/// that none is closed under a question that is on its way.
-const EDGE_LIMITS: Limits = Limits { connections: 512, first: FIRST, idle: Duration::from_secs(65 * 60) };
+/// Envoys: each worker keeps a connection for questions and one for the change feed, and closes them itself after an hour
+/// without use. The service waits longer, so that none is closed under a question that is on its way.
+const EDGE_LIMITS: Limits =
+    Limits { connections: feed::PLACES, first: FIRST, idle: Duration::from_secs(65 * 60) };
 /// Monitoring.
 const METRICS_LIMITS: Limits = Limits { connections: 64, first: FIRST, idle: Duration::from_secs(60) };
 
@@ -113,14 +117,15 @@ async fn bind(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, S
 }
 
 /// Answers on all listeners until `shutdown`, then until the requests under way are answered.
-pub async fn run(app: App, runner: Runner, listeners: Listeners, shutdown: Shutdown) {
+pub async fn run(app: App, tasks: Tasks, listeners: Listeners, shutdown: Shutdown) {
     let addresses = listeners.addresses;
     let metrics = telemetry::metrics();
     let probed = Probed { store: app.store.clone(), shutdown: shutdown.clone(), metrics: metrics.clone() };
     let observer = |name, log_each| Observer::new(name, log_each, app.sources.clone());
-    let management = finish(api::router(app.clone()), observer("api", true));
-    let edges = finish(edge::router(app.clone()), observer("edge", false));
-    let monitoring = finish(probes::router(probed), observer("metrics", false));
+    let management = finish(limited(api::router(app.clone())), observer("api", true));
+    let edges = limited(edge::router(app.clone())).merge(edge::feed(app.clone()));
+    let edges = finish(edges, observer("edge", false));
+    let monitoring = finish(limited(probes::router(probed)), observer("metrics", false));
     announce(addresses, &app);
     let secrets = async {
         if let Some(secrets) = app.settings.edge_secrets.clone() {
@@ -129,7 +134,8 @@ pub async fn run(app: App, runner: Runner, listeners: Listeners, shutdown: Shutd
     };
     let mut runner_end = shutdown.clone();
     tokio::join!(
-        runner.run(async move { runner_end.requested().await }),
+        tasks.runner.run(async move { runner_end.requested().await }),
+        tasks.follower.run(shutdown.clone()),
         connections::serve("api", listeners.api, management, API_LIMITS, shutdown.clone()),
         connections::serve("edge", listeners.edge, edges, EDGE_LIMITS, shutdown.clone()),
         connections::serve("metrics", listeners.metrics, monitoring, METRICS_LIMITS, shutdown.clone()),
@@ -153,7 +159,7 @@ fn announce(addresses: Addresses, app: &App) {
     }
 }
 
-/// What every listener's router gets: answers for what is not there, limits, and the observer around it all.
+/// What every listener's router gets: answers for what is not there, the limit of bodies, and the observer around it all.
 fn finish(router: Router, observer: Observer) -> Router {
     router
         .fallback(nothing_here)

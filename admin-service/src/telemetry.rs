@@ -19,6 +19,12 @@ pub const REQUESTS_UNDER_WAY: &str = "latchkey_http_requests_under_way";
 pub const CONNECTIONS: &str = "latchkey_connections";
 /// Verdicts given to edges, by `outcome`: `usable`, `unknown`, `expired`, `revoked`, `user_disabled` or `unavailable`.
 pub const VERDICTS: &str = "latchkey_verdicts_total";
+/// Edges that wait for changes.
+pub const FEEDS_WAITING: &str = "latchkey_feeds_waiting";
+/// The latest revision that the feed has heard of.
+pub const REVISION: &str = "latchkey_revision";
+/// Answers of the change feed, by `outcome`: `changes`, `timeout`, `reset`, `ending` or `unavailable`.
+pub const CHANGES_ANSWERED: &str = "latchkey_changes_answered_total";
 /// Management API callers refused, by `reason` (the filter's reasons).
 pub const REFUSED: &str = "latchkey_api_refused_total";
 /// Edges that came without an accepted secret.
@@ -103,6 +109,9 @@ fn describe() {
     metrics::describe_gauge!(REQUESTS_UNDER_WAY, "Requests being answered now.");
     metrics::describe_gauge!(CONNECTIONS, "Open connections.");
     metrics::describe_counter!(VERDICTS, "Verdicts given to edges, by outcome.");
+    metrics::describe_gauge!(FEEDS_WAITING, "Edges that wait for changes now.");
+    metrics::describe_gauge!(REVISION, "The latest revision that the change feed has heard of.");
+    metrics::describe_counter!(CHANGES_ANSWERED, "Answers of the change feed, by outcome.");
     metrics::describe_counter!(REFUSED, "Management API callers refused, by reason.");
     metrics::describe_counter!(EDGE_REFUSED, "Edge API callers without an accepted secret.");
     metrics::describe_gauge!(BUILD, "Always 1; the label says which version runs.");

@@ -128,6 +128,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> 
     }
 }
 
+/// The refusal of a query parameter.
+pub fn bad_parameter(name: &str, problem: &impl std::fmt::Display) -> ApiError {
+    let message = format!("The query parameter `{name}` {problem}");
+    ApiError::new(Code::InvalidQuery, message).with("parameter", name)
+}
+
 /// For operations that take no query parameters: one that is given is a mistake of the caller's.
 pub struct NoParameters;
 

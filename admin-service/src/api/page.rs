@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::api::extract::bad_parameter;
 use crate::domain::page::{Limit, Page, PageRequest};
 use crate::error::{ApiError, Code, sentence};
 
@@ -32,12 +33,6 @@ pub(super) fn page_request(limit: Option<&str>, cursor: Option<&str>) -> Result<
     let cursor = cursor.map(str::parse).transpose();
     let cursor = cursor.map_err(|problem| ApiError::new(Code::InvalidCursor, sentence(&problem)))?;
     Ok(PageRequest { limit, cursor })
-}
-
-/// The refusal of a query parameter.
-pub(super) fn bad_parameter(name: &str, problem: &impl std::fmt::Display) -> ApiError {
-    let message = format!("The query parameter `{name}` {problem}");
-    ApiError::new(Code::InvalidQuery, message).with("parameter", name)
 }
 
 /// One page of a list.

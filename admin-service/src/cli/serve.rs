@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::clock::Sources;
 use crate::config::ServeArgs;
 use crate::lifecycle::{EndSignals, shutdown};
-use crate::server::{self, Listeners};
+use crate::server::{self, Listeners, raise_open_files};
 use crate::telemetry;
 
 #[derive(clap::Args)]
@@ -30,8 +30,9 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let no_signals = |error| Failure::Failed(format!("signals cannot be handled: {error}."));
     let mut signals = EndSignals::take_over().map_err(no_signals)?;
     let config = args.check()?;
+    raise_open_files();
     let listeners = Listeners::bind(&config).await?;
-    let (app, runner) = tokio::select! {
+    let (app, tasks) = tokio::select! {
         opened = App::open(&config, listeners.addresses().api, Sources::system()) => opened?,
         signal = signals.next() => {
             tracing::info!(signal, "ended before it began to serve");
@@ -39,7 +40,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         }
     };
     let (trigger, ending) = shutdown();
-    let server = server::run(app, runner, listeners, ending);
+    let server = server::run(app, tasks, listeners, ending);
     tokio::pin!(server);
     tokio::select! {
         () = &mut server => return Ok(()),

@@ -1,4 +1,4 @@
-//! What happens around every request on every listener: an identifier, a time limit, a log line, the counters.
+//! What happens around every request on every listener: an identifier, a log line, the counters.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -6,20 +6,13 @@ use std::time::Duration;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use tokio::sync::Semaphore;
+use axum::response::Response;
 
 use crate::clock::Sources;
-use crate::error::ApiError;
 use crate::telemetry::{REQUEST_SECONDS, REQUESTS, REQUESTS_UNDER_WAY, Stopwatch};
 
 /// The header that names a request, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// How long a request may take; one that is under way when the service ends is finished by then too.
-pub const TIME_LIMIT: Duration = Duration::from_secs(7);
-/// How many requests one listener works on at a time; more wait.
-const AT_A_TIME: usize = 1024;
-
 /// What a listener's middleware knows.
 #[derive(Clone)]
 pub struct Observer {
@@ -28,14 +21,13 @@ pub struct Observer {
     /// Whether each answer is worth a line at the usual log level.
     pub log_each: bool,
     sources: Sources,
-    slots: Arc<Semaphore>,
 }
 
 impl Observer {
     /// The middleware of one listener.
     #[must_use]
     pub fn new(listener: &'static str, log_each: bool, sources: Sources) -> Self {
-        Self { listener, log_each, sources, slots: Arc::new(Semaphore::new(AT_A_TIME)) }
+        Self { listener, log_each, sources }
     }
 }
 
@@ -48,7 +40,12 @@ pub struct RequestFacts {
     pub user: OnceLock<String>,
 }
 
-/// Gives the request an identifier, answers within the time limit, then logs and counts.
+/// On an answer that says that the service cannot: what is wrong is logged where it was found, once, and not for each who is
+/// told so.
+#[derive(Clone, Copy, Debug)]
+pub struct LoggedElsewhere;
+
+/// Gives the request an identifier, and logs and counts its answer.
 pub async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
     let watch = Stopwatch::start();
     let facts = Arc::new(RequestFacts { id: request_id(&request, &observer.sources), user: OnceLock::new() });
@@ -57,28 +54,16 @@ pub async fn observe(State(observer): State<Observer>, mut request: Request, nex
     let path = request.extensions().get::<MatchedPath>().cloned();
     let path = path.as_ref().map_or("unmatched", MatchedPath::as_str);
     let under_way = UnderWay::begin(observer.listener);
-    let mut response = within_limits(&observer, request, next).await;
+    let mut response = next.run(request).await;
     drop(under_way);
     if let Ok(id) = HeaderValue::from_str(&facts.id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     let (status, took) = (response.status(), watch.elapsed());
     count(observer.listener, method, path, status, took);
-    log(&observer, method, path, status, took, &facts);
+    let failed = status.is_server_error() && response.extensions().get::<LoggedElsewhere>().is_none();
+    log(&observer, method, path, status, took, &facts, failed);
     response
-}
-
-/// The answer, or 503 when it takes too long.
-async fn within_limits(observer: &Observer, request: Request, next: Next) -> Response {
-    let answer = async {
-        // Never closed, so this only waits.
-        let _slot = observer.slots.acquire().await;
-        next.run(request).await
-    };
-    match tokio::time::timeout(TIME_LIMIT, answer).await {
-        Ok(response) => response,
-        Err(_) => ApiError::unavailable("The service took too long to answer; try again").into_response(),
-    }
 }
 
 fn count(listener: &'static str, method: &'static str, path: &str, status: StatusCode, took: Duration) {
@@ -100,6 +85,7 @@ fn log(
     status: StatusCode,
     took: Duration,
     facts: &RequestFacts,
+    failed: bool,
 ) {
     macro_rules! line {
         ($level:ident) => {
@@ -116,7 +102,7 @@ fn log(
             )
         };
     }
-    if status.is_server_error() {
+    if failed {
         line!(warn);
     } else if observer.log_each {
         line!(info);

@@ -1,11 +1,14 @@
 //! The service's three listeners, asked over real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+#[path = "../../../tests/support/postgres.rs"]
+mod postgres;
 #[path = "../support/service.rs"]
 mod support;
 
 mod audit;
 mod authentication;
+mod changes;
 mod edge;
 mod every_operation;
 mod http;

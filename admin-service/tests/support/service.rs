@@ -18,6 +18,7 @@ use latchkey_admin::store::{DatabaseUrl, Store};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 /// When every test begins.
 pub const BEGINNING: &str = "2026-01-01T00:00:00Z";
@@ -28,8 +29,10 @@ pub struct TestService {
     pub clock: Arc<ManualClock>,
     pub store: Store,
     pub admin_token: String,
-    _trigger: Trigger,
-    _folder: tempfile::TempDir,
+    pub database_url: DatabaseUrl,
+    trigger: Trigger,
+    served: JoinHandle<()>,
+    folder: Arc<tempfile::TempDir>,
 }
 
 /// Someone who sends requests to one listener.
@@ -61,12 +64,38 @@ impl TestService {
 
     /// Starts one.
     pub async fn start_with(edge_secret: Option<&str>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_on(None, edge_secret).await
+    }
+
+    /// Starts one on a database, or else on a SQLite file of its own, and makes the administrator.
+    pub async fn start_on(database_url: Option<DatabaseUrl>, edge_secret: Option<&str>) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
         let clock = Arc::new(ManualClock::at(BEGINNING.parse().unwrap()));
+        let database_url =
+            database_url.unwrap_or_else(|| DatabaseUrl::sqlite_file(folder.path().join("latchkey.db")));
+        let mut service = Self::serve(database_url, clock, folder, edge_secret).await;
+        service.admin_token = bootstrap(&service.store).await;
+        service
+    }
+
+    /// Starts another one on the same database.
+    pub async fn replica(&self) -> Self {
+        let (database_url, clock) = (self.database_url.clone(), self.clock.clone());
+        let replica = Self::serve(database_url, clock, self.folder.clone(), None).await;
+        Self { admin_token: self.admin_token.clone(), ..replica }
+    }
+
+    /// Starts one without an administrator.
+    async fn serve(
+        database_url: DatabaseUrl,
+        clock: Arc<ManualClock>,
+        folder: Arc<tempfile::TempDir>,
+        edge_secret: Option<&str>,
+    ) -> Self {
         let sources = Sources::new(clock.clone(), Arc::new(OsEntropy));
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let config = Config {
-            database_url: DatabaseUrl::sqlite_file(folder.path().join("latchkey.db")),
+            database_url: database_url.clone(),
             listen: any,
             edge_listen: any,
             metrics_listen: any,
@@ -77,12 +106,17 @@ impl TestService {
         };
         let listeners = Listeners::bind(&config).await.unwrap();
         let addresses = listeners.addresses();
-        let (app, runner) = App::open(&config, addresses.api, sources.clone()).await.unwrap();
+        let (app, tasks) = App::open(&config, addresses.api, sources).await.unwrap();
         let store = app.store.clone();
-        let admin_token = bootstrap(&store, &sources).await;
         let (trigger, ending) = shutdown();
-        tokio::spawn(server::run(app, runner, listeners, ending));
-        Self { addresses, clock, store, admin_token, _trigger: trigger, _folder: folder }
+        let served = tokio::spawn(server::run(app, tasks, listeners, ending));
+        Self { addresses, clock, store, admin_token: String::new(), database_url, trigger, served, folder }
+    }
+
+    /// Tells the service to end, and waits until it has.
+    pub async fn end(self) {
+        self.trigger.pull();
+        self.served.await.unwrap();
     }
 
     /// Someone without a credential, at the management API.
@@ -157,8 +191,8 @@ impl TestService {
     }
 }
 
-async fn bootstrap(store: &Store, sources: &Sources) -> String {
-    let secret = Secret::generate(&TokenPrefix::default(), |buffer| sources.fill(buffer)).unwrap();
+async fn bootstrap(store: &Store) -> String {
+    let secret = Secret::generate(&TokenPrefix::default(), |buffer| store.sources().fill(buffer)).unwrap();
     let spec = TokenSpec { scopes: Scopes::admin(), ..TokenSpec::named("bootstrap".parse().unwrap()) };
     store.bootstrap(&"admin".parse().unwrap(), &NewToken::new(spec, &secret)).await.unwrap();
     secret.expose().to_owned()

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::extract::Parameters;
-use crate::api::page::{PageBody, bad_parameter, page_request};
+use crate::api::extract::{Parameters, bad_parameter};
+use crate::api::page::{PageBody, page_request};
 use crate::app::App;
 use crate::auth::Admin;
 use crate::domain::audit::{AuditEntry, AuditFilter};

@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::RestrictionsBody;
-use crate::api::extract::{Body, Parameters, nullable, object};
-use crate::api::page::bad_parameter;
+use crate::api::extract::{Body, Parameters, bad_parameter, nullable, object};
 use crate::app::App;
 use crate::auth::Admin;
 use crate::domain::period::Period;

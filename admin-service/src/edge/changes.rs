@@ -1,0 +1,95 @@
+//! `GET /edge/v1/changes`: which verdicts may have changed, held until some have.
+
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::verify::Edge;
+use crate::api::extract::{Parameters, bad_parameter};
+use crate::app::App;
+use crate::domain::changes::Position;
+use crate::domain::verdict::{Epoch, Revision};
+use crate::error::{ApiError, chain};
+use crate::feed::Unanswered;
+use crate::server::LoggedElsewhere;
+use crate::telemetry::CHANGES_ANSWERED;
+
+/// How long an edge waits that does not say how long.
+const WAIT: Duration = Duration::from_millis(25_000);
+/// How long one may wait at most, in milliseconds.
+const LONGEST_MS: u64 = 60_000;
+
+/// Where the edge is, and how long it waits.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangesQuery {
+    epoch: Option<String>,
+    after: Option<String>,
+    wait_ms: Option<String>,
+}
+
+impl ChangesQuery {
+    /// The edge's position, if it has one: both parts of it.
+    fn position(&self) -> Result<Option<Position>, ApiError> {
+        let after = self.after.as_deref().map(number).transpose();
+        let after = after.map_err(|_| bad_parameter("after", &"must be a revision: a whole number"))?;
+        Ok(self
+            .epoch
+            .clone()
+            .zip(after)
+            .map(|(epoch, after)| Position { epoch: Epoch(epoch), revision: Revision(after) }))
+    }
+
+    fn wait(&self) -> Result<Duration, ApiError> {
+        let Some(text) = &self.wait_ms else { return Ok(WAIT) };
+        match number(text) {
+            Ok(millis) if millis <= LONGEST_MS => Ok(Duration::from_millis(millis)),
+            _ => Err(bad_parameter("wait_ms", &format!("must be a whole number from 0 to {LONGEST_MS}"))),
+        }
+    }
+}
+
+/// Digits alone, without the sign that the standard library allows.
+fn number(text: &str) -> Result<u64, ()> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().map_err(|_| ()) } else { Err(()) }
+}
+
+/// Answers at once where there are changes after the edge's position, or it is none; else when there are, or after the
+/// time to wait.
+///
+/// # Errors
+/// 400 for parameters that cannot be, 503 when changes cannot be told: an edge takes no answer for no changes.
+pub async fn changes(
+    _: Edge,
+    Parameters(query): Parameters<ChangesQuery>,
+    State(app): State<App>,
+) -> Result<Response, ApiError> {
+    let (at, wait) = (query.position()?, query.wait()?);
+    drop(query);
+    match app.feed.answer(at.as_ref(), wait).await {
+        Ok(answer) => {
+            metrics::counter!(CHANGES_ANSWERED, "outcome" => answer.outcome.as_str()).increment(1);
+            let json = HeaderValue::from_static(latchkey::wire::CONTENT_TYPE);
+            Ok(([(CONTENT_TYPE, json)], answer.body).into_response())
+        }
+        Err(problem) => Ok(unanswered(&problem)),
+    }
+}
+
+/// The answer where there is none. The feed itself logs that it has lost its database, once and not for each edge.
+fn unanswered(problem: &Unanswered) -> Response {
+    metrics::counter!(CHANGES_ANSWERED, "outcome" => "unavailable").increment(1);
+    if !matches!(problem, Unanswered::Lost) {
+        tracing::debug!(cause = chain(problem), "an edge cannot be told of changes");
+    }
+    let message = match problem {
+        Unanswered::Full => "Too many edges wait for changes already; try again",
+        _ => "The service cannot tell of changes now; try again",
+    };
+    (Extension(LoggedElsewhere), ApiError::unavailable(message)).into_response()
+}

@@ -1,0 +1,178 @@
+//! The task that follows the history: it looks at the database when this process has committed a change, when somebody
+//! asks for it, and every 100 ms, for other processes write too. Nothing but the counter row tells of their changes, so
+//! any database will do.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::{Feed, Looked};
+use crate::domain::changes::{MOST, Position};
+use crate::domain::verdict::Epoch;
+use crate::error::chain;
+use crate::lifecycle::Shutdown;
+use crate::store::StoreError;
+use crate::telemetry::REVISION;
+
+/// How often to look.
+const POLL: Duration = Duration::from_millis(100);
+/// How often at least, while the database fails.
+const SLOWEST: Duration = Duration::from_secs(1);
+/// How long a look may take, and how many may fail one after the other, until those who wait are told that changes are
+/// not heard any more: silence would tell them that there are none.
+const LATE: Duration = Duration::from_secs(2);
+const FAILURES: u32 = 3;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Follower {
+    feed: Feed,
+    commits: watch::Receiver<()>,
+    asked: watch::Receiver<u64>,
+    /// The history that has lost revisions, until it has another name.
+    damaged: Option<Epoch>,
+    /// How many looks have failed one after the other.
+    failures: u32,
+}
+
+impl Follower {
+    pub(super) fn new(feed: Feed) -> Self {
+        let (commits, asked) = (feed.0.store.history_changes(), feed.0.asked.subscribe());
+        Self { feed, commits, asked, damaged: None, failures: 0 }
+    }
+
+    /// Follows the history until the service ends; then all who wait are let go.
+    pub async fn run(mut self, mut shutdown: Shutdown) {
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = self.follow() => {}
+        }
+        self.feed.0.heard.send_modify(super::Heard::end);
+        self.feed.0.looked.send_replace(Looked { asked: u64::MAX, succeeded: false });
+    }
+
+    async fn follow(&mut self) {
+        loop {
+            self.commits.mark_unchanged();
+            let asked = *self.asked.borrow_and_update();
+            let succeeded = self.look().await;
+            self.feed.0.looked.send_replace(Looked { asked, succeeded });
+            self.rest().await;
+        }
+    }
+
+    /// Rests until it is time for the next look. Nobody hurries a database that fails.
+    async fn rest(&mut self) {
+        if self.failures > 0 {
+            return sleep(POLL.saturating_mul(1 << self.failures.min(8)).min(SLOWEST)).await;
+        }
+        tokio::select! {
+            () = sleep(POLL) => {}
+            Ok(()) = self.commits.changed() => {}
+            Ok(()) = self.asked.changed() => {}
+        }
+    }
+
+    /// Hears what is new, and notes how that went.
+    async fn look(&mut self) -> bool {
+        let feed = self.feed.clone();
+        let heard = {
+            let hearing = self.hear();
+            tokio::pin!(hearing);
+            match timeout(LATE, &mut hearing).await {
+                Ok(heard) => heard,
+                Err(_) => {
+                    feed.set_lost(true);
+                    hearing.await
+                }
+            }
+        };
+        match heard {
+            Ok(()) => self.succeeded(),
+            Err(error) => self.failed(&error),
+        }
+        self.failures == 0
+    }
+
+    fn succeeded(&mut self) {
+        if self.failures > 0 {
+            tracing::info!("the change feed follows the database again");
+        }
+        self.failures = 0;
+        self.feed.set_lost(false);
+    }
+
+    fn failed(&mut self, error: &StoreError) {
+        if self.failures == 0 {
+            tracing::warn!(
+                cause = chain(error),
+                "the change feed cannot follow the database; it goes on trying"
+            );
+        }
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= FAILURES {
+            self.feed.set_lost(true);
+        }
+    }
+
+    /// Reads what is new, in as large parts as there are, and tells it.
+    async fn hear(&mut self) -> Result<(), StoreError> {
+        let store = self.feed.0.store.clone();
+        loop {
+            if let Some(damaged) = &self.damaged {
+                store.replace_epoch(damaged).await?;
+                self.damaged = None;
+            }
+            let at = self.feed.0.heard.borrow().now().cloned();
+            let Some(at) = at else {
+                self.feed.begin(store.position().await?);
+                return Ok(());
+            };
+            let told = store.changes(&at, MOST).await?;
+            match told.page {
+                Some(page) if page.through == at.revision => return Ok(()),
+                Some(page) => {
+                    metrics::gauge!(REVISION).set(gauge(page.through.0));
+                    self.feed.0.heard.send_modify(|heard| heard.go_on(page));
+                }
+                None => self.begin_anew(&at, told.now),
+            }
+        }
+    }
+
+    /// What was heard does not lead to where the history stands `now`.
+    fn begin_anew(&mut self, at: &Position, now: Position) {
+        if now.epoch != at.epoch {
+            tracing::info!(epoch = %now.epoch, "the history has a new epoch: edges forget their verdicts");
+        } else if now.revision < at.revision {
+            tracing::warn!(
+                heard = %at.revision,
+                found = %now.revision,
+                "the history has lost revisions, as when a backup is restored: it gets a new epoch, and edges forget their verdicts"
+            );
+            self.damaged = Some(now.epoch);
+            return;
+        } else {
+            tracing::warn!("more has changed than the feed can tell: edges forget their verdicts");
+        }
+        self.feed.begin(now);
+    }
+}
+
+impl Feed {
+    fn begin(&self, now: Position) {
+        metrics::gauge!(REVISION).set(gauge(now.revision.0));
+        self.0.heard.send_modify(|heard| heard.begin(now));
+    }
+
+    fn set_lost(&self, lost: bool) {
+        self.0.heard.send_if_modified(|heard| heard.set_lost(lost));
+    }
+}
+
+/// A number as a gauge has it: exact up to 2^53.
+#[expect(clippy::as_conversions, reason = "there is no other way to a float")]
+fn gauge(number: u64) -> f64 {
+    number as f64
+}

@@ -1,0 +1,176 @@
+//! The change feed inside this process. One task follows the history in the database; all who wait for changes wait for
+//! what it has heard, and are answered from memory. Only who is further behind than that is answered from the database.
+
+mod answer;
+mod follow;
+mod heard;
+mod recent;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+use crate::domain::changes::{PAGE, Position};
+use crate::store::{Store, StoreError};
+use crate::telemetry::FEEDS_WAITING;
+use heard::{Heard, Look};
+use recent::Recent;
+
+pub use answer::{Answer, Outcome};
+pub use follow::Follower;
+
+/// How many may wait at a time.
+pub const PLACES: usize = 16_384;
+/// How many at a time are answered from the database; more wait, and mostly find their answer made when it is their turn.
+const READERS: usize = 2;
+/// How long the follower has for a look at the database that somebody waits for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Unanswered {
+    /// Whether anything has changed cannot be told now.
+    #[error("the service cannot follow its database now")]
+    Lost,
+    /// Too many wait already.
+    #[error("{PLACES} feeds wait already")]
+    Full,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Tells of changes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Feed(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    heard: watch::Sender<Heard>,
+    /// How often somebody has asked for a look at the database.
+    asked: watch::Sender<u64>,
+    looked: watch::Sender<Looked>,
+    recent: Recent,
+    places: Semaphore,
+    readers: Semaphore,
+}
+
+/// How the follower's latest look at the database went.
+#[derive(Clone, Copy, Debug, Default)]
+struct Looked {
+    /// How many had asked for one before it began.
+    asked: u64,
+    succeeded: bool,
+}
+
+impl Feed {
+    /// The feed of a store, and the task that it lives by.
+    #[must_use]
+    pub fn new(store: Store) -> (Self, Follower) {
+        let feed = Self(Arc::new(Inner {
+            store,
+            heard: watch::Sender::default(),
+            asked: watch::Sender::default(),
+            looked: watch::Sender::default(),
+            recent: Recent::default(),
+            places: Semaphore::new(PLACES),
+            readers: Semaphore::new(READERS),
+        }));
+        let follower = Follower::new(feed.clone());
+        (feed, follower)
+    }
+
+    /// What has changed since `at`; where nothing has, what changes within `wait`. It comes at once when there is a
+    /// change already, when the service is ending, and, as a reset, when `at` is nothing the service knows.
+    ///
+    /// # Errors
+    /// [`Unanswered`]: then nobody knows whether something has changed.
+    pub async fn answer(&self, at: Option<&Position>, wait: Duration) -> Result<Answer, Unanswered> {
+        let Some(at) = at else {
+            return Ok(Answer::reset(&Box::pin(self.look()).await?));
+        };
+        let mut heard = self.0.heard.subscribe();
+        if matches!(heard.borrow_and_update().look(at), Look::Elsewhere) {
+            // Perhaps another replica has told of it already, and this one is about to hear.
+            Box::pin(self.look()).await?;
+        }
+        let _place = self.0.places.try_acquire().map_err(|_| Unanswered::Full)?;
+        let _waiting = Waiting::begin();
+        match timeout(wait, news(at, &mut heard)).await {
+            Err(_) => Ok(Answer::nothing(at, Outcome::Timeout)),
+            Ok(Look::Same | Look::Ending) => Ok(Answer::nothing(at, Outcome::Ending)),
+            Ok(Look::Lost) => Err(Unanswered::Lost),
+            // Boxed, so that those who wait need no memory for what few of them come to.
+            Ok(Look::Elsewhere) => Ok(Answer::reset(&Box::pin(self.look()).await?)),
+            Ok(Look::Behind) => Box::pin(self.read(at)).await,
+            Ok(Look::News) => match self.remembered(at) {
+                Some(answer) => Ok(answer),
+                None => Box::pin(self.read(at)).await,
+            },
+        }
+    }
+
+    /// The answer from memory; `None` when just now too much has come since.
+    fn remembered(&self, at: &Position) -> Option<Answer> {
+        let now = self.0.heard.borrow().now().cloned()?;
+        self.0.recent.shared(at, &now, || self.0.heard.borrow().told(at))
+    }
+
+    /// The answer from the database.
+    async fn read(&self, at: &Position) -> Result<Answer, Unanswered> {
+        // Never closed, so this only waits.
+        let _turn = self.0.readers.acquire().await;
+        let now = self.0.heard.borrow().now().cloned();
+        if let Some(answer) = now.and_then(|now| self.0.recent.find(at, &now)) {
+            return Ok(answer);
+        }
+        let told = self.0.store.changes(at, PAGE).await?;
+        let now = told.now.clone();
+        Ok(self.0.recent.shared(at, &now, || Some(told)).unwrap_or_else(|| Answer::reset(&now)))
+    }
+
+    /// Where the history stands, by a look at the database that begins after this call; all who ask meanwhile share one.
+    async fn look(&self) -> Result<Position, Unanswered> {
+        let mut looked = self.0.looked.subscribe();
+        let mut mine = 0;
+        self.0.asked.send_modify(|asked| {
+            *asked += 1;
+            mine = *asked;
+        });
+        let done = timeout(PATIENCE, looked.wait_for(|looked| looked.asked >= mine)).await;
+        if !done.is_ok_and(|looked| looked.is_ok_and(|looked| looked.succeeded)) {
+            return Err(Unanswered::Lost);
+        }
+        self.0.heard.borrow().now().cloned().ok_or(Unanswered::Lost)
+    }
+}
+
+/// Waits until there is something to say to who is `at`.
+async fn news(at: &Position, heard: &mut watch::Receiver<Heard>) -> Look {
+    loop {
+        let look = heard.borrow_and_update().look(at);
+        if !matches!(look, Look::Same) || heard.changed().await.is_err() {
+            return look;
+        }
+    }
+}
+
+/// Counts a feed as waiting until it is answered or its edge goes away.
+struct Waiting(metrics::Gauge);
+
+impl Waiting {
+    fn begin() -> Self {
+        let gauge = metrics::gauge!(FEEDS_WAITING);
+        gauge.increment(1);
+        Self(gauge)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}
