@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 mod bootstrap;
+mod new_epoch;
 mod openapi;
 mod serve;
 
@@ -26,6 +27,7 @@ const LEFTOVERS: Duration = Duration::from_millis(500);
 Examples:
   latchkey serve                               on SQLite in ./latchkey.db, loopback addresses only
   latchkey bootstrap > admin-token             the first administrator's token
+  latchkey new-epoch                           after the database was restored from a backup
   latchkey openapi > openapi.json              the management API's description
 
 Every flag is also a variable: --database-url is LATCHKEY_DATABASE_URL. Exit codes: 0 done, 1 failed, 2 wrong usage.")]
@@ -40,6 +42,8 @@ enum Command {
     Serve(serve::Args),
     /// Makes the first administrator and prints its token, once
     Bootstrap(bootstrap::Args),
+    /// Makes every edge forget its verdicts: after a backup was restored
+    NewEpoch(new_epoch::Args),
     /// Prints the OpenAPI description of the management API
     Openapi,
 }
@@ -86,6 +90,7 @@ pub fn run() -> ExitCode {
     let outcome = match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Bootstrap(args) => bootstrap::run(args),
+        Command::NewEpoch(args) => new_epoch::run(&args),
         Command::Openapi => openapi::run(),
     };
     match outcome {

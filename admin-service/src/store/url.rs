@@ -77,6 +77,12 @@ impl DatabaseUrl {
     pub fn sqlite_file(path: impl Into<PathBuf>) -> Self {
         Self(Location::Sqlite(path.into()))
     }
+
+    /// Whether it names a SQLite file that is not there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(&self.0, Location::Sqlite(path) if !path.exists())
+    }
 }
 
 impl fmt::Display for DatabaseUrl {

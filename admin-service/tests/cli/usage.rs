@@ -8,10 +8,16 @@ use crate::support::{Place, assert_refused, stderr};
 fn without_a_command_the_program_explains_itself() {
     let output = Place::new().run(&[]);
     assert_eq!(output.status.code(), Some(2));
-    for word in ["serve", "bootstrap", "openapi", "Exit codes"] {
+    for word in ["serve", "bootstrap", "new-epoch", "openapi", "Exit codes"] {
         assert!(stderr(&output).contains(word), "{word}");
     }
-    for args in [&["--version"][..], &["--help"], &["serve", "--help"], &["bootstrap", "--help"]] {
+    for args in [
+        &["--version"][..],
+        &["--help"],
+        &["serve", "--help"],
+        &["bootstrap", "--help"],
+        &["new-epoch", "--help"],
+    ] {
         let output = Place::new().run(args);
         assert!(output.status.success() && !output.stdout.is_empty() && output.stderr.is_empty(), "{args:?}");
     }
