@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::cache::Limits;
 use crate::credential::{Accepted, Schemes};
 use crate::headers::{HeaderName, IdentityHeaders};
 use crate::refusal::Realm;
@@ -31,7 +32,7 @@ pub struct Config {
     /// Whether `Authorization` goes on to the upstream.
     pub forward_authorization: bool,
     /// How many verdicts are kept, and for how long.
-    pub cache: Cache,
+    pub cache: Limits,
     /// How long cached verdicts serve after the change feed was last heard.
     pub stale_max: Duration,
     /// How often the use of tokens is reported.
@@ -43,7 +44,7 @@ pub struct Config {
 }
 
 /// The admin service, and how it is reached.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// The Envoy cluster for look-ups.
     pub cluster: String,
@@ -57,19 +58,6 @@ pub struct Service {
     pub timeout: Duration,
     /// What the filter says to be believed; `None`: Envoy's cluster says it.
     pub secret: Option<EdgeSecret>,
-}
-
-/// How many verdicts are kept, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cache {
-    /// How many good tokens are remembered.
-    pub max_tokens: usize,
-    /// How long a good token is remembered.
-    pub ttl: Duration,
-    /// How many bad tokens are remembered.
-    pub max_negative: usize,
-    /// How long a bad token is remembered.
-    pub negative_ttl: Duration,
 }
 
 /// The edge secret. It cannot be printed; [`EdgeSecret::authorization`] is for the callout alone.
@@ -135,7 +123,7 @@ impl Config {
             accepted: Accepted { schemes: Schemes::from_iter(raw.schemes), prefix: raw.token_prefix },
             identity_headers: raw.identity_headers.as_ref().map_or_else(|| Ok(unset()), identity_headers)?,
             forward_authorization: raw.forward_authorization,
-            cache: Cache {
+            cache: Limits {
                 max_tokens: raw.cache.max_tokens.count(),
                 ttl: raw.cache.ttl_ms.milliseconds(),
                 max_negative: raw.cache.max_negative.count(),

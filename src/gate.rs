@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::credential::{self, Accepted, Credential, CredentialError};
+use crate::credential::{self, Accepted, Credential, CredentialError, Schemes};
 use crate::refusal::{Reason, Refusal};
 use crate::rules::{Auth, Requirement};
-use crate::wire::{TokenFacts, VerifyResponse};
+use crate::token::TokenHash;
+use crate::wire::{RefusalReason, TokenFacts, VerifyResponse};
 
 /// Who a request acts for: the proof that its credential was judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct Identity {
     user: String,
     token_id: String,
     scopes: Vec<String>,
+    /// The scopes in one text, separated by spaces, as upstreams get them.
+    scope_list: String,
 }
 
 impl Identity {
@@ -31,10 +35,10 @@ impl Identity {
         &self.token_id
     }
 
-    /// The token's scopes: each visible ASCII.
+    /// The token's scopes, each visible ASCII, separated by spaces.
     #[must_use]
-    pub fn scopes(&self) -> &[String] {
-        &self.scopes
+    pub fn scope_list(&self) -> &str {
+        &self.scope_list
     }
 
     /// Whether the token carries every one of `scopes`.
@@ -57,18 +61,81 @@ impl Identity {
             user: token.user.clone(),
             token_id: token.id.clone(),
             scopes: token.scopes.clone(),
+            scope_list: token.scopes.join(" "),
         })
+    }
+}
+
+/// What is known of a token that may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usable {
+    identity: Arc<Identity>,
+    schemes: Schemes,
+    networks: Box<[IpNet]>,
+    expires_at: Option<Duration>,
+}
+
+impl Usable {
+    /// When it expires, on the clock that [`Verdict::of`] was given; `None`: never.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Duration> {
+        self.expires_at
+    }
+
+    /// How many bytes it holds outside of itself, about.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let Identity { user, token_id, scopes, scope_list } = &*self.identity;
+        let texts = [user, token_id, scope_list].into_iter().chain(scopes);
+        let texts = texts.map(|text| size_of::<String>() + text.capacity()).sum::<usize>();
+        texts + size_of::<Identity>() + size_of_val(&*self.networks)
+    }
+}
+
+/// What the service says of a token, as it is kept: cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may be used, within what its facts allow.
+    Usable(Arc<Usable>),
+    /// It may not.
+    Refused(RefusalReason),
+}
+
+impl Verdict {
+    /// What an answer to the question about `hash`, received at `now`, says. `None`: it cannot be one to this question.
+    #[must_use]
+    pub fn of(answer: &VerifyResponse, hash: TokenHash, now: Duration) -> Option<Self> {
+        if answer.token_hash != hash {
+            return None;
+        }
+        let token = match (&answer.token, answer.reason) {
+            (Some(token), None) => token,
+            (None, reason) => return Some(Self::Refused(reason.unwrap_or(RefusalReason::Unknown))),
+            (Some(_), Some(_)) => return None,
+        };
+        Some(Self::Usable(Arc::new(Usable {
+            identity: Arc::new(Identity::new(token)?),
+            schemes: token.schemes.iter().copied().collect(),
+            networks: token.allowed_cidrs.as_slice().into(),
+            expires_at: token.expires_in_ms.map(|left| now.saturating_add(Duration::from_millis(left))),
+        })))
+    }
+
+    /// Whether the client's address matters to the judgement.
+    #[must_use]
+    pub fn is_bound_to_networks(&self) -> bool {
+        matches!(self, Self::Usable(token) if !token.networks.is_empty())
     }
 }
 
 /// What becomes of a request before anything is known of its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It passes; with an identity, if its credential gave one.
-    Pass(Option<Identity>),
+    /// It passes, with no identity.
+    Pass,
     /// It is refused.
     Refuse(Refusal),
-    /// The service has to be asked about the credential; [`judge`] takes its answer.
+    /// What is known of the credential's token decides: [`judge`].
     Ask(Credential),
 }
 
@@ -80,52 +147,47 @@ pub fn decide<'a>(
     authorization: impl IntoIterator<Item = &'a [u8]>,
 ) -> Decision {
     if requirement.auth == Auth::None {
-        return Decision::Pass(None);
+        return Decision::Pass;
     }
     match credential::read(authorization, accepted) {
         Ok(credential) => Decision::Ask(credential),
-        Err(CredentialError::Missing) if requirement.auth == Auth::Optional => Decision::Pass(None),
+        Err(CredentialError::Missing) if requirement.auth == Auth::Optional => Decision::Pass,
         Err(error) => Decision::Refuse(error.into()),
     }
 }
 
-/// Judges what the service says of a credential, for a request from `address` that needs every one of `scopes`.
+/// Judges a credential by what is known of its token, for a request from `address` that needs every one of `scopes`.
 ///
-/// The answer is taken to be fresh. An `address` of `None` is one that is not known: a token that is bound to networks
-/// does not pass from there.
+/// An `address` of `None` is one that is not known: a token that is bound to networks does not pass from there.
 ///
 /// # Errors
-/// The refusal: [`Reason::Unavailable`] for an answer that cannot be one to this question.
+/// The refusal.
 pub fn judge(
     credential: &Credential,
     scopes: &Arc<[String]>,
     address: Option<IpAddr>,
-    answer: &VerifyResponse,
-) -> Result<Identity, Refusal> {
+    verdict: &Verdict,
+    now: Duration,
+) -> Result<Arc<Identity>, Refusal> {
     let refuse = |reason| Refusal::new(reason, Some(credential.scheme));
-    if answer.token_hash != credential.hash {
-        return Err(refuse(Reason::Unavailable));
-    }
-    let token = match (&answer.token, answer.reason) {
-        (Some(token), None) => token,
-        (None, reason) => return Err(refuse(reason.map_or(Reason::Unknown, Reason::from))),
-        (Some(_), Some(_)) => return Err(refuse(Reason::Unavailable)),
+    let token = match verdict {
+        Verdict::Usable(token) => token,
+        Verdict::Refused(reason) => return Err(refuse(Reason::from(*reason))),
     };
-    let identity = Identity::new(token).ok_or_else(|| refuse(Reason::Unavailable))?;
-    if token.expires_in_ms == Some(0) {
+    if token.expires_at.is_some_and(|end| end <= now) {
         return Err(refuse(Reason::Expired));
     }
-    if !token.schemes.contains(&credential.scheme) {
+    if !token.schemes.contains(credential.scheme) {
         return Err(refuse(Reason::WrongScheme));
     }
-    if credential.user.as_ref().is_some_and(|user| *user != token.user) {
+    if credential.user.as_ref().is_some_and(|user| *user != token.identity.user) {
         return Err(refuse(Reason::WrongUser));
     }
-    if !permits(&token.allowed_cidrs, address) {
+    if !permits(&token.networks, address) {
         return Err(refuse(Reason::Address));
     }
-    identity.require(scopes)?;
-    Ok(identity)
+    token.identity.require(scopes)?;
+    Ok(Arc::clone(&token.identity))
 }
 
 /// Whether a token that is bound to `networks` may come from `address`. An IPv4-mapped IPv6 address is the IPv4 address,
@@ -148,6 +210,12 @@ mod tests {
     use crate::credential::Schemes;
     use crate::token::TokenHash;
     use crate::wire::{RefusalReason, Scheme};
+
+    const NOW: Duration = Duration::from_secs(1000);
+
+    fn verdict(answer: &VerifyResponse) -> Option<Verdict> {
+        Verdict::of(answer, TokenHash::of(b"x"), NOW)
+    }
 
     fn bearer() -> Credential {
         Credential { scheme: Scheme::Bearer, user: None, hash: TokenHash::of(b"x") }
@@ -182,10 +250,10 @@ mod tests {
         needed: &[&str],
         address: Option<&str>,
         facts: TokenFacts,
-    ) -> Result<Identity, Reason> {
+    ) -> Result<Arc<Identity>, Reason> {
         let address = address.map(|text| text.parse().unwrap());
-        judge(credential, &scopes(needed), address, &answer(Some(facts), None))
-            .map_err(|refusal| refusal.reason())
+        let verdict = verdict(&answer(Some(facts), None)).unwrap();
+        judge(credential, &scopes(needed), address, &verdict, NOW).map_err(|refusal| refusal.reason())
     }
 
     fn decided(auth: Auth, values: &[&str]) -> Decision {
@@ -197,13 +265,13 @@ mod tests {
     #[test]
     fn where_no_credential_is_needed_none_is_looked_at() {
         for values in [&[][..], &["Bearer x"], &["Bearer x", "Bearer y"], &["\0"]] {
-            assert_eq!(decided(Auth::None, values), Decision::Pass(None), "{values:?}");
+            assert_eq!(decided(Auth::None, values), Decision::Pass, "{values:?}");
         }
     }
 
     #[test]
     fn where_a_credential_is_optional_only_its_absence_passes() {
-        assert_eq!(decided(Auth::Optional, &[]), Decision::Pass(None));
+        assert_eq!(decided(Auth::Optional, &[]), Decision::Pass);
         assert_eq!(decided(Auth::Optional, &["Bearer x"]), Decision::Ask(bearer()));
         let malformed = Refusal::new(Reason::Malformed, Some(Scheme::Bearer));
         assert_eq!(decided(Auth::Optional, &["Bearer"]), Decision::Refuse(malformed));
@@ -222,7 +290,7 @@ mod tests {
         for credential in [bearer(), basic("alice")] {
             let identity = judged(&credential, &["write", "read"], None, facts()).unwrap();
             assert_eq!((identity.user(), identity.token_id()), ("alice", "0198"));
-            assert_eq!(identity.scopes(), ["read", "write"]);
+            assert_eq!(identity.scope_list(), "read write");
         }
     }
 
@@ -235,13 +303,14 @@ mod tests {
             (Some(RefusalReason::UserDisabled), Reason::UserDisabled),
             (None, Reason::Unknown),
         ] {
-            let refusal = judge(&bearer(), &scopes(&[]), None, &answer(None, said)).unwrap_err();
+            let verdict = verdict(&answer(None, said)).unwrap();
+            let refusal = judge(&bearer(), &scopes(&[]), None, &verdict, NOW).unwrap_err();
             assert_eq!(refusal, Refusal::new(reason, Some(Scheme::Bearer)));
         }
     }
 
     #[test]
-    fn an_answer_to_another_question_or_a_contradiction_is_an_outage_and_no_refusal_of_the_token() {
+    fn an_answer_to_another_question_or_a_contradiction_is_no_verdict() {
         let mut other = answer(Some(facts()), None);
         other.token_hash = TokenHash::of(b"y");
         let both = answer(Some(facts()), Some(RefusalReason::Revoked));
@@ -249,8 +318,7 @@ mod tests {
         let empty_user = answer(Some(TokenFacts { user: String::new(), ..facts() }), None);
         let two_in_one = answer(Some(TokenFacts { scopes: vec!["a b".to_owned()], ..facts() }), None);
         for answer in [other, both, unsafe_user, empty_user, two_in_one] {
-            let refusal = judge(&bearer(), &scopes(&[]), None, &answer).unwrap_err();
-            assert_eq!(refusal.reason(), Reason::Unavailable, "{answer:?}");
+            assert_eq!(verdict(&answer), None, "{answer:?}");
         }
     }
 
@@ -260,6 +328,17 @@ mod tests {
         assert_eq!(judged(&bearer(), &[], None, with(Some(0))), Err(Reason::Expired));
         assert!(judged(&bearer(), &[], None, with(Some(1))).is_ok());
         assert!(judged(&bearer(), &[], None, with(None)).is_ok());
+    }
+
+    #[test]
+    fn a_verdict_that_is_kept_says_no_from_the_very_millisecond_of_the_token_s_expiry() {
+        let short = TokenFacts { expires_in_ms: Some(500), ..facts() };
+        let verdict = verdict(&answer(Some(short), None)).unwrap();
+        let at = |later: u64| {
+            judge(&bearer(), &scopes(&[]), None, &verdict, NOW + Duration::from_millis(later)).map(|_| ())
+        };
+        assert_eq!(at(499), Ok(()));
+        assert_eq!(at(500).unwrap_err().reason(), Reason::Expired);
     }
 
     #[test]
@@ -281,7 +360,8 @@ mod tests {
     fn every_scope_of_the_rule_is_needed() {
         assert!(judged(&bearer(), &["read"], None, facts()).is_ok());
         for needed in [&["admin"][..], &["read", "admin"], &["Read"], &["rea"]] {
-            let refusal = judge(&bearer(), &scopes(needed), None, &answer(Some(facts()), None)).unwrap_err();
+            let verdict = verdict(&answer(Some(facts()), None)).unwrap();
+            let refusal = judge(&bearer(), &scopes(needed), None, &verdict, NOW).unwrap_err();
             assert_eq!(refusal, Refusal::insufficient_scope(&scopes(needed)));
         }
     }

@@ -95,16 +95,13 @@ impl IdentityHeaders {
     }
 
     /// The headers to set for `identity`: names and values.
-    #[must_use]
-    pub fn of<'a>(&'a self, identity: &'a Identity) -> Vec<(&'a str, String)> {
-        if !self.set {
-            return Vec::new();
-        }
-        vec![
-            (self.user.as_str(), identity.user().to_owned()),
-            (self.token_id.as_str(), identity.token_id().to_owned()),
-            (self.scopes.as_str(), identity.scopes().join(" ")),
-        ]
+    pub fn of<'a>(&'a self, identity: &'a Identity) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let headers = [
+            (self.user.as_str(), identity.user()),
+            (self.token_id.as_str(), identity.token_id()),
+            (self.scopes.as_str(), identity.scope_list()),
+        ];
+        headers.into_iter().filter(|_| self.set)
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! All modules but `shell` know no host, no clock and no logger; they build and are tested on any machine.
 
+pub mod cache;
 pub mod config;
 pub mod credential;
+pub mod feed;
 pub mod gate;
 pub mod headers;
 pub mod lookups;

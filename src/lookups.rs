@@ -45,6 +45,8 @@ pub enum Joined {
 pub enum Outcome<A> {
     /// With an answer.
     Answer(A),
+    /// With an answer that is older than what is known already: the token is to be asked about again.
+    Outdated,
     /// It took too long.
     Timeout,
     /// In any other way.
@@ -149,23 +151,23 @@ impl<W, A: Clone> Lookups<W, A> {
         self.calls.get(&call).copied()
     }
 
-    /// A callout ended. When it took too long, those who joined after it was sent still have time: then the token to ask
-    /// about again is returned, and its callout is to be reported as in [`Joined::Ask`].
+    /// A callout ended. When it took too long, or its answer is outdated, some of those who wait still have time: then the
+    /// token to ask about again is returned, and its callout is to be reported as in [`Joined::Ask`].
     pub fn ended(&mut self, call: CallId, outcome: Outcome<A>, now: Duration) -> Option<TokenHash> {
         let hash = self.calls.remove(&call)?;
         let mut lookup = self.tokens.remove(&hash)?;
-        let answer = match outcome {
-            Outcome::Answer(answer) => Some(answer),
-            Outcome::Failed => None,
-            Outcome::Timeout => {
-                let over = lookup.deadline.max(now);
-                let waiters = &self.waiters;
-                let late = |waiter: &WaiterId| waiters.get(waiter).is_some_and(|it| it.deadline > over);
-                let still_waiting = lookup.waiters.extract_if(.., |waiter| late(waiter)).collect();
-                self.ask_again(hash, still_waiting, now);
-                None
-            }
+        let (answer, asked_until) = match outcome {
+            Outcome::Answer(answer) => (Some(answer), None),
+            Outcome::Failed => (None, None),
+            Outcome::Outdated => (None, Some(now)),
+            Outcome::Timeout => (None, Some(lookup.deadline.max(now))),
         };
+        if let Some(until) = asked_until {
+            let waiters = &self.waiters;
+            let late = |waiter: &WaiterId| waiters.get(waiter).is_some_and(|it| it.deadline > until);
+            let still_waiting = lookup.waiters.extract_if(.., |waiter| late(waiter)).collect();
+            self.ask_again(hash, still_waiting, now);
+        }
         self.ready.extend(lookup.waiters.into_iter().map(|waiter| (waiter, answer.clone())));
         self.tokens.contains_key(&hash).then_some(hash)
     }

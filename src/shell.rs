@@ -3,11 +3,13 @@
 
 use proxy_wasm::types::LogLevel;
 
+mod callout;
 mod edge;
 mod host;
 mod http;
 mod metrics;
 mod root;
+mod shared;
 
 #[allow(unsafe_code, reason = "the entry point, as the SDK's macro writes it")]
 mod entry {

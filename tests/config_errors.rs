@@ -209,7 +209,7 @@ fn the_contract_s_configuration_and_the_least_one_are_accepted_as_a_struct_and_a
 fn the_settings_that_the_reference_shows_in_comments_are_accepted_too() {
     let mut bootstrap = Reference::in_containers().bootstrap();
     let before = bootstrap.text.clone();
-    let names = ["feed_cluster", "usage_cluster", "schemes", "token_prefix", "identity_headers", "{user"];
+    let names = ["usage_cluster", "schemes", "token_prefix", "identity_headers", "{user"];
     let more = ["forward_authorization", "cache", "stale", "usage", "mode"];
     let shown: Vec<_> = names.iter().chain(&more).copied().collect();
     let mut enabled = 0;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::clients::Clients;
 use crate::support::database::Database;
-use crate::support::{Answer, Service, World, postgres, wait};
+use crate::support::{Answer, EnvoyConfig, Service, World, postgres, wait};
 
 const TOKENS: usize = 4;
 
@@ -15,7 +15,7 @@ const TOKENS: usize = 4;
 #[tokio::test]
 async fn sigterm_lets_what_is_under_way_be_answered_and_ends_the_service_with_exit_code_0() {
     let url = postgres::shared().database();
-    let patient = |config: crate::support::EnvoyConfig| config.plugin_service("timeout_ms", json!(15_000));
+    let patient = |config: EnvoyConfig| config.plugin_service("timeout_ms", json!(15_000));
     let mut world = World::around(Service::on(&url).await, patient).await;
     world.admin.create_user("alice").await;
     let mut requests = tokio::task::JoinSet::new();
@@ -55,7 +55,7 @@ async fn sigterm_lets_what_is_under_way_be_answered_and_ends_the_service_with_ex
 
 #[tokio::test]
 async fn outage_is_not_refusal_while_the_service_ends_and_starts_again_under_load() {
-    let mut world = World::start().await;
+    let mut world = World::with(EnvoyConfig::uncached).await;
     let alice = world.admin.user_with_token("alice").await;
     let clients = Clients::start(&world.envoy.http1(), "/orders", &alice.token);
     clients.see(200).await;

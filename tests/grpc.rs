@@ -23,7 +23,7 @@ fn assert_refused(answer: &Answer, status: &str, message: &str) {
 
 async fn world() -> (World, Made) {
     let rules = json!([{"match": {"path_prefix": "/admin.Admin/"}, "scopes": ["admin"]}]);
-    let world = World::with(|config| config.rules(rules).upstream_http2()).await;
+    let world = World::with(|config| config.uncached().rules(rules).upstream_http2()).await;
     let alice = world.admin.user_with_token("alice").await;
     (world, alice)
 }

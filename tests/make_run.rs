@@ -104,7 +104,8 @@ async fn the_demo_starts_ends_on_a_signal_and_goes_on_with_the_same_state() {
     assert_eq!((demo.secret("admin-token"), demo.secret("alice-token")), (admin.clone(), alice.clone()));
     assert_eq!(demo.myself(&alice).await, 200);
     revoke_all(&demo.api(), "alice").await;
-    assert_eq!(demo.myself(&alice).await, 401);
+    wait::until("the revoked token is refused", async || (demo.myself(&alice).await == 401).then_some(()))
+        .await;
     second.signal("TERM");
     assert!(second.wait().await.success());
     demo.assert_nothing_listens();

@@ -26,7 +26,9 @@ fn sum(metrics: &BTreeMap<String, u64>, name: &str) -> u64 {
 #[tokio::test]
 async fn every_request_is_counted_once_and_the_gauge_goes_back_to_zero() {
     let rules = json!([{"match": {"path_prefix": "/public/"}, "auth": "none"}]);
-    let world = World::with(|config| config.rules(rules).plugin_service("timeout_ms", json!(20_000))).await;
+    let world =
+        World::with(|config| config.uncached().rules(rules).plugin_service("timeout_ms", json!(20_000)))
+            .await;
     let alice = world.admin.user_with_token("alice").await;
     let begun = scrape(&world).await;
     assert_eq!((sum(&begun, "latchkey_passed"), sum(&begun, "latchkey_refused")), (0, 0), "{begun:?}");

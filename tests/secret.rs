@@ -248,7 +248,7 @@ impl Scene {
 fn verbose(mut config: EnvoyConfig) -> EnvoyConfig {
     let arguments = ["-l", "info", "--component-log-level", "wasm:trace"];
     config.arguments = arguments.map(str::to_owned).to_vec();
-    config.rules(json!([{"match": {"path_prefix": "/admin/"}, "scopes": ["admin"]}]))
+    config.uncached().rules(json!([{"match": {"path_prefix": "/admin/"}, "scopes": ["admin"]}]))
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ async fn a_token_has_a_name_and_an_expiry_is_refused_when_it_is_revoked_or_expir
     let status = async |token: &str| Answer::to(gateway.get(MYSELF).bearer_auth(token)).await.status;
     assert_eq!((status(&month.token).await, status(&revoked.token).await), (200, 200));
     admin.revoke(&revoked.id).await;
-    Answer::to(gateway.get(MYSELF).bearer_auth(&revoked.token)).await.assert_refused(401, INVALID);
+    envoy.until_refused(&revoked.token).await.assert_refused(401, INVALID);
 
     for token in &expiring {
         let path = format!("/tokens/{}", token.id);

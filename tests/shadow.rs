@@ -15,7 +15,7 @@ async fn world() -> (World, Made) {
         {"match": {"path_prefix": "/none/"}, "auth": "none"},
     ]);
     let world = World::with(|config| {
-        config.rules(rules).plugin("mode", json!("shadow")).change(|bootstrap| {
+        config.uncached().rules(rules).plugin("mode", json!("shadow")).change(|bootstrap| {
             let log = &mut connection_manager(bootstrap)["access_log"][0]["typed_config"]["log_format"];
             log["text_format_source"]["inline_string"] = json!(ACCESS_LOG);
         })

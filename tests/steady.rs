@@ -6,13 +6,13 @@ use serde_json::json;
 use crate::support::clients::Clients;
 use crate::support::database::Database;
 use crate::support::postgres::Cluster;
-use crate::support::{Answer, Service, World, wait};
+use crate::support::{Answer, EnvoyConfig, Service, World, wait};
 
 #[tokio::test]
 async fn steady_a_lost_postgres_is_said_by_readyz_refuses_nobody_and_is_used_again_with_no_restart() {
     let cluster = Cluster::start(false);
     let service = Service::on(&cluster.database()).await;
-    let mut world = World::around(service, |config| config).await;
+    let mut world = World::around(service, EnvoyConfig::uncached).await;
     let alice = world.admin.user_with_token("alice").await;
     let process = world.service.process().id();
     let clients = Clients::start(&world.envoy.http1(), "/orders", &alice.token);
@@ -49,7 +49,7 @@ async fn steady_a_lost_postgres_is_said_by_readyz_refuses_nobody_and_is_used_aga
 /// SQLite with a write-ahead log: a writer keeps other writers waiting, and never a reader.
 #[tokio::test]
 async fn steady_a_locked_sqlite_file_still_gives_verdicts_and_changes_wait_or_are_told_to_come_again() {
-    let world = World::start().await;
+    let world = World::with(EnvoyConfig::uncached).await;
     let alice = world.admin.user_with_token("alice").await;
     let mut other = Database::open(world.service.database_url()).await;
     let make = || world.admin.call(Method::POST, "/users/alice/tokens", Some(json!({"name": "waits"})));

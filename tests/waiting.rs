@@ -21,7 +21,7 @@ use crate::support::{
 
 /// One worker, where everyone who asks for a token meets, and time enough for a busy machine.
 fn patient(config: EnvoyConfig) -> EnvoyConfig {
-    config.concurrency(1).plugin_service("timeout_ms", json!(30_000))
+    config.uncached().concurrency(1).plugin_service("timeout_ms", json!(30_000))
 }
 
 #[tokio::test]
@@ -79,7 +79,8 @@ async fn each_stream_waits_for_its_own_time_and_not_for_another_s() {
     })
     .await;
     let upstream = Upstream::start().await;
-    let config = EnvoyConfig::new(service.address(), upstream.address()).fake_service(service.address());
+    let config =
+        EnvoyConfig::new(service.address(), upstream.address()).fake_service(service.address()).uncached();
     let timeout = json!(u64::try_from(TIMEOUT.as_millis()).expect("a short time"));
     let envoy = Envoy::start(config.concurrency(1).plugin_service("timeout_ms", timeout)).await;
 

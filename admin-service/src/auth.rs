@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
 use axum::http::HeaderValue;
@@ -71,8 +72,12 @@ async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Refusal> {
         tracing::warn!(cause = crate::error::chain(&error), "a caller cannot be authenticated");
         refused(Reason::Unavailable)
     })?;
-    let said = wire_answer(credential.hash, &verdict, app.sources.now());
-    gate::judge(&credential, &Arc::from([]), peer, &said)?;
+    let answer = wire_answer(credential.hash, &verdict, app.sources.now());
+    // A moment of its own, for the answer is judged as soon as it is given.
+    let now = Duration::ZERO;
+    let said =
+        gate::Verdict::of(&answer, credential.hash, now).ok_or_else(|| refused(Reason::Unavailable))?;
+    gate::judge(&credential, &Arc::from([]), peer, &said, now)?;
     match (verdict.outcome, peer) {
         (Outcome::Valid(token), Some(address)) => Ok(caller(*token, address, parts)),
         // The judge has refused the first; the listener gives every request the address of its peer.

@@ -70,6 +70,23 @@ fn a_callout_that_cannot_be_sent_leaves_everyone_without_an_answer() {
 }
 
 #[test]
+fn an_outdated_answer_is_nobodys_and_is_asked_for_again_while_anyone_has_time() {
+    let mut lookups = lookups();
+    assert_eq!(lookups.join(1, hash(1), ms(0), "early"), Ok(Joined::Ask));
+    lookups.sent(hash(1), 70);
+    assert_eq!(lookups.join(2, hash(1), ms(60), "late"), Ok(Joined::Wait));
+    assert_eq!(lookups.ended(70, Outcome::Outdated, ms(80)), Some(hash(1)));
+    assert_eq!(released(&mut lookups), [], "both have time");
+    lookups.sent(hash(1), 71);
+    assert_eq!(lookups.ended(71, Outcome::Outdated, ms(120)), Some(hash(1)));
+    assert_eq!(released(&mut lookups), [(1, None)], "its time was over");
+    lookups.sent(hash(1), 72);
+    assert_eq!(lookups.ended(72, Outcome::Answer(7), ms(130)), None);
+    assert_eq!(released(&mut lookups), [(2, Some(7))]);
+    assert!(lookups.is_idle());
+}
+
+#[test]
 fn after_a_timeout_those_who_came_late_are_asked_for_again() {
     let mut lookups = lookups();
     assert_eq!(lookups.join(1, hash(1), ms(0), "early"), Ok(Joined::Ask));
@@ -187,7 +204,12 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let outcome = prop_oneof![Just(Outcome::Answer(1)), Just(Outcome::Timeout), Just(Outcome::Failed)];
+    let outcome = prop_oneof![
+        Just(Outcome::Answer(1)),
+        Just(Outcome::Timeout),
+        Just(Outcome::Outdated),
+        Just(Outcome::Failed)
+    ];
     let step = prop_oneof![
         6 => (0_u8..4, prop::bool::weighted(0.9)).prop_map(|(token, sends)| Step::Join { token, sends }),
         2 => any::<usize>().prop_map(Step::Leave),
@@ -241,9 +263,9 @@ impl History {
         }
         let (call, hash) = self.under_way.swap_remove(call % self.under_way.len());
         assert_eq!(self.lookups.asked(call), Some(hash));
-        let timed_out = outcome == Outcome::Timeout;
+        let undecided = matches!(outcome, Outcome::Timeout | Outcome::Outdated);
         if let Some(again) = self.lookups.ended(call, outcome, self.now) {
-            assert!(timed_out && again == hash, "only a timeout is a reason to ask again");
+            assert!(undecided && again == hash, "an answer and a failure are no reason to ask again");
             self.send(again, sends);
         }
     }

@@ -10,12 +10,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::callout::{self, CalloutEnd};
 use super::host;
-use super::metrics::{CalloutEnd, Metrics};
-use crate::config::{Config, EdgeSecret, Mode};
+use super::metrics::Metrics;
+use super::shared::Shared;
+use crate::config::{Config, Mode};
 use crate::credential::Credential;
-use crate::gate::{self, Identity};
-use crate::headers;
+use crate::gate::{self, Identity, Verdict};
 use crate::lookups::{CallId, Joined, Limits, Lookups, Outcome, Release, WaiterId};
 use crate::refusal::{Reason, Refusal};
 use crate::token::TokenHash;
@@ -27,6 +28,8 @@ const LIMITS: Limits = Limits { waiters: 16_384, waiters_per_token: 4096, callou
 const BATCH: usize = 32;
 /// How often the deadlines of waiting streams are looked at, while callouts are under way.
 const TICK: Duration = Duration::from_millis(50);
+/// How often the root context looks after the change feed otherwise.
+const IDLE_TICK: Duration = Duration::from_millis(250);
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 /// How often an outage is logged at most.
@@ -52,12 +55,14 @@ pub struct Edge {
     /// The root context.
     root: u32,
     metrics: Rc<Metrics>,
-    lookups: RefCell<Lookups<Waiting, Rc<VerifyResponse>>>,
+    shared: Rc<Shared>,
+    lookups: RefCell<Lookups<Waiting, Verdict>>,
     /// Tokens to ask about, left by a stream for the root context.
     to_ask: RefCell<VecDeque<TokenHash>>,
     /// The queue by which the root context wakes itself.
     queue: Cell<Option<u32>>,
-    ticking: Cell<bool>,
+    /// The time between ticks; zero: there are none.
+    tick: Cell<Duration>,
     last_complaint: Cell<Option<Duration>>,
 }
 
@@ -66,20 +71,34 @@ impl Edge {
     pub fn new(root: u32, config: Config) -> Self {
         let lookups = RefCell::new(Lookups::new(LIMITS, config.service.timeout));
         Self {
+            shared: Shared::of(&config),
             config,
             root,
             metrics: Metrics::of_this_vm(),
             lookups,
             to_ask: RefCell::default(),
             queue: Cell::new(None),
-            ticking: Cell::new(false),
+            tick: Cell::new(Duration::ZERO),
             last_complaint: Cell::new(None),
         }
+    }
+
+    /// Judges the current stream's request by the verdict that is kept on its token; `None`: none is, or it does not serve.
+    pub fn judge(
+        &self,
+        credential: &Credential,
+        scopes: &Arc<[String]>,
+    ) -> Option<Result<Arc<Identity>, Refusal>> {
+        let now = host::now();
+        let verdict = self.shared.verdict(&credential.hash, now)?;
+        self.metrics.cache_hit();
+        Some(gate::judge(credential, scopes, client_address(&verdict), &verdict, now))
     }
 
     /// Lets a stream wait for a verdict. `false`: too many wait already, and it does not.
     pub fn ask(&self, stream: WaiterId, waiting: Waiting) -> bool {
         let (hash, now) = (waiting.credential.hash, host::now());
+        self.metrics.cache_missed();
         let joined = self.lookups.borrow_mut().join(stream, hash, now, waiting);
         if joined == Ok(Joined::Ask) {
             self.to_ask.borrow_mut().push_back(hash);
@@ -93,8 +112,10 @@ impl Edge {
         self.lookups.borrow_mut().leave(stream);
     }
 
-    /// In the root context, within a stream's callback: sends the callouts that streams left to be sent.
+    /// In the root context, within a stream's callback: sends the callouts that streams left to be sent, and sees to it that
+    /// the change feed is followed. A VM that is asked nothing has nothing to follow it for.
     pub fn send_callouts(&self) {
+        self.shared.follow(self.root);
         loop {
             let next = self.to_ask.borrow_mut().pop_front();
             let Some(hash) = next else { break };
@@ -106,21 +127,12 @@ impl Edge {
 
     fn send_callout(&self, hash: TokenHash) {
         let service = &self.config.service;
-        let secret = service.secret.as_ref().map(EdgeSecret::authorization);
-        let mut headers = vec![
-            (":method", "POST"),
-            (":path", VERIFY_PATH),
-            (":authority", service.authority.as_str()),
-            ("content-type", CONTENT_TYPE),
-        ];
-        headers.extend(secret.as_deref().map(|secret| (headers::AUTHORIZATION, secret)));
         let body = serde_json::to_vec(&VerifyRequest { token_hash: hash }).unwrap_or_default();
-        if let Some(call) = host::dispatch(&service.cluster, headers, &body, service.timeout) {
+        let sent = callout::post(service, &service.cluster, VERIFY_PATH, &body, service.timeout);
+        if let Some(call) = sent {
             self.lookups.borrow_mut().sent(hash, call);
             self.metrics.callout_sent();
-            if !self.ticking.replace(true) {
-                host::set_tick_period(TICK);
-            }
+            self.tick_every(TICK);
         } else {
             self.lookups.borrow_mut().not_sent(hash);
             self.metrics.callout_not_sent();
@@ -130,9 +142,14 @@ impl Edge {
 
     /// A callout ended.
     pub fn callout_ended(&self, call: CallId, has_headers: bool, body_size: usize) {
+        if self.shared.is_question(call) {
+            self.shared.answered(has_headers, body_size);
+            self.shared.follow(self.root);
+            return;
+        }
         let Some(hash) = self.lookups.borrow().asked(call) else { return };
-        let (outcome, end) = match read_answer(hash, has_headers, body_size) {
-            Ok(answer) => (Outcome::Answer(Rc::new(answer)), CalloutEnd::Ok),
+        let (outcome, end) = match self.read_verdict(hash, has_headers, body_size) {
+            Ok(outcome) => (outcome, CalloutEnd::Ok),
             Err(CalloutEnd::Timeout) => (Outcome::Timeout, CalloutEnd::Timeout),
             Err(end) => (Outcome::Failed, end),
         };
@@ -140,7 +157,21 @@ impl Edge {
         self.release();
     }
 
-    fn end_callout(&self, call: CallId, outcome: Outcome<Rc<VerifyResponse>>, end: CalloutEnd) {
+    /// What the service says about `hash`. Envoy's own answers and anything that is not a verdict on this token are none.
+    fn read_verdict(
+        &self,
+        hash: TokenHash,
+        has_headers: bool,
+        body_size: usize,
+    ) -> Result<Outcome<Verdict>, CalloutEnd> {
+        let answer = callout::answer::<VerifyResponse>(has_headers, body_size, MAX_ANSWER)?;
+        let now = host::now();
+        let verdict = Verdict::of(&answer, hash, now).ok_or(CalloutEnd::BadAnswer)?;
+        let believed = self.shared.keep(&answer, &verdict, now);
+        Ok(if believed { Outcome::Answer(verdict) } else { Outcome::Outdated })
+    }
+
+    fn end_callout(&self, call: CallId, outcome: Outcome<Verdict>, end: CalloutEnd) {
         self.metrics.callout_ended(end);
         if end != CalloutEnd::Ok {
             self.complain(end);
@@ -152,7 +183,7 @@ impl Edge {
         }
     }
 
-    /// Looks at the deadlines; ends the ticking when no callout is under way and nobody waits.
+    /// Looks at the deadlines, and after the change feed.
     pub fn tick(&self) {
         let now = host::now();
         self.lookups.borrow_mut().sweep(now);
@@ -161,9 +192,22 @@ impl Edge {
             self.end_callout(call, Outcome::Timeout, CalloutEnd::Timeout);
         }
         self.release();
-        if self.lookups.borrow().is_idle() && self.ticking.replace(false) {
-            host::set_tick_period(Duration::ZERO);
+        self.shared.follow(self.root);
+        self.shared.publish();
+        if self.lookups.borrow().is_idle() {
+            self.tick_every(IDLE_TICK);
         }
+    }
+
+    fn tick_every(&self, period: Duration) {
+        if self.tick.replace(period) != period {
+            host::set_tick_period(period);
+        }
+    }
+
+    /// The root context goes.
+    pub fn leave_root(&self) {
+        self.shared.leave(self.root);
     }
 
     /// Whether `queue` is the one by which the root context wakes itself.
@@ -184,10 +228,10 @@ impl Edge {
         self.wake_for_the_rest();
     }
 
-    fn settle_waiting(&self, release: &Release<Waiting, Rc<VerifyResponse>>) {
+    fn settle_waiting(&self, release: &Release<Waiting, Verdict>) {
         let Waiting { credential, scopes, grpc, passed } = &release.request;
         let verdict = match &release.answer {
-            Some(answer) => gate::judge(credential, scopes, client_address(answer), answer),
+            Some(verdict) => gate::judge(credential, scopes, client_address(verdict), verdict, host::now()),
             None => Err(Refusal::new(Reason::Unavailable, Some(credential.scheme))),
         };
         if self.settle(verdict.map(Some), *grpc) {
@@ -206,13 +250,13 @@ impl Edge {
             self.queue.set(host::register_queue(&format!("latchkey.{}.{unique:016x}", self.root)));
         }
         let woken = self.queue.get().is_some_and(host::enqueue);
-        if !woken && !self.ticking.replace(true) {
-            host::set_tick_period(TICK);
+        if !woken {
+            self.tick_every(TICK);
         }
     }
 
     /// Carries a decision out on the current stream, whose headers are still there. Returns whether it may go on.
-    pub fn settle(&self, verdict: Result<Option<Identity>, Refusal>, grpc: bool) -> bool {
+    pub fn settle(&self, verdict: Result<Option<Arc<Identity>>, Refusal>, grpc: bool) -> bool {
         let shadow = self.config.mode == Mode::Shadow;
         let verdict = verdict.and_then(|identity| match identity {
             Some(identity) if !self.tell_upstream(&identity) => Err(Refusal::new(Reason::Unavailable, None)),
@@ -238,11 +282,11 @@ impl Edge {
 
     /// Sets the identity headers and the filter state. `false`: the host did not.
     fn tell_upstream(&self, identity: &Identity) -> bool {
-        let mut headers = self.config.identity_headers.of(identity).into_iter();
-        headers.all(|(name, value)| host::set_request_header(name, &value))
+        let mut headers = self.config.identity_headers.of(identity);
+        headers.all(|(name, value)| host::set_request_header(name, value))
             && host::set_filter_state("latchkey_user", identity.user())
             && host::set_filter_state("latchkey_token_id", identity.token_id())
-            && host::set_filter_state("latchkey_scopes", &identity.scopes().join(" "))
+            && host::set_filter_state("latchkey_scopes", identity.scope_list())
     }
 
     /// Answers the current stream in the upstream's place.
@@ -284,33 +328,11 @@ impl Drop for Edge {
 }
 
 /// The address of the client, where the token is bound to networks: it costs a host call.
-fn client_address(answer: &VerifyResponse) -> Option<IpAddr> {
-    answer.token.as_ref().filter(|token| !token.allowed_cidrs.is_empty())?;
+fn client_address(verdict: &Verdict) -> Option<IpAddr> {
+    if !verdict.is_bound_to_networks() {
+        return None;
+    }
     let address = host::property("source\0address")?;
     let address: SocketAddr = std::str::from_utf8(&address).ok()?.parse().ok()?;
     Some(address.ip())
-}
-
-/// The answer of a callout about `hash`. Envoy's own answers and anything that is not a verdict on this token are no answer.
-fn read_answer(hash: TokenHash, has_headers: bool, body_size: usize) -> Result<VerifyResponse, CalloutEnd> {
-    if !has_headers {
-        return Err(CalloutEnd::Unreachable);
-    }
-    let map = host::callout_headers().unwrap_or_default();
-    let pairs = headers::parse_pairs(&map).unwrap_or_default();
-    let value = |wanted: &[u8]| pairs.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
-    match value(b":status") {
-        Some(b"200") => {}
-        Some(b"408" | b"504") => return Err(CalloutEnd::Timeout),
-        Some(b"502" | b"503") => return Err(CalloutEnd::Unreachable),
-        Some(b"401" | b"403") => return Err(CalloutEnd::Unauthorized),
-        _ => return Err(CalloutEnd::BadAnswer),
-    }
-    if body_size > MAX_ANSWER || !value(b"content-type").is_some_and(headers::is_json) {
-        return Err(CalloutEnd::BadAnswer);
-    }
-    host::callout_body(body_size)
-        .and_then(|body| serde_json::from_slice::<VerifyResponse>(&body).ok())
-        .filter(|answer| answer.token_hash == hash)
-        .ok_or(CalloutEnd::BadAnswer)
 }

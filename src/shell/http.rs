@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
@@ -54,9 +55,12 @@ impl Stream {
             return self.close();
         }
         match decision {
-            Decision::Pass(identity) => self.settle(Ok(identity)),
+            Decision::Pass => self.settle(Ok(None)),
             Decision::Refuse(refusal) => self.settle(Err(refusal)),
-            Decision::Ask(credential) => self.ask(credential, &requirement),
+            Decision::Ask(credential) => match edge.judge(&credential, &requirement.scopes) {
+                Some(judgement) => self.settle(judgement.map(Some)),
+                None => self.ask(credential, &requirement),
+            },
         }
     }
 
@@ -64,7 +68,7 @@ impl Stream {
     fn clean(&self, request: &RequestHeaders<'_>, decision: &Decision) -> bool {
         let cleaned = request.spoofed.iter().all(|name| host::remove_request_header(name));
         let config = &self.edge.config;
-        let passes_anyway = matches!(decision, Decision::Pass(_)) || config.mode == Mode::Shadow;
+        let passes_anyway = matches!(decision, Decision::Pass) || config.mode == Mode::Shadow;
         let prefix = config.accepted.prefix.as_ref();
         let keep = match request.authorization.as_slice() {
             [] => true,
@@ -95,7 +99,7 @@ impl Stream {
         }
     }
 
-    fn settle(&mut self, verdict: Result<Option<Identity>, Refusal>) -> Action {
+    fn settle(&mut self, verdict: Result<Option<Arc<Identity>>, Refusal>) -> Action {
         if self.edge.settle(verdict, self.grpc) {
             self.progress = Progress::Passed;
         }

@@ -3,43 +3,10 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use super::callout::CalloutEnd;
 use super::host::{self, MetricKind};
+use crate::cache::Evictions;
 use crate::refusal::Reason;
-
-/// How a callout ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CalloutEnd {
-    /// With a verdict.
-    Ok,
-    /// It took too long.
-    Timeout,
-    /// No connection, or one that broke.
-    Unreachable,
-    /// The service does not accept the edge secret.
-    Unauthorized,
-    /// With an answer that is no verdict on the token that was asked about.
-    BadAnswer,
-    /// Envoy did not send it: no such cluster, no healthy host, or too many requests to it.
-    NotSent,
-}
-
-impl CalloutEnd {
-    /// Every end, in the order of their declaration.
-    const ALL: [Self; 6] =
-        [Self::Ok, Self::Timeout, Self::Unreachable, Self::Unauthorized, Self::BadAnswer, Self::NotSent];
-
-    /// The end in metric names, after `latchkey.callouts.`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Timeout => "timeout",
-            Self::Unreachable => "unreachable",
-            Self::Unauthorized => "unauthorized",
-            Self::BadAnswer => "bad_answer",
-            Self::NotSent => "not_sent",
-        }
-    }
-}
 
 /// One counter or gauge; nothing is counted where the host refused to define it.
 #[derive(Debug)]
@@ -51,7 +18,7 @@ impl Metric {
     }
 
     fn change(&self, difference: i64) {
-        if let Some(id) = self.0 {
+        if let (Some(id), true) = (self.0, difference != 0) {
             host::increment_metric(id, difference);
         }
     }
@@ -65,6 +32,13 @@ pub struct Metrics {
     shadow_refused: Vec<Metric>,
     callouts: Vec<Metric>,
     callouts_under_way: Metric,
+    cache_hits: Metric,
+    cache_misses: Metric,
+    cache_entries: Metric,
+    cache_bytes: Metric,
+    evictions: [Metric; 4],
+    feed: Vec<Metric>,
+    feeds_stale: Metric,
 }
 
 thread_local! {
@@ -82,12 +56,24 @@ impl Metrics {
         let by_reason = |group: &str| {
             Reason::ALL.map(|reason| counter(&format!("latchkey.{group}.{}", reason.name()))).into()
         };
+        let by_end = |group: &str| {
+            CalloutEnd::ALL.map(|end| counter(&format!("latchkey.{group}.{}", end.name()))).into()
+        };
+        let gauge = |name: &str| Metric::define(MetricKind::Gauge, name);
         Self {
             passed: counter("latchkey.passed"),
             refused: by_reason("refused"),
             shadow_refused: by_reason("shadow_refused"),
-            callouts: CalloutEnd::ALL.map(|end| counter(&format!("latchkey.callouts.{}", end.name()))).into(),
-            callouts_under_way: Metric::define(MetricKind::Gauge, "latchkey.callouts_under_way"),
+            callouts: by_end("callouts"),
+            callouts_under_way: gauge("latchkey.callouts_under_way"),
+            cache_hits: counter("latchkey.cache_hits"),
+            cache_misses: counter("latchkey.cache_misses"),
+            cache_entries: gauge("latchkey.cache_entries"),
+            cache_bytes: gauge("latchkey.cache_bytes"),
+            evictions: ["expired", "capacity", "changed", "reset"]
+                .map(|cause| counter(&format!("latchkey.cache_evictions.{cause}"))),
+            feed: by_end("feed_answers"),
+            feeds_stale: gauge("latchkey.feeds_stale"),
         }
     }
 
@@ -120,6 +106,40 @@ impl Metrics {
     /// Callouts that were sent went with their root context.
     pub fn callouts_abandoned(&self, count: usize) {
         self.callouts_under_way.change(-i64::try_from(count).unwrap_or(0));
+    }
+
+    /// A request was decided by a verdict that was kept.
+    pub fn cache_hit(&self) {
+        self.cache_hits.change(1);
+    }
+
+    /// A request has to wait for a verdict.
+    pub fn cache_missed(&self) {
+        self.cache_misses.change(1);
+    }
+
+    /// The caches hold so many entries and bytes more.
+    pub fn cache_size(&self, entries: i64, bytes: i64) {
+        self.cache_entries.change(entries);
+        self.cache_bytes.change(bytes);
+    }
+
+    /// Entries have left a cache since it was last looked at.
+    pub fn evicted(&self, before: Evictions, after: Evictions) {
+        let causes = |it: Evictions| [it.expired, it.capacity, it.changed, it.reset];
+        for ((metric, before), after) in self.evictions.iter().zip(causes(before)).zip(causes(after)) {
+            metric.change(i64::try_from(after - before).unwrap_or(0));
+        }
+    }
+
+    /// A question of the feed has ended.
+    pub fn feed_answered(&self, end: CalloutEnd) {
+        increment(&self.feed, end as usize);
+    }
+
+    /// So many workers more hear nothing of changes.
+    pub fn feeds_stale(&self, difference: i64) {
+        self.feeds_stale.change(difference);
     }
 
     /// A callout could not be sent.

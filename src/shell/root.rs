@@ -25,6 +25,14 @@ impl Root {
     }
 }
 
+impl Drop for Root {
+    fn drop(&mut self) {
+        if let Some(edge) = &self.edge {
+            edge.leave_root();
+        }
+    }
+}
+
 impl Context for Root {
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_size: usize, _: usize) {
         if let Some(edge) = &self.edge {

@@ -12,7 +12,7 @@ async fn closed_when_the_vm_dies_under_waiting_requests_and_back_with_the_next_o
     let trap = ports::free();
     let world = World::with(|config| {
         // One VM for both listeners; on the second, every request with a token makes the filter complain.
-        let patient = config.concurrency(1).plugin_service("timeout_ms", json!(30_000));
+        let patient = config.uncached().concurrency(1).plugin_service("timeout_ms", json!(30_000));
         patient.change(move |bootstrap| {
             let manager = connection_manager(bootstrap);
             manager["request_timeout"] = json!("3s");

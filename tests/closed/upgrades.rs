@@ -13,7 +13,7 @@ const CONNECT: &str = "CONNECT gateway:443 HTTP/1.1\r\nhost: gateway:443\r\n";
 #[tokio::test]
 async fn closed_no_byte_of_an_upgraded_connection_reaches_the_upstream_before_the_verdict() {
     let world = World::with(|config| {
-        let patient = config.concurrency(1).plugin_service("timeout_ms", json!(30_000));
+        let patient = config.uncached().concurrency(1).plugin_service("timeout_ms", json!(30_000));
         patient.change(|bootstrap| {
             let manager = connection_manager(bootstrap);
             manager["upgrade_configs"] = json!([{"upgrade_type": "websocket"}, {"upgrade_type": "CONNECT"}]);

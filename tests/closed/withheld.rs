@@ -103,7 +103,7 @@ const WITHHELD: [Row; 17] = [
 async fn closed_and_unspoofable_whatever_the_host_withholds_from_the_filter() {
     let ports = WITHHELD.map(|_| ports::free());
     let world = World::with(|config| {
-        config.concurrency(1).change(move |bootstrap| {
+        config.uncached().concurrency(1).change(move |bootstrap| {
             for ((withheld, ..), port) in WITHHELD.iter().zip(ports) {
                 add_listener(bootstrap, port, |manager| {
                     manager["request_timeout"] = json!("3s");
@@ -172,7 +172,7 @@ async fn closed_a_body_does_not_carry_a_request_past_that_could_not_be_refused()
 async fn steady_a_token_whose_callout_s_end_is_never_reported_is_asked_about_again() {
     let world = World::with(|config| {
         let allowed = all_but(&["proxy_on_http_call_response"]);
-        config.concurrency(1).plugin_service("timeout_ms", json!(100)).change(move |bootstrap| {
+        config.uncached().concurrency(1).plugin_service("timeout_ms", json!(100)).change(move |bootstrap| {
             plugin(connection_manager(bootstrap))["capability_restriction_config"] = allowed;
         })
     })

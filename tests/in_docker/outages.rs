@@ -1,12 +1,12 @@
 //! Outage is not refusal: with the service cut off or paused, or Envoy killed, a valid token is never answered 401 or 403;
 //! and all of it recovers with nobody's help.
 
+use crate::support::Envoy;
 use crate::support::clients::Clients;
 use crate::support::container::ServiceContainer;
 use crate::support::docker::{self, Network};
 use crate::support::reference::Reference;
 use crate::support::service::{Admin, Made};
-use crate::support::{Answer, Envoy};
 
 /// 504: the demo's upstream is the service too, and may go silent after the filter has had its verdict.
 const OUTAGE: [u16; 3] = [200, 503, 504];
@@ -39,7 +39,7 @@ impl Scene {
     /// After everything, a revoked token is still refused: nothing has been opened for good.
     async fn assert_closed(&self) {
         self.admin.revoke(&self.alice.id).await;
-        let answer = Answer::to(self.envoy.http1().get(PATH).bearer_auth(&self.alice.token)).await;
+        let answer = self.envoy.until_refused(&self.alice.token).await;
         answer.assert_refused(401, "Provided API key is invalid");
     }
 }

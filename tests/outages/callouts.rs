@@ -48,7 +48,7 @@ async fn outage_is_not_refusal_when_the_set_up_keeps_the_filter_from_asking() {
     let upstream = Upstream::start().await;
     let alice = service.bootstrap().user_with_token("alice").await;
     for (what, set_up, outcome) in WRONG {
-        let config = set_up(EnvoyConfig::new(service.edge_address(), upstream.address()));
+        let config = set_up(EnvoyConfig::new(service.edge_address(), upstream.address()).uncached());
         let envoy = Envoy::start(config).await;
         let begun = wait::now();
         // One after the other: nobody joins another's callout, and none is remembered.
@@ -74,6 +74,7 @@ async fn outage_is_not_refusal_when_the_circuit_breaker_is_open_and_it_closes_by
     let world = World::with(|config| {
         let only_one = json!({"thresholds": [{"max_requests": 1}]});
         config
+            .uncached()
             .concurrency(1)
             .plugin_service("timeout_ms", json!(20_000))
             .change(|bootstrap| cluster(bootstrap)["circuit_breakers"] = only_one)

@@ -55,7 +55,8 @@ async fn steady_a_service_that_comes_after_envoy_is_found_without_a_restart() {
 #[tokio::test]
 async fn outage_is_not_refusal_when_the_service_is_killed_in_mid_answer_and_while_it_is_away() {
     let mut world =
-        World::with(|config| config.plugin_service("timeout_ms", json!(30_000)).concurrency(1)).await;
+        World::with(|config| config.uncached().plugin_service("timeout_ms", json!(30_000)).concurrency(1))
+            .await;
     let alice = world.admin.user_with_token("alice").await;
     assert_all_pass(&world, &alice.token, "before").await;
 
@@ -80,7 +81,7 @@ async fn outage_is_not_refusal_when_the_service_is_killed_in_mid_answer_and_whil
 
 #[tokio::test]
 async fn outage_is_not_refusal_when_the_service_is_stopped_and_it_is_over_when_it_goes_on() {
-    let world = World::start().await;
+    let world = World::with(EnvoyConfig::uncached).await;
     let alice = world.admin.user_with_token("alice").await;
     assert_all_pass(&world, &alice.token, "before").await;
 

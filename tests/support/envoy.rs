@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::client::Caller;
+use super::client::{Answer, Caller};
 use super::docker::{self, Network};
 use super::envoy_config::EnvoyConfig;
 use super::process::{Process, output_of};
@@ -211,6 +211,24 @@ impl Envoy {
         let stats = self.admin("/stats").await;
         let line = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         line.map_or(0, |value| value.parse().expect("a number"))
+    }
+
+    /// Waits until no worker lets a token pass any more, and gives one of the refusals. A cached verdict may serve until the
+    /// worker has heard of the change.
+    pub async fn until_refused(&self, token: &str) -> Answer {
+        wait::until("no worker lets the token pass", async || {
+            let mut last = None;
+            for _ in 0..16 {
+                // A connection of its own, which any worker may get.
+                let answer = Answer::to(self.http1().get("/").bearer_auth(token)).await;
+                if answer.status != 401 {
+                    return None;
+                }
+                last = Some(answer);
+            }
+            last
+        })
+        .await
     }
 
     /// Waits until the gateway holds exactly so many requests.

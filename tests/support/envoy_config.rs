@@ -61,6 +61,20 @@ impl EnvoyConfig {
         self
     }
 
+    /// The change feed has a cluster of its own, at this address.
+    pub fn feed(self, address: SocketAddr) -> Self {
+        self.plugin_service("feed_cluster", json!("latchkey_feed")).change(move |bootstrap| {
+            let mut feed = cluster("latchkey_feed", &address.ip().to_string(), address.port());
+            feed["typed_extension_protocol_options"] = http2();
+            bootstrap["static_resources"]["clusters"].as_array_mut().expect("clusters").push(feed);
+        })
+    }
+
+    /// No cached verdict ever serves, so every request asks the service.
+    pub fn uncached(self) -> Self {
+        self.plugin("stale", json!({"max_ms": 0}))
+    }
+
     /// The filter's rules.
     pub fn rules(self, rules: Value) -> Self {
         self.plugin("rules", rules)
@@ -114,7 +128,8 @@ impl EnvoyConfig {
             // Names as in the reference, so that tests may read them from /stats/prometheus too.
             "stats_config": {"stats_tags": [
                 {"tag_name": "reason", "regex": r"^wasmcustom\.latchkey\.(?:shadow_)?refused(\.(\w+))$"},
-                {"tag_name": "outcome", "regex": r"^wasmcustom\.latchkey\.callouts(\.(\w+))$"},
+                {"tag_name": "outcome", "regex": r"^wasmcustom\.latchkey\.(?:callouts|feed_answers)(\.(\w+))$"},
+                {"tag_name": "cause", "regex": r"^wasmcustom\.latchkey\.cache_evictions(\.(\w+))$"},
             ]},
         });
         for change in std::mem::take(&mut self.changes) {

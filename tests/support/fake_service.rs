@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use latchkey::wire::VERIFY_PATH;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,7 +27,7 @@ pub enum Behaviour {
 
 type Choose = dyn Fn(&Value) -> Behaviour + Send + Sync;
 
-/// A running stand-in; HTTP/1.1 only.
+/// A running stand-in; HTTP/1.1 only. It knows nothing of changes.
 pub struct FakeService {
     address: SocketAddr,
     questions: Arc<Mutex<Vec<Value>>>,
@@ -73,7 +74,10 @@ async fn converse(
     choose: Arc<Choose>,
 ) -> io::Result<()> {
     loop {
-        let question = read_question(&mut stream).await?;
+        let Some(question) = read_question(&mut stream).await? else {
+            stream.write_all(&answer("404 Not Found", "", "")).await?;
+            continue;
+        };
         questions.lock().expect("the list of questions").push(question.clone());
         match choose(&question) {
             Behaviour::Json(answer) => stream.write_all(&json_answer(&answer)).await?,
@@ -113,8 +117,8 @@ pub fn good_verdict(question: &Value) -> Value {
     })
 }
 
-/// Reads one request and gives its body as JSON (null if it is none).
-async fn read_question(stream: &mut TcpStream) -> io::Result<Value> {
+/// Reads one request and gives its body as JSON (null if it is none). `None`: it is no question about a token.
+async fn read_question(stream: &mut TcpStream) -> io::Result<Option<Value>> {
     let mut bytes = Vec::new();
     loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -123,7 +127,8 @@ async fn read_question(stream: &mut TcpStream) -> io::Result<Value> {
                 head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
             let body = end + 4..end + 4 + length.unwrap_or(0);
             if bytes.len() >= body.end {
-                return Ok(serde_json::from_slice(&bytes[body]).unwrap_or_default());
+                let question = || serde_json::from_slice(&bytes[body]).unwrap_or_default();
+                return Ok(head.starts_with(&format!("post {VERIFY_PATH} ")).then(question));
             }
         }
         if stream.read_buf(&mut bytes).await? == 0 {

@@ -21,6 +21,7 @@ pub mod postgres;
 pub mod process;
 pub mod raw;
 pub mod reference;
+pub mod relay;
 pub mod secrets;
 pub mod service;
 pub mod test_dir;
@@ -32,6 +33,7 @@ pub use envoy::Envoy;
 pub use envoy_config::EnvoyConfig;
 pub use fake_service::{Behaviour, FakeService};
 pub use kind::Kind;
+pub use relay::Relay;
 pub use service::{Admin, Service};
 pub use upstream::Upstream;
 

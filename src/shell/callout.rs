@@ -1,0 +1,100 @@
+//! Callouts to the service: how they are put, and what of their answers is believed.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::host;
+use crate::config::{EdgeSecret, Service};
+use crate::headers;
+use crate::lookups::CallId;
+use crate::wire::CONTENT_TYPE;
+
+/// How a callout ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CalloutEnd {
+    /// With a verdict.
+    Ok,
+    /// It took too long.
+    Timeout,
+    /// No connection, or one that broke.
+    Unreachable,
+    /// The service does not accept the edge secret.
+    Unauthorized,
+    /// With an answer that is no verdict on the token that was asked about.
+    BadAnswer,
+    /// Envoy did not send it: no such cluster, no healthy host, or too many requests to it.
+    NotSent,
+}
+
+impl CalloutEnd {
+    /// Every end, in the order of their declaration.
+    pub const ALL: [Self; 6] =
+        [Self::Ok, Self::Timeout, Self::Unreachable, Self::Unauthorized, Self::BadAnswer, Self::NotSent];
+
+    /// The end in metric names, after `latchkey.callouts.`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Unauthorized => "unauthorized",
+            Self::BadAnswer => "bad_answer",
+            Self::NotSent => "not_sent",
+        }
+    }
+}
+
+/// In a callback of a root context: asks for a path. `None`: Envoy did not send it.
+pub fn get(service: &Service, cluster: &str, path: &str, timeout: Duration) -> Option<CallId> {
+    send(service, cluster, [(":method", "GET"), (":path", path)], &[], timeout)
+}
+
+/// In a callback of a root context: puts JSON to a path. `None`: Envoy did not send it.
+pub fn post(service: &Service, cluster: &str, path: &str, body: &[u8], timeout: Duration) -> Option<CallId> {
+    send(service, cluster, [(":method", "POST"), (":path", path)], body, timeout)
+}
+
+fn send(
+    service: &Service,
+    cluster: &str,
+    request: [(&str, &str); 2],
+    body: &[u8],
+    timeout: Duration,
+) -> Option<CallId> {
+    let secret = service.secret.as_ref().map(EdgeSecret::authorization);
+    let mut headers = Vec::from(request);
+    headers.push((":authority", service.authority.as_str()));
+    if !body.is_empty() {
+        headers.push(("content-type", CONTENT_TYPE));
+    }
+    headers.extend(secret.as_deref().map(|secret| (headers::AUTHORIZATION, secret)));
+    host::dispatch(cluster, headers, body, timeout)
+}
+
+/// In the callback of its end: the answer of a callout. Envoy's own answers, and whatever is not JSON of this shape in at
+/// most `most` bytes, are none.
+pub fn answer<T: DeserializeOwned>(
+    has_headers: bool,
+    body_size: usize,
+    most: usize,
+) -> Result<T, CalloutEnd> {
+    if !has_headers {
+        return Err(CalloutEnd::Unreachable);
+    }
+    let map = host::callout_headers().unwrap_or_default();
+    let pairs = headers::parse_pairs(&map).unwrap_or_default();
+    let value = |wanted: &[u8]| pairs.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+    match value(b":status") {
+        Some(b"200") => {}
+        Some(b"408" | b"504") => return Err(CalloutEnd::Timeout),
+        Some(b"502" | b"503") => return Err(CalloutEnd::Unreachable),
+        Some(b"401" | b"403") => return Err(CalloutEnd::Unauthorized),
+        _ => return Err(CalloutEnd::BadAnswer),
+    }
+    if body_size > most || !value(b"content-type").is_some_and(headers::is_json) {
+        return Err(CalloutEnd::BadAnswer);
+    }
+    let body = host::callout_body(body_size).ok_or(CalloutEnd::BadAnswer)?;
+    serde_json::from_slice(&body).map_err(|_| CalloutEnd::BadAnswer)
+}

@@ -1,0 +1,212 @@
+//! What all root contexts of a VM share that ask the same service: the verdicts, and the change feed that keeps them honest.
+//! One of the root contexts follows the feed for all of them.
+
+use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use super::callout::{self, CalloutEnd};
+use super::host;
+use super::metrics::Metrics;
+use crate::cache::{Cache, Evictions, Limits};
+use crate::config::{Config, Service};
+use crate::feed::{Age, Effect, Feed};
+use crate::gate::Verdict;
+use crate::lookups::CallId;
+use crate::token::TokenHash;
+use crate::wire::{ChangesResponse, VerifyResponse};
+
+/// The largest answer of the feed that is read, in bytes: some 60,000 changes.
+const MAX_CHANGES: usize = 4 * 1024 * 1024;
+
+/// What root contexts must have in common to share verdicts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key {
+    service: Service,
+    limits: Limits,
+    stale_after: Duration,
+}
+
+thread_local! {
+    static ALL: RefCell<Vec<(Key, Weak<Shared>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What is shared.
+pub struct Shared {
+    service: Service,
+    cache: RefCell<Cache>,
+    feed: RefCell<Feed>,
+    /// The root context that follows the feed.
+    follower: Cell<Option<u32>>,
+    /// Its question under way.
+    question: Cell<Option<CallId>>,
+    /// Whether the last question came to nothing.
+    is_lost: Cell<bool>,
+    metrics: Rc<Metrics>,
+    published: Cell<Published>,
+}
+
+/// What the metrics say of the cache and the feed.
+#[derive(Clone, Copy, Default)]
+struct Published {
+    entries: usize,
+    bytes: usize,
+    evictions: Evictions,
+    stale: bool,
+}
+
+impl Shared {
+    /// What a root context with this configuration shares with the others of its VM.
+    pub fn of(config: &Config) -> Rc<Self> {
+        let key =
+            Key { service: config.service.clone(), limits: config.cache, stale_after: config.stale_max };
+        ALL.with_borrow_mut(|all| {
+            all.retain(|(_, shared)| shared.strong_count() > 0);
+            let found = all.iter().find(|(other, _)| *other == key).and_then(|(_, shared)| shared.upgrade());
+            found.unwrap_or_else(|| {
+                let new = Rc::new(Self::new(&key));
+                all.push((key, Rc::downgrade(&new)));
+                new
+            })
+        })
+    }
+
+    fn new(key: &Key) -> Self {
+        Self {
+            service: key.service.clone(),
+            cache: RefCell::new(Cache::new(key.limits)),
+            feed: RefCell::new(Feed::new(key.stale_after)),
+            follower: Cell::new(None),
+            question: Cell::new(None),
+            is_lost: Cell::new(false),
+            metrics: Metrics::of_this_vm(),
+            published: Cell::default(),
+        }
+    }
+
+    /// The verdict on a token that serves without asking.
+    pub fn verdict(&self, hash: &TokenHash, now: Duration) -> Option<Verdict> {
+        if !self.feed.borrow().is_fresh(now) {
+            return None;
+        }
+        self.cache.borrow_mut().get(hash, now)
+    }
+
+    /// Keeps what the service has said, unless it may be older than a change. `false`: it is, and must not be believed.
+    pub fn keep(&self, answer: &VerifyResponse, verdict: &Verdict, now: Duration) -> bool {
+        let age = self.feed.borrow().age_of(answer);
+        if age == Age::Current {
+            self.cache.borrow_mut().insert(answer.token_hash, verdict.clone(), now);
+        }
+        age != Age::Outdated
+    }
+
+    /// In a callback of root context `root`: follows the feed, unless another root context does.
+    pub fn follow(&self, root: u32) {
+        if self.follower.get().is_none() {
+            self.follower.set(Some(root));
+        }
+        if self.follower.get() != Some(root) {
+            return;
+        }
+        let now = host::now();
+        let (question, wait) = {
+            let mut feed = self.feed.borrow_mut();
+            (feed.ask(now), feed.wait())
+        };
+        let Some(path) = question else { return };
+        let timeout = wait.saturating_add(self.service.timeout);
+        self.question.set(callout::get(&self.service, &self.service.feed_cluster, &path, timeout));
+        if self.question.get().is_none() {
+            self.lost(CalloutEnd::NotSent, now);
+        }
+    }
+
+    /// Whether a callout is the feed's question.
+    pub fn is_question(&self, call: CallId) -> bool {
+        self.question.get() == Some(call)
+    }
+
+    /// The feed's question was answered, or came to nothing. The next one is asked when it is time.
+    pub fn answered(&self, has_headers: bool, body_size: usize) {
+        self.question.set(None);
+        let now = host::now();
+        let answer = callout::answer::<ChangesResponse>(has_headers, body_size, MAX_CHANGES);
+        let heard =
+            answer.and_then(|it| self.feed.borrow_mut().heard(it, now).map_err(|_| CalloutEnd::BadAnswer));
+        match heard {
+            Ok(effect) => {
+                self.metrics.feed_answered(CalloutEnd::Ok);
+                if self.is_lost.replace(false) {
+                    log::info!("latchkey: the change feed is heard again");
+                }
+                self.apply(&effect);
+            }
+            Err(end) => self.lost(end, now),
+        }
+        self.publish();
+    }
+
+    fn apply(&self, effect: &Effect) {
+        let mut cache = self.cache.borrow_mut();
+        match effect {
+            Effect::Forget(hashes) => hashes.iter().for_each(|hash| cache.remove(hash)),
+            Effect::ForgetAll => cache.clear(),
+        }
+    }
+
+    fn lost(&self, end: CalloutEnd, now: Duration) {
+        self.metrics.feed_answered(end);
+        self.feed.borrow_mut().failed(now, random(now));
+        if !self.is_lost.replace(true) {
+            let (cluster, end) = (&self.service.feed_cluster, end.name());
+            log::warn!(
+                "latchkey: the change feed from cluster {cluster} is lost ({end}); it is asked for again"
+            );
+        }
+    }
+
+    /// A root context goes, and the question with it if it was the one who asked.
+    pub fn leave(&self, root: u32) {
+        if self.follower.get() == Some(root) {
+            self.follower.set(None);
+            self.question.set(None);
+            self.feed.borrow_mut().abandon();
+        }
+        self.publish();
+    }
+
+    /// Brings the metrics up to date.
+    pub fn publish(&self) {
+        let (before, now) = (self.published.get(), host::now());
+        let cache = self.cache.borrow();
+        let stale = self.follower.get().is_some() && !self.feed.borrow().is_fresh(now);
+        let after =
+            Published { entries: cache.entries(), bytes: cache.bytes(), evictions: cache.evictions(), stale };
+        drop(cache);
+        self.metrics
+            .cache_size(difference(before.entries, after.entries), difference(before.bytes, after.bytes));
+        self.metrics.evicted(before.evictions, after.evictions);
+        self.metrics.feeds_stale(i64::from(after.stale) - i64::from(before.stale));
+        self.published.set(after);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let Published { entries, bytes, stale, .. } = self.published.get();
+        self.metrics.cache_size(difference(entries, 0), difference(bytes, 0));
+        self.metrics.feeds_stale(-i64::from(stale));
+    }
+}
+
+fn difference(before: usize, after: usize) -> i64 {
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    number(after) - number(before)
+}
+
+/// A number that other edges do not have at the same time.
+fn random(now: Duration) -> u64 {
+    RandomState::new().hash_one(now)
+}

@@ -1,0 +1,138 @@
+//! Rules 5 and 10 with verdicts that are kept: an outage is bridged for as long as was configured and not longer, changes that
+//! happened meanwhile take effect when the feed is back, and nobody has to help.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::prompt::warm_up;
+use crate::support::clients::Clients;
+use crate::support::service::Made;
+use crate::support::{Answer, EnvoyConfig, Relay, Service, World, made_up, wait};
+
+const STALE: Duration = Duration::from_secs(3);
+
+fn short(config: EnvoyConfig) -> EnvoyConfig {
+    config.plugin("stale", json!({"max_ms": 3000}))
+}
+
+async fn status(world: &World, token: &str) -> u16 {
+    Answer::to(world.envoy.http1().get("/").bearer_auth(token)).await.status
+}
+
+/// A gateway whose feed comes by a relay of its own, and a user with a token that every worker knows.
+async fn with_relay() -> (World, Relay, Made) {
+    let service = Service::start().await;
+    let relay = Relay::to(service.edge_address()).await;
+    let address = relay.address();
+    let world = World::around(service, |config| short(config).feed(address)).await;
+    let alice = world.admin.user_with_token("alice").await;
+    warm_up(&world, &alice.token).await;
+    (world, relay, alice)
+}
+
+#[tokio::test]
+async fn steady_known_tokens_pass_while_the_service_is_away_until_they_are_stale_and_again_when_it_is_back() {
+    let mut world = World::with(short).await;
+    let alice = world.admin.user_with_token("alice").await;
+    warm_up(&world, &alice.token).await;
+    world.service.kill().await;
+    let begun = wait::now();
+    let mut passed = 0;
+    // What is not known needs the service.
+    assert_eq!(status(&world, &made_up::token()).await, 503);
+    loop {
+        match status(&world, &alice.token).await {
+            200 => passed += 1,
+            503 => break,
+            other => panic!("a valid token was answered {other}"),
+        }
+        assert!(begun.elapsed() < STALE + Duration::from_secs(2), "it is served for longer than it may be");
+    }
+    assert!(passed > 10, "it was served {passed} times while the service was away");
+    // Once every worker was not told anything for so long, none of them serves it.
+    wait::until("every worker is stale", async || {
+        (world.envoy.metric("feeds_stale").await == 2).then_some(())
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(status(&world, &alice.token).await, 503);
+    }
+    world.service.start_again().await;
+    warm_up(&world, &alice.token).await;
+    wait::until("no worker is stale", async || (world.envoy.metric("feeds_stale").await == 0).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn outage_is_not_refusal_under_load_while_the_service_is_stopped_and_goes_on() {
+    let world = World::with(short).await;
+    let alice = world.admin.user_with_token("alice").await;
+    let clients = Clients::start(&world.envoy.http1(), "/", &alice.token);
+    clients.see(200).await;
+    world.service.pause();
+    clients.see(503).await;
+    world.service.resume();
+    clients.see(200).await;
+    clients.assert_saw_only(&[200, 503]).await;
+}
+
+#[tokio::test]
+async fn steady_without_the_feed_alone_every_request_is_decided_by_the_service_once_what_is_known_is_stale() {
+    let (world, relay, alice) = with_relay().await;
+    let bob = world.admin.user_with_token("bob").await;
+    relay.cut();
+    wait::until("every worker is stale", async || {
+        assert_eq!(status(&world, &alice.token).await, 200);
+        (world.envoy.metric("feeds_stale").await == 2).then_some(())
+    })
+    .await;
+    let callouts = world.envoy.metric("callouts.ok").await;
+    for token in [&alice, &bob].repeat(5) {
+        assert_eq!(status(&world, &token.token).await, 200);
+    }
+    assert_eq!(world.envoy.metric("callouts.ok").await, callouts + 10, "each request was asked about");
+    world.admin.revoke(&bob.id).await;
+    assert_eq!(status(&world, &bob.token).await, 401, "the service's word counts at once");
+    relay.mend();
+    warm_up(&world, &alice.token).await;
+    assert_eq!(status(&world, &bob.token).await, 401);
+}
+
+#[tokio::test]
+async fn prompt_a_revocation_while_the_feed_is_cut_takes_effect_when_it_is_back() {
+    let (world, relay, alice) = with_relay().await;
+    let bob = world.admin.user_with_token("bob").await;
+    warm_up(&world, &bob.token).await;
+    relay.cut();
+    world.admin.revoke(&bob.id).await;
+    relay.mend();
+    world.envoy.until_refused(&bob.token).await.assert_refused(401, "Provided API key is invalid");
+    assert_eq!(status(&world, &alice.token).await, 200);
+    assert_eq!(world.envoy.metric("cache_evictions.reset").await, 0, "nothing else was forgotten");
+}
+
+#[tokio::test]
+async fn steady_while_only_look_ups_are_cut_known_tokens_pass_for_as_long_as_the_feed_is_heard() {
+    let service = Service::start().await;
+    let relay = Relay::to(service.edge_address()).await;
+    let (edge, address) = (service.edge_address(), relay.address());
+    let around = |mut config: EnvoyConfig| {
+        config.service = (address.ip().to_string(), address.port());
+        short(config).feed(edge)
+    };
+    let world = World::around(service, around).await;
+    let alice = world.admin.user_with_token("alice").await;
+    warm_up(&world, &alice.token).await;
+    relay.cut();
+    let begun = wait::now();
+    while begun.elapsed() < STALE * 2 {
+        assert_eq!(status(&world, &alice.token).await, 200, "the feed is heard, so it is not stale");
+    }
+    assert_eq!(status(&world, &made_up::token()).await, 503);
+    relay.mend();
+    wait::until("look-ups work again", async || {
+        (status(&world, &made_up::token()).await == 401).then_some(())
+    })
+    .await;
+}
