@@ -1,14 +1,17 @@
 //! Rules 5 and 10 with verdicts that are kept: an outage is bridged for as long as was configured and not longer, changes that
 //! happened meanwhile take effect when the feed is back, and nobody has to help.
 
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::prompt::warm_up;
 use crate::support::clients::Clients;
+use crate::support::process::output_of;
 use crate::support::service::Made;
-use crate::support::{Answer, EnvoyConfig, Relay, Service, World, made_up, wait};
+use crate::support::{Answer, EnvoyConfig, Relay, Service, World, dist, made_up, test_dir, wait};
 
 const STALE: Duration = Duration::from_secs(3);
 
@@ -135,4 +138,38 @@ async fn steady_while_only_look_ups_are_cut_known_tokens_pass_for_as_long_as_the
         (status(&world, &made_up::token()).await == 401).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn steady_a_restored_backup_makes_every_edge_forget_what_it_knew() {
+    let mut world = World::start().await;
+    let alice = world.admin.user_with_token("alice").await;
+    let backup = test_dir::file("backup", "db");
+    stop(&mut world).await;
+    std::fs::copy(database(&world), &backup).expect("a backup");
+    world.service.start_again().await;
+    let bob = world.admin.user_with_token("bob").await;
+    warm_up(&world, &bob.token).await;
+    world.admin.revoke(&alice.id).await;
+    world.envoy.until_refused(&alice.token).await;
+
+    stop(&mut world).await;
+    std::fs::copy(&backup, database(&world)).expect("the backup is restored");
+    let url = world.service.database_url().to_owned();
+    output_of(Command::new(dist::program()).args(["new-epoch", "--database-url", &url]));
+    world.service.start_again().await;
+    // As the backup has it: bob's token was never made, and alice's never revoked.
+    world.envoy.until_refused(&bob.token).await.assert_refused(401, "Provided API key is invalid");
+    warm_up(&world, &alice.token).await;
+    assert!(world.envoy.metric("cache_evictions.reset").await > 0);
+}
+
+/// Ends the service as an operator does; its database is one file then.
+async fn stop(world: &mut World) {
+    world.service.signal("TERM");
+    assert_eq!(world.service.process().wait().await.code(), Some(0));
+}
+
+fn database(world: &World) -> PathBuf {
+    PathBuf::from(world.service.database_url().strip_prefix("sqlite://").expect("a file"))
 }
