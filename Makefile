@@ -1,6 +1,6 @@
 # Thin: each target calls cargo or a script in scripts/, where the work is.
 .DEFAULT_GOAL := help
-.PHONY: help run build test e2e lint fuzz envoy-image clean
+.PHONY: help run build test e2e lint bench fuzz envoy-image clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ e2e: ## the end-to-end tests only; ARGS="-- smoke" picks some, LATCHKEY_ENVOY=do
 
 lint: ## format, clippy for native and wasm, documentation, shell scripts
 	@scripts/lint.sh
+
+bench: ## Envoy's CPU per request with the filter and with its peers, side by side: benches/RESULTS.md, in about 10 minutes
+	@scripts/bench.sh
 
 fuzz: ## the credential parser, for SECONDS (default 300); needs cargo-fuzz and a nightly compiler
 	cd fuzz && cargo +nightly fuzz run credential -- -max_total_time=$(or $(SECONDS),300)

@@ -62,6 +62,11 @@ setup_envoy() {
     "$SCRIPTS/envoy.sh" >/dev/null
 }
 
+# The load generator of the benchmark.
+setup_wrk() {
+    need wrk wrk
+}
+
 # `docker compose`, or docker-compose.
 setup_compose() {
     docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
@@ -86,7 +91,7 @@ has_postgres() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/
 only_one setup
 for part in "$@"; do
     case $part in
-    rust | wasm | musl | python | envoy | compose | postgres) "setup_$part" ;;
-    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose and postgres, and not \"$part\"." ;;
+    rust | wasm | musl | python | envoy | compose | postgres | wrk) "setup_$part" ;;
+    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, postgres and wrk, and not \"$part\"." ;;
     esac
 done

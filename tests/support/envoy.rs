@@ -175,6 +175,12 @@ impl Envoy {
         .await;
     }
 
+    /// Its process; only where it runs as one.
+    pub fn process_id(&self) -> u32 {
+        assert!(matches!(self.launcher, Launcher::Process(_)), "in Docker the process is not ours");
+        self.process.id()
+    }
+
     /// The gateway's port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.gateway
