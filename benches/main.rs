@@ -39,7 +39,11 @@ async fn bench() {
     let rounds = measure::number("BENCH_ROUNDS", 7);
     let seconds = measure::number("BENCH_SECONDS", 4);
     let mut report = report::Report::begin(rounds, seconds);
+    let only = std::env::var("BENCH_ONLY").ok();
     for measurement in [Measurement::Cached, Measurement::Miss, Measurement::Garbage] {
+        if only.as_ref().is_some_and(|only| !format!("{measurement:?}").eq_ignore_ascii_case(only)) {
+            continue;
+        }
         report.add(measurement, &measure::run(measurement, rounds, seconds).await);
     }
     report.write();
