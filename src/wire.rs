@@ -13,6 +13,8 @@ use crate::token::TokenHash;
 pub const VERIFY_PATH: &str = "/edge/v1/verify";
 /// Where a filter hears of changes.
 pub const CHANGES_PATH: &str = "/edge/v1/changes";
+/// Where a filter reports what tokens were used for.
+pub const USAGE_PATH: &str = "/edge/v1/usage";
 /// The only content type of questions and answers (RFC 8259).
 pub const CONTENT_TYPE: &str = "application/json";
 
@@ -102,6 +104,47 @@ pub struct ChangesResponse {
     pub token_hashes: Vec<TokenHash>,
 }
 
+/// The most entries of one report (`usage` of [`UsageReport`]); a longer one is refused whole.
+pub const MAX_USAGE_ENTRIES: usize = 1000;
+/// The longest name of an edge (`edge` of [`UsageReport`]).
+pub const MAX_EDGE_NAME: usize = 64;
+
+/// The question of `POST /edge/v1/usage`: what one edge has let through and refused since its report before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsageReport {
+    /// A random name of the VM that reports: 1 to [`MAX_EDGE_NAME`] of `[A-Za-z0-9_-]`.
+    pub edge: String,
+    /// Counts this edge's reports: one more with each new one, the same for one that is sent again because its answer
+    /// was lost. The service counts a report only if its `sequence` is higher than any it has counted of this edge.
+    pub sequence: u64,
+    /// What was used, at most [`MAX_USAGE_ENTRIES`] tokens.
+    pub usage: Vec<TokenUsage>,
+}
+
+/// The use of one token since the report before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenUsage {
+    /// The token's identifier, as [`TokenFacts::id`] said it.
+    pub token_id: String,
+    /// Requests that went on to the upstream.
+    pub allowed: u64,
+    /// Requests that presented the token and were refused nevertheless: for a scope, an address, a scheme, a user name.
+    pub denied: u64,
+    /// Milliseconds from the last of them to the sending of the report.
+    pub last_used_ms_ago: u64,
+}
+
+/// The answer of `POST /edge/v1/usage`: what was reported is written down, now or before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageResponse {
+    /// Names the history that `revision` counts in.
+    pub epoch: String,
+    /// The last change of that history when the report was counted; a report makes none.
+    pub revision: u64,
+}
+
 /// The value of an enumeration that is spelt so; `None`: this version knows none.
 fn known<'de, T: Deserialize<'de>>(name: &'de str) -> Option<T> {
     T::deserialize(StrDeserializer::<Error>::new(name)).ok()
@@ -160,6 +203,21 @@ mod tests {
         );
         assert!(json.get("reason").is_none());
         assert_eq!(serde_json::from_value::<VerifyResponse>(json).unwrap(), usable);
+    }
+
+    #[test]
+    fn a_usage_report_is_spelt_as_the_contract_spells_it() {
+        let report = UsageReport {
+            edge: "e1".to_owned(),
+            sequence: 3,
+            usage: vec![TokenUsage { token_id: "i".to_owned(), allowed: 2, denied: 1, last_used_ms_ago: 40 }],
+        };
+        let json = serde_json::json!({
+            "edge": "e1", "sequence": 3,
+            "usage": [{"token_id": "i", "allowed": 2, "denied": 1, "last_used_ms_ago": 40}],
+        });
+        assert_eq!(serde_json::to_value(&report).unwrap(), json);
+        assert_eq!(serde_json::from_value::<UsageReport>(json).unwrap(), report);
     }
 
     #[test]
