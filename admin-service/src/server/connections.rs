@@ -112,6 +112,8 @@ async fn connection(
     });
     let served =
         watcher.watch(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
+    // Thousands of edges keep a connection open; what is moved has its place in a task twice.
+    let served = Box::pin(served);
     // The builder's own timers begin when it knows the protocol, and not all of them then.
     let ended = tokio::select! {
         ended = served => ended,

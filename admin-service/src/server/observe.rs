@@ -56,7 +56,9 @@ pub async fn observe(State(observer): State<Observer>, mut request: Request, nex
     let under_way = UnderWay::begin(observer.listener);
     let mut response = next.run(request).await;
     drop(under_way);
-    if let Ok(id) = HeaderValue::from_str(&facts.id) {
+    if let Ok(mut id) = HeaderValue::from_str(&facts.id) {
+        // No secret, but never the same again: HTTP/2 is not to keep it for the next answer (RFC 7541 §7.1.3).
+        id.set_sensitive(true);
         response.headers_mut().insert(REQUEST_ID, id);
     }
     let (status, took) = (response.status(), watch.elapsed());
