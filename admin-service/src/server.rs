@@ -15,7 +15,7 @@ use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
@@ -42,6 +42,9 @@ const EDGE_LIMITS: Limits =
     Limits { connections: feed::PLACES, first: FIRST, idle: Duration::from_secs(65 * 60) };
 /// Monitoring.
 const METRICS_LIMITS: Limits = Limits { connections: 64, first: FIRST, idle: Duration::from_secs(60) };
+
+/// How many connections may wait to be accepted; the operating system may allow fewer.
+const BACKLOG: u32 = 4096;
 
 /// How long the database has to take leave, which SQLite uses to write its log back.
 const CLOSE: Duration = Duration::from_secs(1);
@@ -94,10 +97,10 @@ impl Listeners {
     ///
     /// # Errors
     /// [`BindError`] for the first one that cannot be.
-    pub async fn bind(config: &Config) -> Result<Self, BindError> {
-        let (api, api_address) = bind("--listen", config.listen).await?;
-        let (edge, edge_address) = bind("--edge-listen", config.edge_listen).await?;
-        let (metrics, metrics_address) = bind("--metrics-listen", config.metrics_listen).await?;
+    pub fn bind(config: &Config) -> Result<Self, BindError> {
+        let (api, api_address) = bind("--listen", config.listen)?;
+        let (edge, edge_address) = bind("--edge-listen", config.edge_listen)?;
+        let (metrics, metrics_address) = bind("--metrics-listen", config.metrics_listen)?;
         let addresses = Addresses { api: api_address, edge: edge_address, metrics: metrics_address };
         Ok(Self { api, edge, metrics, addresses })
     }
@@ -109,11 +112,20 @@ impl Listeners {
     }
 }
 
-async fn bind(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
+fn bind(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
     let failed = |reason| BindError { flag, address, reason };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = listen(address).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
+}
+
+/// Listens with room for thousands who come at once, as all edges do when the service starts again.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A port whose connections of before are still closing can be listened on.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Answers on all listeners until `shutdown`, then until the requests under way are answered.

@@ -31,7 +31,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let mut signals = EndSignals::take_over().map_err(no_signals)?;
     let config = args.check()?;
     raise_open_files();
-    let listeners = Listeners::bind(&config).await?;
+    let listeners = Listeners::bind(&config)?;
     let (app, tasks) = tokio::select! {
         opened = App::open(&config, listeners.addresses().api, Sources::system()) => opened?,
         signal = signals.next() => {

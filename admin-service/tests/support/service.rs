@@ -104,7 +104,7 @@ impl TestService {
                 .map(|value| EdgeSecrets::load(SecretSource::Value(value.into())).unwrap()),
             public_url: Some("https://tokens.example.com".to_owned()),
         };
-        let listeners = Listeners::bind(&config).await.unwrap();
+        let listeners = Listeners::bind(&config).unwrap();
         let addresses = listeners.addresses();
         let (app, tasks) = App::open(&config, addresses.api, sources).await.unwrap();
         let store = app.store.clone();
