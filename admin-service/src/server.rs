@@ -26,7 +26,7 @@ use crate::app::{App, Tasks};
 use crate::config::Config;
 use crate::error::{ApiError, Code};
 use crate::lifecycle::Shutdown;
-use crate::{api, edge, feed, telemetry};
+use crate::{api, edge, telemetry};
 use connections::Limits;
 use limits::limited;
 use observe::Observer;
@@ -36,10 +36,9 @@ use probes::Probed;
 const FIRST: Duration = Duration::from_secs(10);
 /// People and scripts: few, and some of them slow.
 const API_LIMITS: Limits = Limits { connections: 256, first: FIRST, idle: Duration::from_secs(60) };
-/// Envoys: each worker keeps a connection for questions and one for the change feed, and closes them itself after an hour
-/// without use. The service waits longer, so that none is closed under a question that is on its way.
-const EDGE_LIMITS: Limits =
-    Limits { connections: feed::PLACES, first: FIRST, idle: Duration::from_secs(65 * 60) };
+/// How long an Envoy may leave a connection unused. It closes it itself after an hour; the service waits longer, so that
+/// none is closed under a question that is on its way.
+const EDGE_IDLE: Duration = Duration::from_secs(65 * 60);
 /// Monitoring.
 const METRICS_LIMITS: Limits = Limits { connections: 64, first: FIRST, idle: Duration::from_secs(60) };
 
@@ -138,6 +137,7 @@ pub async fn run(app: App, tasks: Tasks, listeners: Listeners, shutdown: Shutdow
     let edges = limited(edge::router(app.clone())).merge(edge::feed(app.clone()));
     let edges = finish(edges, observer("edge", false));
     let monitoring = finish(limited(probes::router(probed)), observer("metrics", false));
+    let edge_limits = Limits { connections: files::edge_connections(), first: FIRST, idle: EDGE_IDLE };
     announce(addresses, &app);
     let secrets = async {
         if let Some(secrets) = app.settings.edge_secrets.clone() {
@@ -149,7 +149,7 @@ pub async fn run(app: App, tasks: Tasks, listeners: Listeners, shutdown: Shutdow
         tasks.runner.run(async move { runner_end.requested().await }),
         tasks.follower.run(shutdown.clone()),
         connections::serve("api", listeners.api, management, API_LIMITS, shutdown.clone()),
-        connections::serve("edge", listeners.edge, edges, EDGE_LIMITS, shutdown.clone()),
+        connections::serve("edge", listeners.edge, edges, edge_limits, shutdown.clone()),
         connections::serve("metrics", listeners.metrics, monitoring, METRICS_LIMITS, shutdown.clone()),
         secrets,
         telemetry::keep_up(metrics, shutdown.clone()),

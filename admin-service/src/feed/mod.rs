@@ -25,7 +25,7 @@ pub use follow::Follower;
 pub const PLACES: usize = 16_384;
 /// How many at a time are answered from the database; more wait, and mostly find their answer made when it is their turn.
 const READERS: usize = 2;
-/// How long the follower has for a look at the database that somebody waits for.
+/// How long somebody waits for the database.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why there is no answer.
@@ -83,6 +83,12 @@ impl Feed {
         (feed, follower)
     }
 
+    /// How many wait now.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        PLACES - self.0.places.available_permits()
+    }
+
     /// What has changed since `at`; where nothing has, what changes within `wait`. It comes at once when there is a
     /// change already, when the service is ending, and, as a reset, when `at` is nothing the service knows.
     ///
@@ -119,8 +125,12 @@ impl Feed {
         self.0.recent.shared(at, &now, || self.0.heard.borrow().told(at))
     }
 
-    /// The answer from the database.
+    /// The answer from the database, unless too many wait for theirs already.
     async fn read(&self, at: &Position) -> Result<Answer, Unanswered> {
+        timeout(PATIENCE, self.read_in_turn(at)).await.unwrap_or(Err(Unanswered::Lost))
+    }
+
+    async fn read_in_turn(&self, at: &Position) -> Result<Answer, Unanswered> {
         // Never closed, so this only waits.
         let _turn = self.0.readers.acquire().await;
         let now = self.0.heard.borrow().now().cloned();

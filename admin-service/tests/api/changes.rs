@@ -42,15 +42,10 @@ async fn in_time<T>(waiting: JoinHandle<T>) -> T {
     tokio::time::timeout(DEADLINE, waiting).await.expect("nothing was told").unwrap()
 }
 
-/// Waits until so many feeds wait in this process, at least.
+/// Waits until so many feeds wait.
 async fn until_waiting(service: &TestService, count: usize) {
-    let waiting = async || {
-        let metrics = Answer::to(service.monitoring().request(Method::GET, "/metrics")).await.text;
-        let line = metrics.lines().find_map(|line| line.strip_prefix("latchkey_feeds_waiting "));
-        line.map_or(0, |number| number.parse().unwrap())
-    };
     let enough = async {
-        while waiting().await < count {
+        while service.feed.waiting() < count {
             tokio::task::yield_now().await;
         }
     };
@@ -195,6 +190,7 @@ async fn an_edge_that_hears_nothing_stays_where_it_is() {
         r#"latchkey_changes_answered_total{outcome="timeout"}"#,
         r#"latchkey_changes_answered_total{outcome="reset"}"#,
         "# HELP latchkey_feeds_waiting ",
+        "\nlatchkey_feeds_waiting ",
         "# HELP latchkey_revision ",
         "\nlatchkey_revision ",
     ] {

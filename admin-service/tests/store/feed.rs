@@ -140,13 +140,14 @@ async fn a_revision_that_no_page_can_tell_of_resets_those_who_wait(db: Fixture) 
 async fn the_end_lets_everybody_go(db: Fixture) {
     let (feed, trigger) = start(&db.store);
     let here = db.position().await;
+    assert_eq!(ask(&feed, Some(&here), Duration::ZERO).await.0, Outcome::Timeout);
     let waiting: Vec<_> = (0..100)
         .map(|_| {
             let (feed, here) = (feed.clone(), here.clone());
             tokio::spawn(async move { ask(&feed, Some(&here), LONG).await })
         })
         .collect();
-    assert_eq!(ask(&feed, Some(&here), Duration::ZERO).await.0, Outcome::Timeout);
+    eventually("the wait of all", async || feed.waiting() == 100).await;
     trigger.pull();
     for answer in waiting {
         let (outcome, answer) = answer.await.unwrap();

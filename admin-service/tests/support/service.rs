@@ -12,6 +12,7 @@ use latchkey_admin::domain::page::{Limit, PageRequest};
 use latchkey_admin::domain::scope::Scopes;
 use latchkey_admin::domain::token::{NewToken, TokenSpec};
 use latchkey_admin::edge::secret::{EdgeSecrets, SecretSource};
+use latchkey_admin::feed::Feed;
 use latchkey_admin::lifecycle::{Trigger, shutdown};
 use latchkey_admin::server::{self, Addresses, Listeners};
 use latchkey_admin::store::{DatabaseUrl, Store};
@@ -30,6 +31,7 @@ pub struct TestService {
     pub store: Store,
     pub admin_token: String,
     pub database_url: DatabaseUrl,
+    pub feed: Feed,
     trigger: Trigger,
     served: JoinHandle<()>,
     folder: Arc<tempfile::TempDir>,
@@ -107,10 +109,11 @@ impl TestService {
         let listeners = Listeners::bind(&config).unwrap();
         let addresses = listeners.addresses();
         let (app, tasks) = App::open(&config, addresses.api, sources).await.unwrap();
-        let store = app.store.clone();
+        let (store, feed) = (app.store.clone(), app.feed.clone());
         let (trigger, ending) = shutdown();
         let served = tokio::spawn(server::run(app, tasks, listeners, ending));
-        Self { addresses, clock, store, admin_token: String::new(), database_url, trigger, served, folder }
+        let admin_token = String::new();
+        Self { addresses, clock, store, admin_token, database_url, feed, trigger, served, folder }
     }
 
     /// Tells the service to end, and waits until it has.
