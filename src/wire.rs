@@ -3,8 +3,12 @@
 //! Readers ignore fields that they do not know, so that a filter and a service of neighbouring versions understand
 //! each other.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use ipnet::IpNet;
-use serde::de::value::{Error, StrDeserializer};
+use serde::de::value::{Error, MapAccessDeserializer, StrDeserializer};
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::token::TokenHash;
@@ -119,6 +123,7 @@ pub struct UsageReport {
     /// was lost. The service counts a report only if its `sequence` is higher than any it has counted of this edge.
     pub sequence: u64,
     /// What was used, at most [`MAX_USAGE_ENTRIES`] tokens.
+    #[serde(deserialize_with = "objects")]
     pub usage: Vec<TokenUsage>,
 }
 
@@ -158,6 +163,33 @@ fn known_reason<'de, D: Deserializer<'de>>(reason: D) -> Result<Option<RefusalRe
 fn known_schemes<'de, D: Deserializer<'de>>(schemes: D) -> Result<Vec<Scheme>, D::Error> {
     let names = Vec::<String>::deserialize(schemes)?;
     Ok(names.iter().filter_map(|name| known(name)).collect())
+}
+
+/// A list of objects. An array would do for each otherwise, its items taken as the fields in order.
+fn objects<'de, T: Deserialize<'de>, D: Deserializer<'de>>(list: D) -> Result<Vec<T>, D::Error> {
+    Ok(Vec::<Object<T>>::deserialize(list)?.into_iter().map(|object| object.0).collect())
+}
+
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(object: D) -> Result<Self, D::Error> {
+        object.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
+struct Fields<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(fields))
+    }
 }
 
 #[cfg(test)]
@@ -218,6 +250,8 @@ mod tests {
         });
         assert_eq!(serde_json::to_value(&report).unwrap(), json);
         assert_eq!(serde_json::from_value::<UsageReport>(json).unwrap(), report);
+        let array = serde_json::json!({"edge": "e1", "sequence": 3, "usage": [["i", 2, 1, 40]]});
+        assert!(serde_json::from_value::<UsageReport>(array).is_err());
     }
 
     #[test]
