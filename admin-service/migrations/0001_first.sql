@@ -59,6 +59,23 @@ CREATE TABLE changes (
 -- Which changes are old enough to be forgotten.
 CREATE INDEX changes_by_time ON changes (at, revision);
 
+-- The edges that have reported usage: the number of the last report that was counted, and when that was.
+CREATE TABLE edges (
+    name TEXT NOT NULL PRIMARY KEY,
+    last_sequence BIGINT NOT NULL,
+    seen_at BIGINT NOT NULL
+);
+
+-- Which edges have not reported for long.
+CREATE INDEX edges_by_time ON edges (seen_at, name);
+
+-- Requests by the hour in which they were reported, of all tokens together. An hour is the time of its beginning.
+CREATE TABLE usage_hours (
+    hour BIGINT NOT NULL PRIMARY KEY,
+    allowed BIGINT NOT NULL,
+    denied BIGINT NOT NULL
+);
+
 CREATE TABLE restrictions (
     singleton BIGINT NOT NULL PRIMARY KEY CHECK (singleton = 1),
     max_lifetime_ms BIGINT,

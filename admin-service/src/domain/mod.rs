@@ -9,6 +9,7 @@ pub mod restrictions;
 pub mod scope;
 mod text;
 pub mod token;
+pub mod usage;
 pub mod user;
 pub mod verdict;
 

@@ -3,7 +3,8 @@
 //! Each method is one transaction, or one statement. A method that changes something takes the [`Origin`] of the change
 //! and writes the audit entry in the same transaction; one that can alter a verdict takes the next revision there too.
 //! Rows are locked by an `UPDATE` that returns them, in one order, so that no two calls wait for each other:
-//! restrictions or lease, then user, then tokens, then history, which is the one row that all writers share.
+//! restrictions or lease, then user, then tokens, then history, which is the one row that all writers share. A usage
+//! report locks its edge, then the hour that it counts in, then tokens, and nothing else.
 //!
 //! [`Origin`]: crate::domain::audit::Origin
 
@@ -25,6 +26,7 @@ mod token_rows;
 mod tokens;
 mod transaction;
 mod url;
+mod usage;
 mod users;
 mod verify;
 

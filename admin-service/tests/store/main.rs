@@ -27,4 +27,5 @@ mod restrictions;
 mod retention;
 mod scheduler;
 mod tokens;
+mod usage;
 mod users;

@@ -39,8 +39,18 @@ macro_rules! on_both_databases {
 pub(crate) use on_both_databases;
 
 /// Every table with what the store keeps.
-const TABLES: [&str; 8] =
-    ["history", "users", "tokens", "changes", "restrictions", "audit", "leases", "jobs"];
+const TABLES: [&str; 10] = [
+    "history",
+    "users",
+    "tokens",
+    "changes",
+    "edges",
+    "usage_hours",
+    "restrictions",
+    "audit",
+    "leases",
+    "jobs",
+];
 
 pub struct Fixture {
     pub store: Store,
