@@ -6,7 +6,7 @@
 //! What the last run did is in the database, for operators to read.
 
 pub mod delete_expired;
-pub mod forget_changes;
+pub mod forget;
 mod runner;
 
 use crate::clock::{NoEntropy, Sources};

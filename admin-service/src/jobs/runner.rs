@@ -1,12 +1,12 @@
 //! What runs the jobs: a task that sleeps until the job of [`delete_expired`] is due, is asked for it, or the
-//! restrictions change, and has [`forget_changes`] run beside it.
+//! restrictions change, and has [`forget`] run beside it.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{delete_expired, forget_changes};
+use super::{delete_expired, forget};
 use crate::domain::audit::Origin;
 use crate::domain::period::Period;
 use crate::store::{Holder, Lease, Store, StoreError, Trigger};
@@ -82,7 +82,7 @@ impl Runner {
     pub fn new(store: Store, holder: Holder) -> (Self, RunnerHandle) {
         let (handle, requests) = mpsc::channel(16);
         let changes = store.restrictions_changes();
-        let forgetting = forget_changes::lease(holder.clone(), LEASE);
+        let forgetting = forget::lease(holder.clone(), LEASE);
         let lease = Lease { job: delete_expired::JOB, holder, lasts: LEASE };
         (Self { store, lease, forgetting, requests, changes }, RunnerHandle(handle))
     }
@@ -94,7 +94,7 @@ impl Runner {
         tokio::select! {
             () = shutdown => {}
             () = self.work() => {}
-            () = forget_changes::keep_running(&store, &forgetting) => {}
+            () = forget::keep_running(&store, &forgetting) => {}
         }
         let released = async {
             self.store.release_lease(&self.lease).await.and(self.store.release_lease(&self.forgetting).await)

@@ -42,7 +42,7 @@ pub use error::{Failure, StoreError};
 pub use leases::{Holder, Lease};
 pub use open::OpenError;
 pub use restrictions::Touched;
-pub use retention::RETAINED;
+pub use retention::{EDGES_RETAINED, HOURS_RETAINED, RETAINED};
 pub use scheduler::{Batch, SchedulerState, Trigger};
 pub use url::{DatabaseUrl, InvalidDatabaseUrl};
 

@@ -1,4 +1,5 @@
-//! Forgetting old changes: an edge that was away for longer than they are kept begins anew.
+//! Forgetting what is old: changes, so that an edge that was away for longer than they are kept begins anew, edges that
+//! report no more, and the usage of hours long past.
 
 use sqlx::query;
 
@@ -11,6 +12,10 @@ use crate::domain::period::Period;
 
 /// How long changes are kept at least.
 pub const RETAINED: Period = Period::from_days(1);
+/// How long it is kept which report of an edge was counted last, from then on.
+pub const EDGES_RETAINED: Period = Period::from_days(7);
+/// How long the usage of an hour is kept, from the hour's beginning.
+pub const HOURS_RETAINED: Period = Period::from_days(90);
 
 impl Store {
     /// Forgets some of the changes that are older than [`RETAINED`], the first ones first, if the lease is still held.
@@ -20,6 +25,15 @@ impl Store {
     /// [`StoreError::LeaseLost`] when another replica took over; [`StoreError::Unavailable`]. Nothing is forgotten then.
     pub async fn forget_changes_batch(&self, lease: &Lease) -> Result<Batch, StoreError> {
         self.write(&Forget(lease)).await
+    }
+
+    /// Forgets some of the edges that have not reported for [`EDGES_RETAINED`] and some of the hours that are older than
+    /// [`HOURS_RETAINED`], if the lease is still held.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when another replica took over; [`StoreError::Unavailable`]. Nothing is forgotten then.
+    pub async fn forget_usage_batch(&self, lease: &Lease) -> Result<Batch, StoreError> {
+        self.write(&ForgetUsage(lease)).await
     }
 }
 
@@ -49,5 +63,28 @@ impl Work for Forget<'_> {
         );
         let forgotten = forgotten.bind(last).execute(&mut *tx.connection).await?.rows_affected();
         Ok(Batch { deleted: forgotten, more: forgotten > 0 })
+    }
+}
+
+struct ForgetUsage<'a>(&'a Lease);
+
+impl Work for ForgetUsage<'_> {
+    type Output = Batch;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Batch, StoreError> {
+        renew(tx, self.0).await?;
+        // Asked again for each row, as its edge may just have reported.
+        let edges = query(
+            "DELETE FROM edges WHERE name IN (SELECT name FROM edges WHERE seen_at <= $1 ORDER BY seen_at, name \
+             LIMIT 500) AND seen_at <= $1",
+        );
+        let old = millis(EDGES_RETAINED.before(tx.now()));
+        let edges = edges.bind(old).execute(&mut *tx.connection).await?.rows_affected();
+        let hours = query(
+            "DELETE FROM usage_hours WHERE hour IN (SELECT hour FROM usage_hours WHERE hour <= $1 ORDER BY hour LIMIT 500)",
+        );
+        let old = millis(HOURS_RETAINED.before(tx.now()));
+        let hours = hours.bind(old).execute(&mut *tx.connection).await?.rows_affected();
+        Ok(Batch { deleted: edges + hours, more: edges + hours > 0 })
     }
 }

@@ -63,7 +63,7 @@ pub enum Trigger {
 /// What one batch did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// How many tokens it deleted.
+    /// How many it deleted, of whatever it deletes.
     pub deleted: u64,
     /// Whether more may be due.
     pub more: bool,

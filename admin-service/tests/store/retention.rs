@@ -1,12 +1,15 @@
-//! Old changes are forgotten, in batches, and never half a revision as far as any reader can tell.
+//! What is old is forgotten, in batches: changes, though never half a revision as far as any reader can tell, edges that
+//! report no more, and hours long past.
 
 use std::time::Duration;
 
+use latchkey::wire::UsageReport;
 use latchkey_admin::domain::changes::{PAGE, Position};
 use latchkey_admin::domain::period::Period;
+use latchkey_admin::domain::usage::Report;
 use latchkey_admin::domain::verdict::Revision;
-use latchkey_admin::jobs::{Runner, forget_changes};
-use latchkey_admin::store::{Batch, Holder, Lease, RETAINED, StoreError};
+use latchkey_admin::jobs::{Runner, forget};
+use latchkey_admin::store::{Batch, EDGES_RETAINED, HOURS_RETAINED, Holder, Lease, RETAINED, StoreError};
 use tokio::sync::oneshot;
 
 use crate::support::{Fixture, eventually, note_changes, on_both_databases};
@@ -15,13 +18,15 @@ on_both_databases![
     changes_of_a_day_are_kept_and_older_ones_are_forgotten_in_batches,
     a_clock_that_was_wrong_keeps_nothing_for_ever,
     a_holder_that_lost_its_lease_forgets_nothing,
+    edges_of_a_week_and_hours_of_ninety_days_are_kept_and_older_ones_are_forgotten_in_batches,
+    an_edge_that_reports_again_is_kept,
     the_runner_forgets_what_is_old,
 ];
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 fn lease(holder: &str) -> Lease {
-    Lease { job: forget_changes::JOB, holder: Holder(holder.to_owned()), lasts: Period::from_millis(10_000) }
+    Lease { job: forget::JOB, holder: Holder(holder.to_owned()), lasts: Period::from_millis(10_000) }
 }
 
 /// The revisions that a reader may be at, of so many.
@@ -78,11 +83,74 @@ async fn a_holder_that_lost_its_lease_forgets_nothing(db: Fixture) {
     db.store.acquire_lease(&lease("them")).await.unwrap();
     let refused = db.refused(db.store.forget_changes_batch(&lease("me"))).await;
     assert!(matches!(refused, StoreError::LeaseLost));
+    note_usage(&db, 1).await;
+    db.clock.set(HOURS_RETAINED.after(db.now()));
+    let refused = db.refused(db.store.forget_usage_batch(&lease("me"))).await;
+    assert!(matches!(refused, StoreError::LeaseLost));
+}
+
+/// Notes so many edges, seen one millisecond after the other from now on, and as many hours, the last of them now.
+async fn note_usage(db: &Fixture, count: u32) {
+    let now = db.now().as_millisecond();
+    for insert in [
+        format!("INSERT INTO edges SELECT 'edge-' || CAST(i AS TEXT), 1, {now} + i FROM n"),
+        format!("INSERT INTO usage_hours SELECT {now} - i * CAST(3600000 AS BIGINT), 1, 1 FROM n"),
+    ] {
+        let numbers =
+            format!("WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {count})");
+        db.sql(&format!("{numbers} {insert}")).await;
+    }
+}
+
+async fn edges_of_a_week_and_hours_of_ninety_days_are_kept_and_older_ones_are_forgotten_in_batches(
+    db: Fixture,
+) {
+    note_usage(&db, 702).await;
+    let held = lease("me");
+    db.store.acquire_lease(&held).await.unwrap();
+    let batch = async || db.store.forget_usage_batch(&held).await.unwrap();
+    let left = async || {
+        let edges = db.number("SELECT COUNT(*) FROM edges").await;
+        (edges, db.number("SELECT COUNT(*) FROM usage_hours").await)
+    };
+    let beginning = db.now();
+    db.clock.set(Period::from_millis(1).before(EDGES_RETAINED.after(beginning)));
+    assert_eq!(batch().await, Batch { deleted: 0, more: false });
+    db.clock.set(Period::from_millis(700).after(EDGES_RETAINED.after(beginning)));
+    for (deleted, edges) in [(500, 202), (201, 1)] {
+        assert_eq!(batch().await, Batch { deleted, more: true });
+        assert_eq!(left().await, (edges, 702));
+    }
+    assert_eq!(batch().await, Batch { deleted: 0, more: false });
+    db.clock.set(Period::from_millis(1).before(HOURS_RETAINED.after(beginning)));
+    assert_eq!(batch().await, Batch { deleted: 501, more: true });
+    assert_eq!(batch().await, Batch { deleted: 201, more: true });
+    assert_eq!(left().await, (0, 1));
+    db.clock.advance(MILLISECOND);
+    assert_eq!(batch().await, Batch { deleted: 1, more: true });
+    assert_eq!(left().await, (0, 0));
+}
+
+async fn an_edge_that_reports_again_is_kept(db: Fixture) {
+    let report = |sequence| {
+        let report = UsageReport { edge: "a".to_owned(), sequence, usage: Vec::new() };
+        Report::try_from(report).unwrap()
+    };
+    let held = lease("me");
+    db.store.acquire_lease(&held).await.unwrap();
+    db.store.count_usage(&report(1)).await.unwrap();
+    for sequence in 2..5 {
+        db.clock.set(Period::from_millis(1).before(EDGES_RETAINED.after(db.now())));
+        db.store.count_usage(&report(sequence)).await.unwrap();
+        assert_eq!(db.store.forget_usage_batch(&held).await.unwrap().deleted, 0);
+    }
+    assert!(!db.store.count_usage(&report(4)).await.unwrap().counted);
 }
 
 async fn the_runner_forgets_what_is_old(db: Fixture) {
     note_changes(&db, 1, &[1_203, 1], db.now()).await;
-    db.clock.set(RETAINED.after(db.now()));
+    note_usage(&db, 1).await;
+    db.clock.set(HOURS_RETAINED.after(db.now()));
     note_changes(&db, 3, &[1], db.now()).await;
     let (runner, _handle) = Runner::new(db.store.clone(), Holder("me".to_owned()));
     let (stop, stopped) = oneshot::channel::<()>();
@@ -90,10 +158,8 @@ async fn the_runner_forgets_what_is_old(db: Fixture) {
         let _ = stopped.await;
     }));
     eventually("the note of it", async || {
-        let done = format!(
-            "SELECT COUNT(*) FROM jobs WHERE name = '{}' AND last_deleted = 1204",
-            forget_changes::JOB
-        );
+        let done =
+            format!("SELECT COUNT(*) FROM jobs WHERE name = '{}' AND last_deleted = 1206", forget::JOB);
         db.number(&done).await == 1
     })
     .await;

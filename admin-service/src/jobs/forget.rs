@@ -1,4 +1,5 @@
-//! Forgets the changes that no edge is told of any more.
+//! Forgets what is old: the changes that no edge is told of any more, edges that report no more, and the usage of hours
+//! long past.
 //!
 //! Every replica sees to it every ten minutes: whoever has the lease then does it, and finds nothing where another has
 //! just done it.
@@ -6,10 +7,10 @@
 use std::time::Duration;
 
 use crate::domain::period::Period;
-use crate::store::{Holder, Lease, Store, StoreError};
+use crate::store::{Batch, Holder, Lease, Store, StoreError};
 
 /// The job's name in the tables of leases and jobs.
-pub const JOB: &str = "forget_changes";
+pub const JOB: &str = "forget";
 /// How often it runs, and after how long again when it has failed.
 const EVERY: Duration = Duration::from_secs(600);
 const RETRY: Duration = Duration::from_secs(60);
@@ -27,7 +28,7 @@ pub(super) async fn keep_running(store: &Store, lease: &Lease) {
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "old changes cannot be forgotten now"
+                    "what is old cannot be forgotten now"
                 );
                 RETRY
             }
@@ -49,11 +50,13 @@ async fn run(store: &Store, lease: &Lease) -> Result<(), StoreError> {
 }
 
 async fn batches(store: &Store, lease: &Lease, forgotten: &mut u64) -> Result<(), StoreError> {
-    loop {
-        let batch = store.forget_changes_batch(lease).await?;
-        *forgotten += batch.deleted;
-        if !batch.more {
-            return Ok(());
-        }
-    }
+    while count(store.forget_changes_batch(lease).await?, forgotten) {}
+    while count(store.forget_usage_batch(lease).await?, forgotten) {}
+    Ok(())
+}
+
+/// Counts what a batch forgot, and says whether there may be more.
+fn count(batch: Batch, forgotten: &mut u64) -> bool {
+    *forgotten += batch.deleted;
+    batch.more
 }
