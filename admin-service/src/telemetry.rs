@@ -19,6 +19,8 @@ pub const REQUESTS_UNDER_WAY: &str = "latchkey_http_requests_under_way";
 pub const CONNECTIONS: &str = "latchkey_connections";
 /// Verdicts given to edges, by `outcome`: `usable`, `unknown`, `expired`, `revoked`, `user_disabled` or `unavailable`.
 pub const VERDICTS: &str = "latchkey_verdicts_total";
+/// Usage reports of edges, by `outcome`: `counted`, `repeated` (counted before), `refused` (no report) or `unavailable`.
+pub const USAGE_REPORTS: &str = "latchkey_usage_reports_total";
 /// Edges that wait for changes.
 pub const FEEDS_WAITING: &str = "latchkey_feeds_waiting";
 /// The latest revision that the feed has heard of.
@@ -109,6 +111,7 @@ fn describe() {
     metrics::describe_gauge!(REQUESTS_UNDER_WAY, "Requests being answered now.");
     metrics::describe_gauge!(CONNECTIONS, "Open connections.");
     metrics::describe_counter!(VERDICTS, "Verdicts given to edges, by outcome.");
+    metrics::describe_counter!(USAGE_REPORTS, "Usage reports of edges, by outcome.");
     metrics::describe_gauge!(FEEDS_WAITING, "Edges that wait for changes now.");
     metrics::describe_gauge!(REVISION, "The latest revision that the change feed has heard of.");
     metrics::describe_counter!(CHANGES_ANSWERED, "Answers of the change feed, by outcome.");

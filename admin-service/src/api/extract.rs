@@ -24,17 +24,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             return Err(ApiError::new(Code::UnsupportedMediaType, message));
         }
         let bytes = Bytes::from_request(request, state).await.map_err(|refused| match refused.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+            StatusCode::PAYLOAD_TOO_LARGE => too_large(MAX_BODY),
             _ => ApiError::new(Code::MalformedJson, "The body did not arrive whole"),
         })?;
         parse(&bytes).map(Self)
     }
 }
 
-/// The refusal of a body over [`MAX_BODY`].
-pub fn too_large() -> ApiError {
-    ApiError::new(Code::BodyTooLarge, format!("The body is larger than {MAX_BODY} bytes"))
-        .with("limit", MAX_BODY)
+/// The refusal of a body over so many bytes.
+pub fn too_large(limit: usize) -> ApiError {
+    ApiError::new(Code::BodyTooLarge, format!("The body is larger than {limit} bytes")).with("limit", limit)
 }
 
 /// Whether the content type is `application/json` or ends in `+json` (RFC 6838 §4.2.8), whatever its parameters.
@@ -71,6 +70,7 @@ fn refusal(path: &str, error: &serde_json::Error) -> ApiError {
     let message = error
         .to_string()
         .replace("expected i64", "expected a whole number")
+        .replace("expected u64", "expected a whole number that is not negative")
         .replace("invalid type: sequence", "invalid type: array")
         .replace("expected a map", "expected an object");
     let message = without_name(without_text(&message));
@@ -95,9 +95,10 @@ fn without_text(message: &str) -> String {
 /// The longest name that is repeated to the caller, in bytes. Tokens are longer.
 const MAX_SHOWN: usize = 32;
 
-/// Whether a name that the caller made up is repeated to it: not one that may be a token in the wrong place.
+/// Whether a name that the caller made up, or the path to a field, is repeated to it: not one that may be a token in the
+/// wrong place.
 fn is_shown(name: &str) -> bool {
-    name.len() <= MAX_SHOWN && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+    name.len() <= MAX_SHOWN && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.[]".contains(&b))
 }
 
 /// Takes the name out of "unknown field `name`, expected …", unless it is one that is shown.

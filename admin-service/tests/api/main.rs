@@ -17,4 +17,5 @@ mod restrictions;
 mod scheduler;
 mod token_lists;
 mod tokens;
+mod usage;
 mod users;
