@@ -24,6 +24,7 @@ mod ending;
 mod exact;
 mod grpc;
 mod in_docker;
+mod lean;
 mod make_run;
 mod metrics;
 mod outages;

@@ -4,4 +4,4 @@
 mod reloads;
 mod traps;
 mod upgrades;
-mod withheld;
+pub mod withheld;

@@ -7,7 +7,7 @@ use crate::support::envoy_config::connection_manager;
 use crate::support::{Answer, World, made_up, ports};
 
 /// Everything that the module uses.
-const CAPABILITIES: [&str; 37] = [
+pub const CAPABILITIES: [&str; 35] = [
     "proxy_on_memory_allocate",
     "proxy_on_context_create",
     "proxy_on_vm_start",
@@ -16,8 +16,6 @@ const CAPABILITIES: [&str; 37] = [
     "proxy_on_request_headers",
     "proxy_on_request_body",
     "proxy_on_request_trailers",
-    "proxy_on_done",
-    "proxy_on_log",
     "proxy_on_delete",
     "proxy_on_http_call_response",
     "proxy_on_queue_ready",

@@ -23,8 +23,8 @@ fn checked(name: &str) -> PathBuf {
     let built =
         modified(&path).unwrap_or_else(|| panic!("dist/{name} is missing: run `make build`, or `make e2e`"));
     let source = *NEWEST.get_or_init(|| {
-        let folders = ["src", "admin-service/src", "admin-service/migrations"];
-        folders.iter().map(|folder| newest(&root().join(folder))).max().expect("three folders")
+        let folders = ["src", "admin-service/src", "admin-service/migrations", "tools"];
+        folders.iter().map(|folder| newest(&root().join(folder))).max().expect("folders")
     });
     assert!(built >= source, "dist/{name} is older than its source: run `make build`, or `make e2e`");
     path

@@ -1,0 +1,23 @@
+//! The module that is deployed: what it exports, and how large it is.
+
+use std::collections::BTreeSet;
+
+use crate::closed::withheld::CAPABILITIES;
+use crate::support::dist;
+
+/// The largest that the module may be, in bytes.
+const LIMIT: usize = 512 * 1024;
+
+/// What is no capability: an operator can withhold none of these.
+const NO_CAPABILITIES: [&str; 3] = ["memory", "_initialize", "proxy_abi_version_0_2_1"];
+
+#[test]
+fn lean_the_module_exports_what_the_list_names_and_nothing_else() {
+    let module = std::fs::read(dist::filter()).expect("the module");
+    let exported = latchkey_lean::exports(&module).expect("a module");
+    let listed: BTreeSet<_> = latchkey_lean::listed(include_str!("../src/shell/exports.txt"));
+    assert_eq!(exported.iter().map(String::as_str).collect::<BTreeSet<_>>(), listed);
+    let callbacks = CAPABILITIES.iter().filter(|name| name.starts_with("proxy_on_"));
+    assert_eq!(callbacks.chain(&NO_CAPABILITIES).copied().collect::<BTreeSet<_>>(), listed);
+    assert!(module.len() <= LIMIT, "{} bytes", module.len());
+}
