@@ -121,6 +121,15 @@ impl Verdict {
         })))
     }
 
+    /// The identifier of the token that it is on; `None`: there is none, or none that may be used.
+    #[must_use]
+    pub fn token_id(&self) -> Option<&str> {
+        match self {
+            Self::Usable(token) => Some(token.identity.token_id()),
+            Self::Refused(_) => None,
+        }
+    }
+
     /// Whether the client's address matters to the judgement.
     #[must_use]
     pub fn is_bound_to_networks(&self) -> bool {

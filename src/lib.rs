@@ -14,4 +14,5 @@ pub mod rules;
 #[cfg(target_arch = "wasm32")]
 mod shell;
 pub mod token;
+pub mod usage;
 pub mod wire;

@@ -38,4 +38,5 @@ mod smoke;
 mod stale;
 mod steady;
 mod unspoofable;
+mod usage;
 mod waiting;

@@ -45,6 +45,17 @@ impl CalloutEnd {
     }
 }
 
+/// What the host says of a callout that ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Which one.
+    pub call: CallId,
+    /// Whether there are headers; without, there is no answer.
+    pub has_headers: bool,
+    /// How long the body is, in bytes.
+    pub body_size: usize,
+}
+
 /// In a callback of a root context: asks for a path. `None`: Envoy did not send it.
 pub fn get(service: &Service, cluster: &str, path: &str, timeout: Duration) -> Option<CallId> {
     send(service, cluster, [(":method", "GET"), (":path", path)], &[], timeout)
@@ -72,29 +83,25 @@ fn send(
     host::dispatch(cluster, headers, body, timeout)
 }
 
-/// In the callback of its end: the answer of a callout. Envoy's own answers, and whatever is not JSON of this shape in at
+/// In the callback of its end: the answer of a callout, under this status. Envoy's own answers, and whatever is not JSON of this shape in at
 /// most `most` bytes, are none.
-pub fn answer<T: DeserializeOwned>(
-    has_headers: bool,
-    body_size: usize,
-    most: usize,
-) -> Result<T, CalloutEnd> {
-    if !has_headers {
+pub fn answer<T: DeserializeOwned>(ended: Ended, status: &[u8], most: usize) -> Result<T, CalloutEnd> {
+    if !ended.has_headers {
         return Err(CalloutEnd::Unreachable);
     }
     let map = host::callout_headers().unwrap_or_default();
     let pairs = headers::parse_pairs(&map).unwrap_or_default();
     let value = |wanted: &[u8]| pairs.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
     match value(b":status") {
-        Some(b"200") => {}
+        Some(found) if found == status => {}
         Some(b"408" | b"504") => return Err(CalloutEnd::Timeout),
         Some(b"502" | b"503") => return Err(CalloutEnd::Unreachable),
         Some(b"401" | b"403") => return Err(CalloutEnd::Unauthorized),
         _ => return Err(CalloutEnd::BadAnswer),
     }
-    if body_size > most || !value(b"content-type").is_some_and(headers::is_json) {
+    if ended.body_size > most || !value(b"content-type").is_some_and(headers::is_json) {
         return Err(CalloutEnd::BadAnswer);
     }
-    let body = host::callout_body(body_size).ok_or(CalloutEnd::BadAnswer)?;
+    let body = host::callout_body(ended.body_size).ok_or(CalloutEnd::BadAnswer)?;
     serde_json::from_slice(&body).map_err(|_| CalloutEnd::BadAnswer)
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::callout::{self, CalloutEnd};
+use super::callout::{self, CalloutEnd, Ended};
 use super::host;
 use super::metrics::Metrics;
 use super::shared::Shared;
@@ -92,7 +92,19 @@ impl Edge {
         let now = host::now();
         let verdict = self.shared.verdict(&credential.hash, now)?;
         self.metrics.cache_hit();
-        Some(gate::judge(credential, scopes, client_address(&verdict), &verdict, now))
+        Some(self.judge_by(&verdict, credential, scopes, now))
+    }
+
+    fn judge_by(
+        &self,
+        verdict: &Verdict,
+        credential: &Credential,
+        scopes: &Arc<[String]>,
+        now: Duration,
+    ) -> Result<Arc<Identity>, Refusal> {
+        let judgement = gate::judge(credential, scopes, client_address(verdict), verdict, now);
+        self.shared.used(verdict, judgement.is_ok(), now);
+        judgement
     }
 
     /// Lets a stream wait for a verdict. `false`: too many wait already, and it does not.
@@ -141,30 +153,24 @@ impl Edge {
     }
 
     /// A callout ended.
-    pub fn callout_ended(&self, call: CallId, has_headers: bool, body_size: usize) {
-        if self.shared.is_question(call) {
-            self.shared.answered(has_headers, body_size);
+    pub fn callout_ended(&self, ended: Ended) {
+        if self.shared.takes(ended) {
             self.shared.follow(self.root);
             return;
         }
-        let Some(hash) = self.lookups.borrow().asked(call) else { return };
-        let (outcome, end) = match self.read_verdict(hash, has_headers, body_size) {
+        let Some(hash) = self.lookups.borrow().asked(ended.call) else { return };
+        let (outcome, end) = match self.read_verdict(hash, ended) {
             Ok(outcome) => (outcome, CalloutEnd::Ok),
             Err(CalloutEnd::Timeout) => (Outcome::Timeout, CalloutEnd::Timeout),
             Err(end) => (Outcome::Failed, end),
         };
-        self.end_callout(call, outcome, end);
+        self.end_callout(ended.call, outcome, end);
         self.release();
     }
 
     /// What the service says about `hash`. Envoy's own answers and anything that is not a verdict on this token are none.
-    fn read_verdict(
-        &self,
-        hash: TokenHash,
-        has_headers: bool,
-        body_size: usize,
-    ) -> Result<Outcome<Verdict>, CalloutEnd> {
-        let answer = callout::answer::<VerifyResponse>(has_headers, body_size, MAX_ANSWER)?;
+    fn read_verdict(&self, hash: TokenHash, ended: Ended) -> Result<Outcome<Verdict>, CalloutEnd> {
+        let answer = callout::answer::<VerifyResponse>(ended, b"200", MAX_ANSWER)?;
         let now = host::now();
         let verdict = Verdict::of(&answer, hash, now).ok_or(CalloutEnd::BadAnswer)?;
         let believed = self.shared.keep(&answer, &verdict, now);
@@ -193,6 +199,7 @@ impl Edge {
         }
         self.release();
         self.shared.follow(self.root);
+        self.shared.report(self.root);
         self.shared.publish();
         if self.lookups.borrow().is_idle() {
             self.tick_every(IDLE_TICK);
@@ -231,7 +238,7 @@ impl Edge {
     fn settle_waiting(&self, release: &Release<Waiting, Verdict>) {
         let Waiting { credential, scopes, grpc, passed } = &release.request;
         let verdict = match &release.answer {
-            Some(verdict) => gate::judge(credential, scopes, client_address(verdict), verdict, host::now()),
+            Some(verdict) => self.judge_by(verdict, credential, scopes, host::now()),
             None => Err(Refusal::new(Reason::Unavailable, Some(credential.scheme))),
         };
         if self.settle(verdict.map(Some), *grpc) {

@@ -39,6 +39,8 @@ pub struct Metrics {
     evictions: [Metric; 4],
     feed: Vec<Metric>,
     feeds_stale: Metric,
+    reports: Vec<Metric>,
+    usage_dropped: Metric,
 }
 
 thread_local! {
@@ -74,6 +76,8 @@ impl Metrics {
                 .map(|cause| counter(&format!("latchkey.cache_evictions.{cause}"))),
             feed: by_end("feed_answers"),
             feeds_stale: gauge("latchkey.feeds_stale"),
+            reports: by_end("usage_reports"),
+            usage_dropped: counter("latchkey.usage_dropped"),
         }
     }
 
@@ -140,6 +144,16 @@ impl Metrics {
     /// So many workers more hear nothing of changes.
     pub fn feeds_stale(&self, difference: i64) {
         self.feeds_stale.change(difference);
+    }
+
+    /// A report of what tokens were used for has ended.
+    pub fn reported(&self, end: CalloutEnd) {
+        increment(&self.reports, end as usize);
+    }
+
+    /// A request was not counted for its token: too many tokens wait to be reported.
+    pub fn usage_dropped(&self) {
+        self.usage_dropped.change(1);
     }
 
     /// A callout could not be sent.

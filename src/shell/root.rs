@@ -5,6 +5,7 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 
+use super::callout::Ended;
 use super::edge::Edge;
 use super::host;
 use super::http::Stream;
@@ -36,7 +37,7 @@ impl Drop for Root {
 impl Context for Root {
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_size: usize, _: usize) {
         if let Some(edge) = &self.edge {
-            edge.callout_ended(call, headers > 0, body_size);
+            edge.callout_ended(Ended { call, has_headers: headers > 0, body_size });
         }
     }
 }

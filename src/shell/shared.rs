@@ -1,12 +1,12 @@
-//! What all root contexts of a VM share that ask the same service: the verdicts, and the change feed that keeps them honest.
-//! One of the root contexts follows the feed for all of them.
+//! What all root contexts of a VM share that ask the same service: the verdicts, the change feed that keeps them honest, and
+//! what tokens were used for. One of the root contexts follows the feed and reports for all of them.
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use super::callout::{self, CalloutEnd};
+use super::callout::{self, CalloutEnd, Ended};
 use super::host;
 use super::metrics::Metrics;
 use crate::cache::{Cache, Evictions, Limits};
@@ -15,10 +15,14 @@ use crate::feed::{Age, Effect, Feed};
 use crate::gate::Verdict;
 use crate::lookups::CallId;
 use crate::token::TokenHash;
-use crate::wire::{ChangesResponse, VerifyResponse};
+use crate::usage::Usage;
+use crate::wire::{ChangesResponse, USAGE_PATH, UsageResponse, VerifyResponse};
 
 /// The largest answer of the feed that is read, in bytes: some 60,000 changes.
 const MAX_CHANGES: usize = 4 * 1024 * 1024;
+
+/// The largest answer to a report that is read, in bytes.
+const MAX_RECEIPT: usize = 4096;
 
 /// What root contexts must have in common to share verdicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +30,7 @@ struct Key {
     service: Service,
     limits: Limits,
     stale_after: Duration,
+    flush: Duration,
 }
 
 thread_local! {
@@ -41,6 +46,9 @@ pub struct Shared {
     follower: Cell<Option<u32>>,
     /// Its question under way.
     question: Cell<Option<CallId>>,
+    usage: RefCell<Usage>,
+    /// The report under way.
+    report: Cell<Option<CallId>>,
     /// Whether the last question came to nothing.
     is_lost: Cell<bool>,
     metrics: Rc<Metrics>,
@@ -59,8 +67,12 @@ struct Published {
 impl Shared {
     /// What a root context with this configuration shares with the others of its VM.
     pub fn of(config: &Config) -> Rc<Self> {
-        let key =
-            Key { service: config.service.clone(), limits: config.cache, stale_after: config.stale_max };
+        let key = Key {
+            service: config.service.clone(),
+            limits: config.cache,
+            flush: config.usage_flush,
+            stale_after: config.stale_max,
+        };
         ALL.with_borrow_mut(|all| {
             all.retain(|(_, shared)| shared.strong_count() > 0);
             let found = all.iter().find(|(other, _)| *other == key).and_then(|(_, shared)| shared.upgrade());
@@ -79,6 +91,8 @@ impl Shared {
             feed: RefCell::new(Feed::new(key.stale_after)),
             follower: Cell::new(None),
             question: Cell::new(None),
+            usage: RefCell::new(Usage::new(edge_name(), key.flush)),
+            report: Cell::new(None),
             is_lost: Cell::new(false),
             metrics: Metrics::of_this_vm(),
             published: Cell::default(),
@@ -123,16 +137,23 @@ impl Shared {
         }
     }
 
-    /// Whether a callout is the feed's question.
-    pub fn is_question(&self, call: CallId) -> bool {
-        self.question.get() == Some(call)
+    /// Takes the end of a callout, if it is one of those made here; `false`: it is none.
+    pub fn takes(&self, ended: Ended) -> bool {
+        if self.question.get() == Some(ended.call) {
+            self.answered(ended);
+        } else if self.report.get() == Some(ended.call) {
+            self.reported(ended);
+        } else {
+            return false;
+        }
+        true
     }
 
     /// The feed's question was answered, or came to nothing. The next one is asked when it is time.
-    pub fn answered(&self, has_headers: bool, body_size: usize) {
+    fn answered(&self, ended: Ended) {
         self.question.set(None);
         let now = host::now();
-        let answer = callout::answer::<ChangesResponse>(has_headers, body_size, MAX_CHANGES);
+        let answer = callout::answer::<ChangesResponse>(ended, b"200", MAX_CHANGES);
         let heard =
             answer.and_then(|it| self.feed.borrow_mut().heard(it, now).map_err(|_| CalloutEnd::BadAnswer));
         match heard {
@@ -167,12 +188,57 @@ impl Shared {
         }
     }
 
+    /// Counts the use of a token that exists.
+    pub fn used(&self, verdict: &Verdict, allowed: bool, now: Duration) {
+        let Some(token_id) = verdict.token_id() else { return };
+        if !self.usage.borrow_mut().count(token_id, allowed, now) {
+            self.metrics.usage_dropped();
+        }
+    }
+
+    /// In a callback of root context `root`: reports what tokens were used for, if it is time, unless another root context
+    /// does.
+    pub fn report(&self, root: u32) {
+        if self.follower.get() != Some(root) {
+            return;
+        }
+        let now = host::now();
+        let Some(report) = self.usage.borrow_mut().report(now) else { return };
+        let body = serde_json::to_vec(&report).unwrap_or_default();
+        let service = &self.service;
+        let sent = callout::post(service, &service.usage_cluster, USAGE_PATH, &body, service.timeout);
+        self.report.set(sent);
+        if sent.is_none() {
+            self.not_reported(CalloutEnd::NotSent, now);
+        }
+    }
+
+    fn reported(&self, ended: Ended) {
+        self.report.set(None);
+        let now = host::now();
+        match callout::answer::<UsageResponse>(ended, b"202", MAX_RECEIPT) {
+            Ok(_) => {
+                self.usage.borrow_mut().written(now);
+                self.metrics.reported(CalloutEnd::Ok);
+            }
+            Err(end) => self.not_reported(end, now),
+        }
+    }
+
+    fn not_reported(&self, end: CalloutEnd, now: Duration) {
+        self.usage.borrow_mut().failed(now);
+        self.metrics.reported(end);
+    }
+
     /// A root context goes, and the question with it if it was the one who asked.
     pub fn leave(&self, root: u32) {
         if self.follower.get() == Some(root) {
             self.follower.set(None);
             self.question.set(None);
             self.feed.borrow_mut().abandon();
+            if self.report.take().is_some() {
+                self.usage.borrow_mut().failed(host::now());
+            }
         }
         self.publish();
     }
@@ -209,4 +275,9 @@ fn difference(before: usize, after: usize) -> i64 {
 /// A number that other edges do not have at the same time.
 fn random(now: Duration) -> u64 {
     RandomState::new().hash_one(now)
+}
+
+/// A name for this VM that no other has.
+fn edge_name() -> String {
+    format!("{:016x}{:016x}", RandomState::new().hash_one(0), RandomState::new().hash_one(1))
 }

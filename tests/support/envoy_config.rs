@@ -128,7 +128,7 @@ impl EnvoyConfig {
             // Names as in the reference, so that tests may read them from /stats/prometheus too.
             "stats_config": {"stats_tags": [
                 {"tag_name": "reason", "regex": r"^wasmcustom\.latchkey\.(?:shadow_)?refused(\.(\w+))$"},
-                {"tag_name": "outcome", "regex": r"^wasmcustom\.latchkey\.(?:callouts|feed_answers)(\.(\w+))$"},
+                {"tag_name": "outcome", "regex": r"^wasmcustom\.latchkey\.(?:callouts|feed_answers|usage_reports)(\.(\w+))$"},
                 {"tag_name": "cause", "regex": r"^wasmcustom\.latchkey\.cache_evictions(\.(\w+))$"},
             ]},
         });
