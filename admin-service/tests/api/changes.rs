@@ -146,12 +146,14 @@ async fn what_does_not_fit_into_a_page_comes_in_the_next_one() {
     let joined = join(&service.edge()).await;
     let path = service.database_url.to_string();
     let mut beside = SqliteConnection::connect(&path).await.unwrap();
+    // Not so old that the job that the service begins with may forget them.
+    let at = service.store.sources().now().as_millisecond();
     for (revision, touched) in [(1, 600), (2, 600), (3, 1_500), (4, 1)] {
         let mut change = beside.begin().await.unwrap();
         for statement in [
             format!(
                 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {touched}) \
-                 INSERT INTO changes SELECT {revision}, randomblob(32), 0 FROM n"
+                 INSERT INTO changes SELECT {revision}, randomblob(32), {at} FROM n"
             ),
             format!("UPDATE history SET revision = {revision}"),
         ] {
