@@ -7,11 +7,11 @@ use latchkey::wire::{TokenUsage, UsageReport};
 use latchkey_admin::domain::token::{Token, TokenId};
 use latchkey_admin::domain::usage::{Receipt, Report};
 use latchkey_admin::store::{Store, StoreError};
-use sqlx::Row;
+use sqlx::{Connection, Row};
 use tokio::task::JoinSet;
 
 use crate::scheduler::insert_expired;
-use crate::support::{Fixture, name, on_both_databases, origin};
+use crate::support::{Fixture, eventually, name, on_both_databases, origin};
 
 on_both_databases![
     a_report_counts_and_a_repeated_or_older_one_changes_nothing,
@@ -233,4 +233,33 @@ async fn a_report_that_cannot_be_written_counts_for_nothing_and_can_be_sent_agai
     db.sql("ALTER TABLE usage_hours RENAME COLUMN away TO denied").await;
     assert!(count(&db.store, whole).await);
     assert_eq!(hours(&db).await, [(at("2026-01-01T00:00:00Z"), 1, 0)]);
+}
+
+/// Where writers work side by side, which on SQLite they do not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_later_use_that_another_report_notes_meanwhile_stays() {
+    let db = Fixture::postgres().await;
+    db.user("alice").await;
+    let token = db.token("alice").await;
+    assert!(count(&db.store, report("a", 1, vec![used(token.id, 1, 0, 0)])).await);
+    db.clock.advance(MINUTE);
+    // Another report that is not committed yet: it holds the hour, and knows of a use in the minute after.
+    let mut other = db.connection().await;
+    let mut other = other.begin().await.unwrap();
+    for statement in
+        ["UPDATE usage_hours SET allowed = allowed + 1", "UPDATE tokens SET last_used_at = 1767225720000"]
+    {
+        sqlx::query(statement).execute(&mut *other).await.unwrap();
+    }
+    let (store, one) = (db.store.clone(), report("b", 1, vec![used(token.id, 1, 0, 0)]));
+    let counting = tokio::spawn(async move { count(&store, one).await });
+    eventually("the wait for the hour", async || {
+        let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        db.number(waiting).await == 1
+    })
+    .await;
+    other.commit().await.unwrap();
+    assert!(counting.await.unwrap());
+    assert_eq!(last_use(&db, &token).await.unwrap(), "2026-01-01T00:02:00Z");
+    assert_eq!(hours(&db).await, [(at("2026-01-01T00:00:00Z"), 3, 0)]);
 }
