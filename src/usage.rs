@@ -92,7 +92,7 @@ impl Usage {
         Some(UsageReport { edge: self.edge.clone(), sequence: self.sequence, usage })
     }
 
-    /// The service has written the report down. What does not fit into one goes out at once.
+    /// The service has written the report down, or never will. What does not fit into one goes out at once.
     pub fn written(&mut self, now: Duration) {
         (self.sending, self.failures) = (false, 0);
         self.reported = Vec::new();

@@ -21,7 +21,9 @@ pub enum CalloutEnd {
     Unreachable,
     /// The service does not accept the edge secret.
     Unauthorized,
-    /// With an answer that is no verdict on the token that was asked about.
+    /// The service does not understand what it was asked or told.
+    Refused,
+    /// With an answer that is none to what was asked.
     BadAnswer,
     /// Envoy did not send it: no such cluster, no healthy host, or too many requests to it.
     NotSent,
@@ -29,8 +31,15 @@ pub enum CalloutEnd {
 
 impl CalloutEnd {
     /// Every end, in the order of their declaration.
-    pub const ALL: [Self; 6] =
-        [Self::Ok, Self::Timeout, Self::Unreachable, Self::Unauthorized, Self::BadAnswer, Self::NotSent];
+    pub const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::Timeout,
+        Self::Unreachable,
+        Self::Unauthorized,
+        Self::Refused,
+        Self::BadAnswer,
+        Self::NotSent,
+    ];
 
     /// The end in metric names, after `latchkey.callouts.`.
     pub const fn name(self) -> &'static str {
@@ -39,6 +48,7 @@ impl CalloutEnd {
             Self::Timeout => "timeout",
             Self::Unreachable => "unreachable",
             Self::Unauthorized => "unauthorized",
+            Self::Refused => "refused",
             Self::BadAnswer => "bad_answer",
             Self::NotSent => "not_sent",
         }
@@ -97,6 +107,7 @@ pub fn answer<T: DeserializeOwned>(ended: Ended, status: &[u8], most: usize) -> 
         Some(b"408" | b"504") => return Err(CalloutEnd::Timeout),
         Some(b"502" | b"503") => return Err(CalloutEnd::Unreachable),
         Some(b"401" | b"403") => return Err(CalloutEnd::Unauthorized),
+        Some(b"400" | b"413") => return Err(CalloutEnd::Refused),
         _ => return Err(CalloutEnd::BadAnswer),
     }
     if ended.body_size > most || !value(b"content-type").is_some_and(headers::is_json) {

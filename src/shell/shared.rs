@@ -221,6 +221,12 @@ impl Shared {
                 self.usage.borrow_mut().written(now);
                 self.metrics.reported(CalloutEnd::Ok);
             }
+            // It would be refused each time, and all later ones wait for it.
+            Err(CalloutEnd::Refused) => {
+                log::error!("latchkey: the service does not understand a usage report, which is dropped");
+                self.usage.borrow_mut().written(now);
+                self.metrics.reported(CalloutEnd::Refused);
+            }
             Err(end) => self.not_reported(end, now),
         }
     }

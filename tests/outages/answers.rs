@@ -91,7 +91,7 @@ const UNUSABLE: [Row; 38] = [
         |q| under(q, "301 Moved Permanently", &format!("{JSON}location: /\r\n")),
         "bad_answer",
     ),
-    ("400 with a verdict", |q| under(q, "400 Bad Request", JSON), "bad_answer"),
+    ("400 with a verdict", |q| under(q, "400 Bad Request", JSON), "refused"),
     ("401 with a verdict", |q| under(q, "401 Unauthorized", JSON), "unauthorized"),
     ("403 with a verdict", |q| under(q, "403 Forbidden", JSON), "unauthorized"),
     ("404 with a verdict", |q| under(q, "404 Not Found", JSON), "bad_answer"),
