@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::json;
 
 use crate::load::{self, Round};
-use crate::peers::Peer;
+use crate::peers::{Build, Peer};
 use crate::servers::Server;
 use crate::support::service::Service;
 use crate::support::{Answer, Envoy, EnvoyConfig, made_up, wait};
@@ -30,7 +30,15 @@ impl Measurement {
         }
     }
 
-    fn peers(self) -> &'static [Peer] {
+    fn peers(self) -> Vec<Peer> {
+        let others = Build::others().iter().map(Peer::OtherBuild);
+        let mut peers = self.standing_peers().to_vec();
+        let place = peers.iter().position(|peer| *peer == Peer::Latchkey).map_or(0, |latchkey| latchkey + 1);
+        peers.splice(place..place, others);
+        peers
+    }
+
+    fn standing_peers(self) -> &'static [Peer] {
         match self {
             Self::Cached => &[
                 Peer::NoFilter,
@@ -78,7 +86,8 @@ pub async fn run(measurement: Measurement, rounds: u64, seconds: u64) -> Vec<Ser
     let mut service = service;
     let ids = [service.process().id(), servers[1].id(), servers[2].id()];
     let mut envoys = Vec::new();
-    for peer in measurement.peers() {
+    let peers = measurement.peers();
+    for peer in &peers {
         let upstream = SocketAddr::from(([127, 0, 0, 1], servers[0].port));
         let config = EnvoyConfig::new(service.edge_address(), upstream);
         let config = if measurement == Measurement::Miss { config.uncached() } else { config };
@@ -87,8 +96,7 @@ pub async fn run(measurement: Measurement, rounds: u64, seconds: u64) -> Vec<Ser
         ready(&envoy, *peer, &tokens[0], measurement).await;
         envoys.push(envoy);
     }
-    let mut all: Vec<Series> =
-        measurement.peers().iter().map(|peer| Series { peer: *peer, rounds: Vec::new() }).collect();
+    let mut all: Vec<Series> = peers.into_iter().map(|peer| Series { peer, rounds: Vec::new() }).collect();
     for round in 0..=rounds {
         for (series, envoy) in all.iter_mut().zip(&mut envoys) {
             let headers: Vec<String> = tokens.iter().map(|token| series.peer.header(token)).collect();

@@ -1,9 +1,13 @@
 //! The peers: how each does the same at Envoy.
 
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
 use serde_json::{Value, json};
 
 use crate::support::EnvoyConfig;
 use crate::support::envoy_config::connection_manager;
+use crate::support::test_dir::root;
 
 /// One way to decide on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +15,8 @@ pub enum Peer {
     /// Every request passes.
     NoFilter,
     Latchkey,
+    /// The filter, of another build.
+    OtherBuild(&'static Build),
     ApiKeyAuth,
     BasicAuth,
     JwtAuthn,
@@ -21,6 +27,31 @@ pub enum Peer {
     DirectRefusal,
 }
 
+/// Another build of the filter, to be held against the one in `dist/`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Build {
+    name: String,
+    path: PathBuf,
+}
+
+impl Build {
+    /// The builds that `BENCH_FILTERS` names: `label=path,…`, with paths from the root of the checkout.
+    pub fn others() -> &'static [Self] {
+        static OTHERS: OnceLock<Vec<Build>> = OnceLock::new();
+        OTHERS.get_or_init(|| {
+            let list = std::env::var("BENCH_FILTERS").unwrap_or_default();
+            list.split(',').filter(|item| !item.is_empty()).map(Self::parse).collect()
+        })
+    }
+
+    fn parse(item: &str) -> Self {
+        let (label, path) = item.split_once('=').expect("BENCH_FILTERS is label=path,…");
+        let path = root().join(path);
+        assert!(path.is_file(), "BENCH_FILTERS names {}, which is no file", path.display());
+        Self { name: format!("latchkey ({label})"), path }
+    }
+}
+
 const JWT: &str = "eyJhbGciOiAiSFMyNTYiLCAidHlwIjogIkpXVCIsICJraWQiOiAiayJ9.eyJpc3MiOiAiYmVuY2giLCAic3ViIjogImFsaWNlIiwgImV4cCI6IDQxMDI0NDQ4MDB9.5r6djEFIHivf_qOpmFqXKyOZ1ufqKSCfydVKSvtiOt4";
 const JWKS: &str = r#"{"keys": [{"kty": "oct", "alg": "HS256", "kid": "k", "k": "YmVuY2htYXJrLWtleS1iZW5jaG1hcmsta2V5LWJlbmM"}]}"#;
 
@@ -29,6 +60,7 @@ impl Peer {
         match self {
             Self::NoFilter => "no filter",
             Self::Latchkey => "latchkey",
+            Self::OtherBuild(build) => &build.name,
             Self::ApiKeyAuth => "api_key_auth",
             Self::BasicAuth => "basic_auth",
             Self::JwtAuthn => "jwt_authn (HS256)",
@@ -57,10 +89,14 @@ impl Peer {
             let manager = connection_manager(bootstrap);
             manager["access_log"] = json!([]);
             let filters = manager["http_filters"].as_array_mut().expect("filters");
-            match filter {
-                _ if self == Self::Latchkey => {}
-                Some(filter) => filters[0] = filter,
-                None => drop(filters.remove(0)),
+            match (self, filter) {
+                (Self::Latchkey, _) => {}
+                (Self::OtherBuild(build), _) => {
+                    let code = &mut filters[0]["typed_config"]["config"]["vm_config"]["code"];
+                    code["local"]["filename"] = json!(build.path);
+                }
+                (_, Some(filter)) => filters[0] = filter,
+                (_, None) => drop(filters.remove(0)),
             }
             if self == Self::DirectRefusal {
                 let refusal = json!({"status": 401, "body": {"inline_string": "{ \"error\": { \"status\": \"ERROR\", \"message\": \"Provided API key is invalid\" } }"}});
@@ -84,7 +120,7 @@ impl Peer {
             Some(json!({"name": name, "typed_config": config}))
         };
         match self {
-            Self::NoFilter | Self::DirectRefusal | Self::Latchkey => None,
+            Self::NoFilter | Self::DirectRefusal | Self::Latchkey | Self::OtherBuild(_) => None,
             Self::ApiKeyAuth => typed(
                 "api_key_auth",
                 "api_key_auth.v3.ApiKeyAuth",

@@ -61,8 +61,12 @@ impl Report {
         }
     }
 
+    /// Prints the results. Those of a whole run are kept, too.
     pub fn write(&self) {
         println!("{}", self.text);
+        if ["BENCH_ONLY", "BENCH_FILTERS"].iter().any(|choice| std::env::var_os(choice).is_some()) {
+            return;
+        }
         std::fs::write(root().join("benches/RESULTS.md"), &self.text).expect("the results are written");
     }
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The benchmark: what a decision costs at Envoy, beside its peers in one run. BENCH_ROUNDS and BENCH_SECONDS (of each peer in each
-# round) say how long it takes; the tables go to benches/RESULTS.md. Nothing else should run on the machine meanwhile.
+# round) say how long it takes. The tables go to benches/RESULTS.md. Nothing else should run on the machine meanwhile.
+# Two choices only print: BENCH_ONLY=cached|miss|garbage, and BENCH_FILTERS=label=path,… for other builds of the filter as peers.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 "$SCRIPTS/build.sh"
