@@ -12,7 +12,15 @@ impl Invalid {
     }
 }
 
-/// Checks that a text has `least` to `most` characters (Unicode scalar values) and none of them is a control character.
+/// Whether a character is none that is seen, and changes how others are: the directional marks, embeddings, overrides and
+/// isolates of Unicode (UAX #9), which make a text read as another one, its separators of lines and paragraphs, and the
+/// byte order mark.
+fn misleads(character: char) -> bool {
+    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Checks that a text has `least` to `most` characters (Unicode scalar values) and none of them is a control character or
+/// changes the direction in which the others are read.
 pub(super) fn plain(text: &str, least: usize, most: usize) -> Result<(), Invalid> {
     let length = text.chars().count();
     if !(least..=most).contains(&length) {
@@ -21,13 +29,22 @@ pub(super) fn plain(text: &str, least: usize, most: usize) -> Result<(), Invalid
     if text.chars().any(char::is_control) {
         return Err(Invalid::because("must not contain control characters"));
     }
+    if text.chars().any(misleads) {
+        return Err(Invalid::because(
+            "must not contain marks that change the direction of text, or separators of lines",
+        ));
+    }
     Ok(())
 }
 
-/// Checks that a text is [`plain`] and neither begins nor ends with white space.
-pub(super) fn trimmed(text: &str, least: usize, most: usize) -> Result<(), Invalid> {
+/// Checks that a text can be a name that people see: [`plain`], with no white space at either end, and with neither `<`
+/// nor `>`, so that it is no markup wherever it is shown.
+pub(super) fn shown_name(text: &str, least: usize, most: usize) -> Result<(), Invalid> {
     plain(text, least, most)?;
-    if text.trim() == text { Ok(()) } else { Err(Invalid::because("must not begin or end with white space")) }
+    if text.trim() != text {
+        return Err(Invalid::because("must not begin or end with white space"));
+    }
+    if text.contains(['<', '>']) { Err(Invalid::because("must not contain '<' or '>'")) } else { Ok(()) }
 }
 
 /// Defines a text type: its rule is a function from `&str` to `Result<(), Invalid>`.
@@ -125,10 +142,22 @@ mod tests {
     }
 
     #[test]
-    fn outer_white_space_is_refused_where_a_text_is_trimmed() {
-        assert_eq!(trimmed("a b", 1, 10), Ok(()));
-        for text in [" a", "a ", " ", "\u{a0}a"] {
-            assert!(trimmed(text, 0, 10).is_err(), "{text:?}");
+    fn marks_that_make_a_text_read_as_another_are_refused_and_no_script_is() {
+        for text in
+            ["a\u{202e}b", "\u{200f}a", "a\u{200e}", "a\u{2066}b", "a\u{61c}b", "a\u{2028}b", "\u{feff}a"]
+        {
+            assert!(plain(text, 0, 10).is_err(), "{text:?}");
+        }
+        for text in ["שלום", "مرحبا", "می‌خواهم", "👩‍💻", "日本語"] {
+            assert_eq!(shown_name(text, 1, 10), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_people_see_has_no_outer_white_space_and_is_no_markup() {
+        assert_eq!(shown_name("a b", 1, 10), Ok(()));
+        for text in [" a", "a ", " ", "\u{a0}a", "<b>", "a > b"] {
+            assert!(shown_name(text, 0, 10).is_err(), "{text:?}");
         }
     }
 }

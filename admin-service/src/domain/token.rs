@@ -9,7 +9,7 @@ use latchkey::wire::Scheme;
 
 use super::period::Period;
 use super::scope::Scopes;
-use super::text::{Invalid, id_type, plain, text_type, trimmed};
+use super::text::{Invalid, id_type, plain, shown_name, text_type};
 use super::user::{UserId, UserName};
 
 /// The most networks that one token can be bound to.
@@ -21,13 +21,14 @@ id_type! {
 }
 
 text_type! {
-    /// The name that an owner gives a token: 1 to 100 characters, no control characters, no white space at either end.
+    /// The name that an owner gives a token: 1 to 100 characters, no control characters or marks of direction, no white
+    /// space at either end, neither `<` nor `>`.
     TokenName,
-    |text| trimmed(text, 1, 100)
+    |text| shown_name(text, 1, 100)
 }
 
 text_type! {
-    /// What an owner notes about a token: at most 500 characters, no control characters.
+    /// What an owner notes about a token: at most 500 characters, no control characters or marks of direction.
     Description,
     |text| plain(text, 0, 500)
 }

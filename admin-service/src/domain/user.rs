@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::text::{Invalid, id_type, plain, text_type, trimmed};
+use super::text::{Invalid, id_type, plain, shown_name, text_type};
 
 id_type! {
     /// A user's identifier (UUIDv7), which stays the same whatever else changes.
@@ -25,9 +25,10 @@ text_type! {
 }
 
 text_type! {
-    /// The name that people see: 1 to 200 characters, no control characters, no white space at either end.
+    /// The name that people see: 1 to 200 characters, no control characters or marks of direction, no white space at
+    /// either end, neither `<` nor `>`.
     DisplayName,
-    |text| trimmed(text, 1, 200)
+    |text| shown_name(text, 1, 200)
 }
 
 text_type! {

@@ -147,6 +147,11 @@ async fn tokens_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
         ("name", json!("")),
         ("name", json!("a\u{7}b")),
         ("name", json!("a".repeat(101))),
+        ("name", json!("a".repeat(10_000))),
+        ("name", json!("<script>alert(1)</script>")),
+        ("name", json!("a\u{202e}b")),
+        ("description", json!("a\u{200f}b")),
+        ("description", json!("a\nb")),
         ("description", json!("a".repeat(501))),
         ("expires_in", json!("soon")),
         ("expires_in", json!("0s")),
@@ -178,6 +183,11 @@ async fn tokens_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
     name: `name` must have 1 to 100 characters, and has 0
     name: `name` must not contain control characters
     name: `name` must have 1 to 100 characters, and has 101
+    name: `name` must have 1 to 100 characters, and has 10000
+    name: `name` must not contain '<' or '>'
+    name: `name` must not contain marks that change the direction of text, or separators of lines
+    description: `description` must not contain marks that change the direction of text, or separators of lines
+    description: `description` must not contain control characters
     description: `description` must have 0 to 500 characters, and has 501
     expires_in: `expires_in` must be a length of time such as "30d", "12h" or "90m"
     expires_at: A token must expire in the future
