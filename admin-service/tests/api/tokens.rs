@@ -147,11 +147,6 @@ async fn tokens_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
         ("name", json!("")),
         ("name", json!("a\u{7}b")),
         ("name", json!("a".repeat(101))),
-        ("name", json!("a".repeat(10_000))),
-        ("name", json!("<script>alert(1)</script>")),
-        ("name", json!("a\u{202e}b")),
-        ("description", json!("a\u{200f}b")),
-        ("description", json!("a\nb")),
         ("description", json!("a".repeat(501))),
         ("expires_in", json!("soon")),
         ("expires_in", json!("0s")),
@@ -183,11 +178,6 @@ async fn tokens_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
     name: `name` must have 1 to 100 characters, and has 0
     name: `name` must not contain control characters
     name: `name` must have 1 to 100 characters, and has 101
-    name: `name` must have 1 to 100 characters, and has 10000
-    name: `name` must not contain '<' or '>'
-    name: `name` must not contain marks that change the direction of text, or separators of lines
-    description: `description` must not contain marks that change the direction of text, or separators of lines
-    description: `description` must not contain control characters
     description: `description` must have 0 to 500 characters, and has 501
     expires_in: `expires_in` must be a length of time such as "30d", "12h" or "90m"
     expires_at: A token must expire in the future
@@ -202,6 +192,33 @@ async fn tokens_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
     allowed_cidrs: `allowed_cidrs` must hold networks such as "10.0.0.0/8" or addresses such as "2001:db8::1"
     allowed_cidrs: `allowed_cidrs` must hold networks without bits after their prefix: 10.0.0.0/8 and not 10.1.2.3/8
     `expires_in` and `expires_at` cannot both be given: choose one
+    "#);
+}
+
+#[tokio::test]
+async fn texts_that_mislead_those_who_read_them_are_refused() {
+    let service = TestService::start().await;
+    service.make_user("alice").await;
+    let mut shown = String::new();
+    for (field, value) in [
+        ("name", "<script>alert(1)</script>".to_owned()),
+        ("name", "a\u{202e}b".to_owned()),
+        ("name", "a".repeat(10_000)),
+        ("description", "a\u{200f}b".to_owned()),
+        ("description", "a\nb".to_owned()),
+    ] {
+        let mut spec = json!({"name": "t"});
+        spec[field] = json!(value);
+        let answer = service.refused(&service.admin(), Method::POST, "/users/alice/tokens", Some(spec)).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        shown += &format!("{}\n", answer.json()["error"]["message"].as_str().unwrap());
+    }
+    assert_snapshot!(shown, @r#"
+    `name` must not contain '<' or '>'
+    `name` must not contain marks that change the direction of text, or separators of lines
+    `name` must have 1 to 100 characters, and has 10000
+    `description` must not contain marks that change the direction of text, or separators of lines
+    `description` must not contain control characters
     "#);
 }
 
