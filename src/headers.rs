@@ -139,7 +139,8 @@ impl<'a> RequestHeaders<'a> {
 }
 
 /// Whether Envoy takes a request of this content type for a gRPC request.
-fn is_grpc(content_type: &[u8]) -> bool {
+#[must_use]
+pub fn is_grpc(content_type: &[u8]) -> bool {
     content_type
         .strip_prefix(b"application/grpc")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))

@@ -92,6 +92,14 @@ impl Usage {
         Some(UsageReport { edge: self.edge.clone(), sequence: self.sequence, usage })
     }
 
+    /// The next report, whether or not it is time, unless one is under way or there is nothing to report.
+    pub fn report_now(&mut self, now: Duration) -> Option<UsageReport> {
+        if self.next.is_some() {
+            self.next = Some(now);
+        }
+        self.report(now)
+    }
+
     /// The service has written the report down, or never will. What does not fit into one goes out at once.
     pub fn written(&mut self, now: Duration) {
         (self.sending, self.failures) = (false, 0);

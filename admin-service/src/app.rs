@@ -8,6 +8,7 @@ use latchkey::token::TokenPrefix;
 use crate::clock::Sources;
 use crate::config::Config;
 use crate::edge::secret::EdgeSecrets;
+use crate::edge::used::Used;
 use crate::feed::{Feed, Follower};
 use crate::jobs::{Runner, RunnerHandle, holder};
 use crate::store::{OpenError, Store, StoreOptions};
@@ -23,6 +24,8 @@ pub struct App {
     pub scheduler: RunnerHandle,
     /// What tells edges of changes.
     pub feed: Feed,
+    /// What the service itself has let through and refused, for gateways that ask it.
+    pub used: Used,
     /// What was configured.
     pub settings: Arc<Settings>,
 }
@@ -58,12 +61,13 @@ impl App {
         let store = Store::open(&config.database_url, StoreOptions::default(), sources.clone()).await?;
         let (runner, scheduler) = Runner::new(store.clone(), holder(&sources)?);
         let (feed, follower) = Feed::new(store.clone());
+        let used = Used::new(store.clone())?;
         let settings = Settings {
             token_prefix: config.token_prefix.clone(),
             public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{api}")),
             edge_secrets: config.edge_secrets.clone(),
         };
-        let app = Self { store, sources, scheduler, feed, settings: Arc::new(settings) };
+        let app = Self { store, sources, scheduler, feed, used, settings: Arc::new(settings) };
         Ok((app, Tasks { runner, follower }))
     }
 

@@ -3,14 +3,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
 use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use latchkey::credential::{self, Accepted, Schemes};
-use latchkey::gate;
 use latchkey::refusal::{Realm, Reason, Refusal};
 
 use crate::app::App;
@@ -19,8 +17,8 @@ use crate::domain::scope::{ADMIN, Scope, Scopes, TOKENS};
 use crate::domain::token::{Token, TokenId};
 use crate::domain::user::UserName;
 use crate::domain::verdict::Outcome;
-use crate::edge::verify::wire_answer;
 use crate::error::{ApiError, Code};
+use crate::look_up::LookedUp;
 use crate::server::RequestFacts;
 use crate::telemetry::REFUSED;
 
@@ -66,22 +64,13 @@ impl FromRequestParts<App> for Caller {
 async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Refusal> {
     let values = parts.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
     let credential = credential::read(values, &ACCEPTED)?;
-    let refused = |reason| Refusal::new(reason, Some(credential.scheme));
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
-    let verdict = app.store.verify(credential.hash).await.map_err(|error| {
-        tracing::warn!(cause = crate::error::chain(&error), "a caller cannot be authenticated");
-        refused(Reason::Unavailable)
-    })?;
-    let answer = wire_answer(credential.hash, &verdict, app.sources.now());
-    // A moment of its own, for the answer is judged as soon as it is given.
-    let now = Duration::ZERO;
-    let said =
-        gate::Verdict::of(&answer, credential.hash, now).ok_or_else(|| refused(Reason::Unavailable))?;
-    gate::judge(&credential, &Arc::from([]), peer, &said, now)?;
-    match (verdict.outcome, peer) {
+    let found = LookedUp::of(&credential, app).await?;
+    found.judge(&credential, &Arc::from([]), peer)?;
+    match (found.outcome, peer) {
         (Outcome::Valid(token), Some(address)) => Ok(caller(*token, address, parts)),
         // The judge has refused the first; the listener gives every request the address of its peer.
-        _ => Err(refused(Reason::Unavailable)),
+        _ => Err(Refusal::new(Reason::Unavailable, Some(credential.scheme))),
     }
 }
 

@@ -15,6 +15,7 @@ pub mod error;
 pub mod feed;
 pub mod jobs;
 pub mod lifecycle;
+pub mod look_up;
 pub mod server;
 pub mod store;
 pub mod telemetry;

@@ -45,7 +45,7 @@ const METRICS_LIMITS: Limits = Limits { connections: 64, first: FIRST, idle: Dur
 /// How many connections may wait to be accepted; the operating system may allow fewer.
 const BACKLOG: u32 = 4096;
 
-/// How long the database has to take leave, which SQLite uses to write its log back.
+/// How long the database has to take what was counted, and leave, which SQLite uses to write its log back.
 const CLOSE: Duration = Duration::from_secs(1);
 
 /// The sockets, bound before anything else is done, so that a taken port is known at once.
@@ -148,13 +148,18 @@ pub async fn run(app: App, tasks: Tasks, listeners: Listeners, shutdown: Shutdow
     tokio::join!(
         tasks.runner.run(async move { runner_end.requested().await }),
         tasks.follower.run(shutdown.clone()),
+        app.used.clone().run(shutdown.clone()),
         connections::serve("api", listeners.api, management, API_LIMITS, shutdown.clone()),
         connections::serve("edge", listeners.edge, edges, edge_limits, shutdown.clone()),
         connections::serve("metrics", listeners.metrics, monitoring, METRICS_LIMITS, shutdown.clone()),
         secrets,
         telemetry::keep_up(metrics, shutdown.clone()),
     );
-    if tokio::time::timeout(CLOSE, app.store.close()).await.is_err() {
+    let leave = async {
+        app.used.write_rest().await;
+        app.store.close().await;
+    };
+    if tokio::time::timeout(CLOSE, leave).await.is_err() {
         tracing::warn!("the database connections could not be closed in time");
     }
     tracing::info!("ended");

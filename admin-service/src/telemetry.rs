@@ -21,6 +21,10 @@ pub const CONNECTIONS: &str = "latchkey_connections";
 pub const VERDICTS: &str = "latchkey_verdicts_total";
 /// Usage reports of edges, by `outcome`: `counted`, `repeated` (counted before), `refused` (no report) or `unavailable`.
 pub const USAGE_REPORTS: &str = "latchkey_usage_reports_total";
+/// Requests whose use of a token was not counted, because too many other tokens wait to be written down.
+pub const USAGE_DROPPED: &str = "latchkey_usage_dropped_total";
+/// Decisions for gateways without the filter, by `outcome`: `passed`, a reason of the filter's, or `misunderstood`.
+pub const AUTHZ: &str = "latchkey_authz_total";
 /// Edges that wait for changes.
 pub const FEEDS_WAITING: &str = "latchkey_feeds_waiting";
 /// The latest revision that the feed has heard of.
@@ -112,6 +116,8 @@ fn describe() {
     metrics::describe_gauge!(CONNECTIONS, "Open connections.");
     metrics::describe_counter!(VERDICTS, "Verdicts given to edges, by outcome.");
     metrics::describe_counter!(USAGE_REPORTS, "Usage reports of edges, by outcome.");
+    metrics::describe_counter!(USAGE_DROPPED, "Requests that were not counted for their token.");
+    metrics::describe_counter!(AUTHZ, "Decisions for gateways without the filter, by outcome.");
     metrics::describe_gauge!(FEEDS_WAITING, "Edges that wait for changes now.");
     metrics::describe_gauge!(REVISION, "The latest revision that the change feed has heard of.");
     metrics::describe_counter!(CHANGES_ANSWERED, "Answers of the change feed, by outcome.");

@@ -38,6 +38,18 @@ fn what_was_used_is_reported_once_when_it_is_time() {
 }
 
 #[test]
+fn what_is_left_at_the_end_is_reported_before_its_time() {
+    let mut usage = usage();
+    assert_eq!(usage.report_now(secs(0)), None, "nothing was used");
+    usage.count("a", true, secs(1));
+    let report = usage.report_now(secs(2)).unwrap();
+    assert_eq!((report.sequence, report.usage[0].last_used_ms_ago), (1, 1_000));
+    assert_eq!(usage.report_now(secs(3)), None, "one is under way");
+    usage.written(secs(3));
+    assert_eq!(usage.report_now(secs(4)), None, "all is written down");
+}
+
+#[test]
 fn a_report_that_failed_is_sent_again_as_it_was_and_later_each_time() {
     let mut usage = usage();
     usage.count("a", true, secs(0));

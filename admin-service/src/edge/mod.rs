@@ -1,13 +1,17 @@
-//! The edge API: what filters ask for, and what they report.
+//! The edge API: what filters ask for and report, and what other gateways ask for.
 
+mod answer;
+pub mod authz;
 pub mod changes;
+mod gateway;
 pub mod secret;
 pub mod usage;
+pub mod used;
 pub mod verify;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use latchkey::wire::{CHANGES_PATH, USAGE_PATH, VERIFY_PATH};
 
 use crate::app::App;
@@ -15,7 +19,20 @@ use crate::app::App;
 /// What is answered at once.
 pub fn router(app: App) -> Router {
     let reports = post(usage::usage).layer(DefaultBodyLimit::max(usage::MAX_REPORT));
-    Router::new().route(VERIFY_PATH, post(verify::verify)).route(USAGE_PATH, reports).with_state(app)
+    Router::new()
+        .route(VERIFY_PATH, post(verify::verify))
+        .route(USAGE_PATH, reports)
+        .merge(gateways())
+        .with_state(app)
+}
+
+/// What gateways without the filter ask. Some put the client's own path after ours, so whatever follows is taken for one.
+fn gateways() -> Router<App> {
+    Router::new()
+        .route("/edge/v1/authz", any(authz::authz))
+        .route("/edge/v1/authz/", any(authz::authz))
+        .route("/edge/v1/authz/{*path}", any(authz::authz))
+        .route("/edge/v1/authz-refusal", any(authz::refusal))
 }
 
 /// The change feed, whose answers are waited for: the limits of other requests are not for it.

@@ -31,15 +31,17 @@ impl FromRequestParts<App> for Edge {
         let presented = values.next().and_then(|value| bearer(value.as_bytes()));
         match presented {
             Some(secret) if values.next().is_none() && secrets.accept(secret) => Ok(Self(())),
-            _ => {
-                metrics::counter!(EDGE_REFUSED).increment(1);
-                let message =
-                    "The edge secret is missing or wrong: send `Authorization: Bearer <edge secret>`";
-                let challenge = HeaderValue::from_static("Bearer realm=\"edge\"");
-                Err(ApiError::new(Code::EdgeSecretInvalid, message).challenging([challenge]))
-            }
+            _ => Err(no_edge("`Authorization: Bearer <edge secret>`")),
         }
     }
+}
+
+/// The refusal of a caller that is no edge; `how` says how an edge shows that it is one.
+pub(super) fn no_edge(how: &str) -> ApiError {
+    metrics::counter!(EDGE_REFUSED).increment(1);
+    let message = format!("The edge secret is missing or wrong: send {how}");
+    let challenge = HeaderValue::from_static("Bearer realm=\"edge\"");
+    ApiError::new(Code::EdgeSecretInvalid, message).challenging([challenge])
 }
 
 /// What follows `Bearer` and its spaces (RFC 6750 §2.1).

@@ -8,6 +8,7 @@ mod support;
 
 mod audit;
 mod authentication;
+mod authz;
 mod changes;
 mod edge;
 mod every_operation;

@@ -25,7 +25,7 @@ fn report(sequence: u64, token_id: &str) -> Value {
 }
 
 /// All that reports can change, as the database holds it.
-async fn kept(service: &TestService) -> Vec<String> {
+pub(crate) async fn kept(service: &TestService) -> Vec<String> {
     sqlx::any::install_default_drivers();
     let mut database = AnyConnection::connect(&service.database_url.to_string()).await.unwrap();
     let mut kept = Vec::new();

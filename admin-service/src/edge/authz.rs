@@ -1,0 +1,106 @@
+//! `ANY /edge/v1/authz` and below: the filter's decision, for gateways without the filter (Envoy's `ext_authz` over HTTP, nginx's
+//! `auth_request`, Traefik's `forwardAuth`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, HeaderValue, Response};
+use latchkey::credential::{Credential, Schemes};
+use latchkey::gate::{self, Decision, Identity};
+use latchkey::refusal::{Realm, Reason, Refusal};
+use tokio::time::timeout;
+
+use super::answer;
+use super::gateway::{Gateway, Question};
+use crate::app::App;
+use crate::domain::changes::Position;
+use crate::look_up::LookedUp;
+use crate::server::RequestFacts;
+use crate::telemetry::AUTHZ;
+
+/// How long the database has to answer, which is longer than gateways wait.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A request that passes: who it acts for, and as of when.
+type Passed = (Arc<Identity>, Position);
+
+/// Whether the request whose `Authorization` this is may pass: 200 with the identity headers, or the refusal that the client gets.
+pub async fn authz(
+    _: Gateway,
+    State(app): State<App>,
+    Extension(facts): Extension<Arc<RequestFacts>>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let question = match Question::read(&headers) {
+        Ok(question) => question,
+        Err(problem) => return misunderstood(&problem),
+    };
+    let judged = judge(&question, &headers, &app, true).await;
+    count(judged.as_ref().map_or_else(|refusal| refusal.reason().name(), |_| "passed"));
+    match judged {
+        Ok((identity, at)) => {
+            // Set once, by the one decision on a request.
+            let _ = facts.user.set(identity.user().to_owned());
+            answer::passed(&identity, &at)
+        }
+        Err(refusal) => refused(&question, &refusal),
+    }
+}
+
+/// The refusal of a request that was refused already, for gateways that take nothing but a status from [`authz`] (nginx). It is
+/// counted no second time, and is never a 200: a request that would pass now is told to come again.
+pub async fn refusal(_: Gateway, State(app): State<App>, headers: HeaderMap) -> Response<Body> {
+    match Question::read(&headers) {
+        Ok(question) => {
+            let judged = judge(&question, &headers, &app, false).await;
+            refused(&question, &judged.err().unwrap_or_else(|| Refusal::new(Reason::Unavailable, None)))
+        }
+        Err(problem) => misunderstood(&problem),
+    }
+}
+
+async fn judge(
+    question: &Question,
+    headers: &HeaderMap,
+    app: &App,
+    counted: bool,
+) -> Result<Passed, Refusal> {
+    let values = headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+    let credential = match gate::decide(&question.requirement, &question.accepted, values) {
+        Decision::Ask(credential) => credential,
+        Decision::Refuse(refusal) => return Err(refusal),
+        // No requirement of a gateway is less than a token.
+        Decision::Pass => return Err(Refusal::new(Reason::Unavailable, None)),
+    };
+    let found = look_up(&credential, app).await?;
+    let judged = found.judge(&credential, &question.requirement.scopes, question.address);
+    if counted && let Some(token) = found.token_id() {
+        app.used.count(token, judged.is_ok());
+    }
+    judged.map(|identity| (identity, found.at))
+}
+
+async fn look_up(credential: &Credential, app: &App) -> Result<LookedUp, Refusal> {
+    let late = |_| Refusal::new(Reason::Unavailable, Some(credential.scheme));
+    timeout(PATIENCE, LookedUp::of(credential, app)).await.map_err(late)?
+}
+
+fn refused(question: &Question, refusal: &Refusal) -> Response<Body> {
+    answer::refused(refusal, &question.realm, question.accepted.schemes, question.grpc)
+}
+
+/// The answer to a gateway that says what cannot be: its client is not told that its token is wrong.
+fn misunderstood(problem: &super::gateway::InvalidSetting) -> Response<Body> {
+    tracing::warn!(%problem, "a gateway asks what cannot be understood, so its client gets 503");
+    count("misunderstood");
+    let refusal = Refusal::new(Reason::Unavailable, None);
+    answer::refused(&refusal, &Realm::default(), Schemes::ALL, false)
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!(AUTHZ, "outcome" => outcome).increment(1);
+}

@@ -1,0 +1,220 @@
+//! What a gateway without the filter says, in headers of its own: that it may ask, what a request needs, and where it came
+//! from.
+//!
+//! A header that the gateway does not set may be the client's, so each can only ask for more: no setting turns a check off.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use latchkey::credential::{Accepted, Schemes};
+use latchkey::headers::is_grpc;
+use latchkey::refusal::Realm;
+use latchkey::rules::{Auth, Requirement};
+use latchkey::wire::Scheme;
+
+use super::verify::no_edge;
+use crate::app::App;
+use crate::domain::scope::{Scope, Scopes};
+use crate::error::ApiError;
+
+/// Carries the edge secret, for `Authorization` is the client's.
+const SECRET: HeaderName = HeaderName::from_static("x-latchkey-edge-secret");
+/// The scopes that the request needs, all of them.
+const SCOPES: HeaderName = HeaderName::from_static("x-latchkey-require-scopes");
+/// The schemes that the client may use.
+const SCHEMES: HeaderName = HeaderName::from_static("x-latchkey-schemes");
+/// The realm that challenges name.
+const REALM: HeaderName = HeaderName::from_static("x-latchkey-realm");
+/// Ends with the address that the gateway was asked from.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The proof that the caller presented an edge secret in a header of its own, or that none is configured.
+pub struct Gateway(());
+
+impl FromRequestParts<App> for Gateway {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Some(secrets) = &app.settings.edge_secrets else { return Ok(Self(())) };
+        let mut values = parts.headers.get_all(SECRET).iter();
+        match values.next() {
+            Some(secret) if values.next().is_none() && secrets.accept(secret.as_bytes()) => Ok(Self(())),
+            _ => Err(no_edge("`x-latchkey-edge-secret: <edge secret>`")),
+        }
+    }
+}
+
+/// What a gateway asks about one request.
+pub struct Question {
+    /// What the request needs.
+    pub requirement: Requirement,
+    /// Which credentials are looked at.
+    pub accepted: Accepted,
+    /// The realm that challenges name.
+    pub realm: Realm,
+    /// Where it came from, if that is known.
+    pub address: Option<IpAddr>,
+    /// Whether it is a gRPC request.
+    pub grpc: bool,
+}
+
+/// A header that cannot be understood: its name, and what is allowed.
+#[derive(Debug, thiserror::Error)]
+#[error("{header}: {problem}")]
+pub struct InvalidSetting {
+    header: HeaderName,
+    problem: String,
+}
+
+impl Question {
+    /// Reads a gateway's headers.
+    ///
+    /// # Errors
+    /// [`InvalidSetting`] for the first one that cannot be understood.
+    pub fn read(headers: &HeaderMap) -> Result<Self, InvalidSetting> {
+        let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        Ok(Self {
+            requirement: Requirement { auth: Auth::Required, scopes: scopes(headers)? },
+            // Tokens of any shape, so that imported ones work.
+            accepted: Accepted { schemes: schemes(headers)?, prefix: None },
+            realm: realm(headers)?,
+            address: address(headers),
+            grpc: content_type.is_some_and(is_grpc),
+        })
+    }
+}
+
+fn scopes(headers: &HeaderMap) -> Result<Arc<[String]>, InvalidSetting> {
+    let lists = headers.get_all(SCOPES).iter().map(|value| text(value, &SCOPES));
+    let mut scopes = Vec::new();
+    for list in lists.collect::<Result<Vec<_>, _>>()? {
+        let each = items(list).map(str::parse::<Scope>).collect::<Result<Vec<_>, _>>();
+        scopes.extend(each.map_err(|problem| invalid(&SCOPES, &format_args!("each scope {problem}")))?);
+    }
+    let scopes = Scopes::new(scopes).map_err(|problem| invalid(&SCOPES, &problem))?;
+    Ok(scopes.iter().map(Scope::to_string).collect())
+}
+
+/// The schemes that every line of the header names; without one, all.
+fn schemes(headers: &HeaderMap) -> Result<Schemes, InvalidSetting> {
+    let mut schemes = Schemes::ALL;
+    for value in headers.get_all(SCHEMES) {
+        let named = items(text(value, &SCHEMES)?).map(scheme).collect::<Option<Schemes>>();
+        let named = named.ok_or_else(|| invalid(&SCHEMES, &"name `bearer`, `basic` or both"))?;
+        schemes = schemes.iter().filter(|scheme| named.contains(*scheme)).collect();
+    }
+    match schemes.iter().next() {
+        Some(_) => Ok(schemes),
+        None => Err(invalid(&SCHEMES, &"name at least one of `bearer` and `basic`")),
+    }
+}
+
+fn scheme(name: &str) -> Option<Scheme> {
+    [("bearer", Scheme::Bearer), ("basic", Scheme::Basic)]
+        .into_iter()
+        .find_map(|(known, scheme)| name.eq_ignore_ascii_case(known).then_some(scheme))
+}
+
+fn realm(headers: &HeaderMap) -> Result<Realm, InvalidSetting> {
+    match headers.get(REALM) {
+        Some(value) => text(value, &REALM)?.parse().map_err(|problem| invalid(&REALM, &problem)),
+        None => Ok(Realm::default()),
+    }
+}
+
+/// The last address of the last line: the only one that the gateway itself has written, whoever wrote the others. With or
+/// without a port.
+fn address(headers: &HeaderMap) -> Option<IpAddr> {
+    let line = headers.get_all(FORWARDED_FOR).iter().next_back()?.to_str().ok()?;
+    let last = line.rsplit(',').next()?.trim();
+    let bare = last.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(last);
+    bare.parse().ok().or_else(|| last.parse().ok().map(|socket: SocketAddr| socket.ip()))
+}
+
+/// The items of a list that is separated by blanks, commas, or both.
+fn items(list: &str) -> impl Iterator<Item = &str> {
+    list.split([' ', '\t', ',']).filter(|item| !item.is_empty())
+}
+
+fn text<'a>(value: &'a HeaderValue, header: &HeaderName) -> Result<&'a str, InvalidSetting> {
+    value.to_str().map_err(|_| invalid(header, &"must be visible ASCII"))
+}
+
+fn invalid(header: &HeaderName, problem: &dyn fmt::Display) -> InvalidSetting {
+    InvalidSetting { header: header.clone(), problem: problem.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let line = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        lines.iter().map(line).collect()
+    }
+
+    fn forwarded(lines: &[&str]) -> Option<String> {
+        let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+        address(&headers(&lines)).map(|address| address.to_string())
+    }
+
+    #[test]
+    fn the_last_address_is_the_gateways_word() {
+        for (lines, expected) in [
+            (&[][..], None),
+            (&["192.0.2.1"], Some("192.0.2.1")),
+            (&["203.0.113.9, 192.0.2.1"], Some("192.0.2.1")),
+            (&["203.0.113.9,192.0.2.1:4711 "], Some("192.0.2.1")),
+            (&["203.0.113.9", "2001:db8::1"], Some("2001:db8::1")),
+            (&["[2001:db8::1]:443"], Some("2001:db8::1")),
+            (&["[2001:db8::1]"], Some("2001:db8::1")),
+            (&["192.0.2.1, unknown"], None),
+            (&["192.0.2.1,"], None),
+            (&["192.0.2.1", ""], None),
+        ] {
+            assert_eq!(forwarded(lines).as_deref(), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn each_line_can_only_ask_for_more() {
+        let asked = headers(&[
+            ("x-latchkey-require-scopes", "read, write"),
+            ("x-latchkey-require-scopes", "admin read"),
+            ("x-latchkey-schemes", "Bearer, basic"),
+            ("x-latchkey-schemes", "bearer"),
+            ("x-latchkey-realm", "my api"),
+        ]);
+        let question = Question::read(&asked).unwrap();
+        assert_eq!(*question.requirement.scopes, ["read", "write", "admin"]);
+        assert_eq!(question.requirement.auth, Auth::Required);
+        assert_eq!(question.accepted.schemes.iter().collect::<Vec<_>>(), [Scheme::Bearer]);
+        assert_eq!(question.realm.as_str(), "my api");
+        let plain = Question::read(&HeaderMap::new()).unwrap();
+        assert!(plain.requirement.scopes.is_empty() && plain.accepted.schemes == Schemes::ALL);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_refused_with_the_name_of_the_header() {
+        for (name, value) in [
+            ("x-latchkey-require-scopes", "a\"b"),
+            ("x-latchkey-require-scopes", "é"),
+            ("x-latchkey-schemes", "digest"),
+            ("x-latchkey-schemes", ""),
+            ("x-latchkey-realm", "a\"b"),
+            ("x-latchkey-realm", ""),
+        ] {
+            let refused = Question::read(&headers(&[(name, value)])).err().map(|refused| refused.header);
+            assert_eq!(refused, Some(HeaderName::from_static(name)), "{value}");
+        }
+        let apart = headers(&[("x-latchkey-schemes", "bearer"), ("x-latchkey-schemes", "basic")]);
+        assert!(Question::read(&apart).is_err());
+    }
+}
