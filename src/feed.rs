@@ -46,10 +46,12 @@ pub struct Feed {
     stale_after: Duration,
     position: Option<Position>,
     heard: Option<Duration>,
-    /// When the question under way was asked.
-    asked: Option<Duration>,
+    /// The question under way: when it was asked, and how long the service may wait with its answer.
+    asked: Option<(Duration, Duration)>,
     failures: u32,
     next: Duration,
+    /// Whether there is somebody who asks.
+    followed: bool,
 }
 
 /// Where in which history the feed is.
@@ -67,10 +69,19 @@ impl Feed {
     /// A feed that was not heard yet. It is stale when it was not heard for `stale_after`.
     #[must_use]
     pub fn new(stale_after: Duration) -> Self {
-        Self { stale_after, position: None, heard: None, asked: None, failures: 0, next: Duration::ZERO }
+        Self {
+            stale_after,
+            position: None,
+            heard: None,
+            asked: None,
+            failures: 0,
+            next: Duration::ZERO,
+            followed: false,
+        }
     }
 
-    /// How long the service is asked to wait: short enough that a live feed is heard several times before it is stale.
+    /// How long the service is asked to wait at most: short enough that a live feed is heard several times before it is
+    /// stale.
     #[must_use]
     pub fn wait(&self) -> Duration {
         (self.stale_after / 3).clamp(SHORTEST_WAIT, LONGEST_WAIT)
@@ -82,8 +93,11 @@ impl Feed {
         if self.asked.is_some() || now < self.next || self.stale_after.is_zero() {
             return None;
         }
-        self.asked = Some(now);
-        let wait = self.wait().as_millis();
+        // After a loss the first answer is to come at once: until it does, nobody knows that nothing has changed.
+        let after_a_loss = self.position.is_some() && (self.failures > 0 || !self.followed);
+        let wait = if after_a_loss { Duration::ZERO } else { self.wait() };
+        (self.asked, self.followed) = (Some((now, wait)), true);
+        let wait = wait.as_millis();
         Some(match &self.position {
             Some(Position { epoch, revision, .. }) => {
                 format!("{CHANGES_PATH}?epoch={epoch}&after={revision}&wait_ms={wait}")
@@ -101,9 +115,10 @@ impl Feed {
         if !is_plain(&answer.epoch) || (!answer.reset && !follows) {
             return Err(NotAnAnswer);
         }
-        let asked = self.asked.take().unwrap_or(now);
+        let (asked, wait) = self.asked.take().unwrap_or((now, Duration::ZERO));
         (self.failures, self.heard) = (0, Some(now));
-        self.next = if self.is_in_vain(&answer, now.saturating_sub(asked)) { now + FIRST_PAUSE } else { now };
+        let too_soon = now.saturating_sub(asked) < wait / 2;
+        self.next = if self.is_in_vain(&answer, too_soon) { now + FIRST_PAUSE } else { now };
         if answer.reset {
             self.position = Some(Position::new(answer.epoch, answer.revision));
             return Ok(Effect::ForgetAll);
@@ -116,9 +131,9 @@ impl Feed {
 
     /// Whether an answer says that asking again at once would only turn in circles: nothing new, and that too soon, or a
     /// history that is lost again and again.
-    fn is_in_vain(&self, answer: &ChangesResponse, took: Duration) -> bool {
-        let nothing_new = answer.token_hashes.is_empty() && !answer.more && took < self.wait() / 2;
-        if answer.reset { self.position.is_some() } else { nothing_new }
+    fn is_in_vain(&self, answer: &ChangesResponse, too_soon: bool) -> bool {
+        let nothing_new = answer.token_hashes.is_empty() && !answer.more;
+        if answer.reset { self.position.is_some() } else { nothing_new && too_soon }
     }
 
     /// The question got no answer: the next one is asked a little later each time.
@@ -134,13 +149,13 @@ impl Feed {
     /// Whoever asked is gone, and its question with it. Nothing is heard until somebody asks again, so no cached verdict
     /// serves until then.
     pub fn abandon(&mut self) {
-        (self.asked, self.heard) = (None, None);
+        (self.asked, self.followed) = (None, false);
     }
 
-    /// Whether cached verdicts may serve: the feed was heard lately enough.
+    /// Whether cached verdicts may serve: the feed was heard lately enough, and somebody follows it.
     #[must_use]
     pub fn is_fresh(&self, now: Duration) -> bool {
-        self.age(now).is_some_and(|age| age < self.stale_after)
+        self.followed && self.age(now).is_some_and(|age| age < self.stale_after)
     }
 
     /// How long ago the feed was last heard; `None`: never.
