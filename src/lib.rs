@@ -8,6 +8,8 @@ pub mod credential;
 pub mod feed;
 pub mod gate;
 pub mod headers;
+#[cfg(test)]
+mod honest;
 pub mod lookups;
 pub mod refusal;
 pub mod rules;

@@ -151,6 +151,13 @@ impl<W, A: Clone> Lookups<W, A> {
         self.calls.get(&call).copied()
     }
 
+    /// When a callout under way was sent.
+    #[must_use]
+    pub fn asked_at(&self, call: CallId) -> Option<Duration> {
+        let lookup = self.tokens.get(self.calls.get(&call)?)?;
+        Some(lookup.deadline.saturating_sub(self.timeout))
+    }
+
     /// A callout ended. When it took too long, or its answer is outdated, some of those who wait still have time: then the
     /// token to ask about again is returned, and its callout is to be reported as in [`Joined::Ask`].
     pub fn ended(&mut self, call: CallId, outcome: Outcome<A>, now: Duration) -> Option<TokenHash> {

@@ -173,7 +173,10 @@ impl Edge {
         let answer = callout::answer::<VerifyResponse>(ended, b"200", MAX_ANSWER)?;
         let now = host::now();
         let verdict = Verdict::of(&answer, hash, now).ok_or(CalloutEnd::BadAnswer)?;
-        let believed = self.shared.keep(&answer, &verdict, now);
+        // What is kept ends with its token, however long the answer was under way: then the service's word counts.
+        let asked = self.lookups.borrow().asked_at(ended.call).unwrap_or(now);
+        let kept = Verdict::of(&answer, hash, asked).ok_or(CalloutEnd::BadAnswer)?;
+        let believed = self.shared.keep(&answer, &kept, now);
         Ok(if believed { Outcome::Answer(verdict) } else { Outcome::Outdated })
     }
 

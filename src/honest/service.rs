@@ -1,0 +1,184 @@
+//! A service of a few tokens that remembers how each of them stood at every revision of every history, so that a test can
+//! tell what an edge may still believe.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use crate::refusal::Reason;
+use crate::token::TokenHash;
+use crate::wire::{ChangesResponse, RefusalReason, Scheme, TokenFacts, VerifyResponse};
+
+/// How many tokens there are.
+pub const TOKENS: usize = 3;
+
+/// How a token stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Live { expires_at: Option<Duration> },
+    Disabled,
+    Revoked,
+}
+
+/// A revision of one of the histories; later ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    pub history: usize,
+    pub revision: usize,
+}
+
+/// What becomes of a request.
+pub type Judgement = Result<(), Reason>;
+
+/// See the module's text.
+pub struct Service {
+    histories: Vec<History>,
+}
+
+struct History {
+    states: Vec<[State; TOKENS]>,
+    /// The token that each revision but the first has changed.
+    changed: Vec<usize>,
+    /// The revision up to which changes are not told any more.
+    forgotten: usize,
+}
+
+pub fn hash(token: usize) -> TokenHash {
+    static HASHES: LazyLock<[TokenHash; TOKENS]> =
+        LazyLock::new(|| std::array::from_fn(|token| TokenHash::of(&token.to_be_bytes())));
+    HASHES[token]
+}
+
+impl State {
+    fn judgement(self, now: Duration) -> Judgement {
+        match self {
+            Self::Live { expires_at } if expires_at.is_some_and(|end| end <= now) => Err(Reason::Expired),
+            Self::Live { .. } => Ok(()),
+            Self::Disabled => Err(Reason::UserDisabled),
+            Self::Revoked => Err(Reason::Revoked),
+        }
+    }
+}
+
+impl Service {
+    /// With tokens that live for ever.
+    pub fn new() -> Self {
+        let states = vec![[State::Live { expires_at: None }; TOKENS]];
+        Self { histories: vec![History { states, changed: Vec::new(), forgotten: 0 }] }
+    }
+
+    /// Where the history stands.
+    pub fn now(&self) -> Moment {
+        let history = self.histories.len() - 1;
+        Moment { history, revision: self.histories[history].changed.len() }
+    }
+
+    fn history(&mut self) -> &mut History {
+        self.histories.last_mut().unwrap()
+    }
+
+    pub fn state(&self, token: usize) -> State {
+        self.histories.last().unwrap().states.last().unwrap()[token]
+    }
+
+    /// Changes a token. What was revoked stays so.
+    pub fn change(&mut self, token: usize, state: State) {
+        if self.state(token) != State::Revoked {
+            let history = self.history();
+            let mut states = *history.states.last().unwrap();
+            states[token] = state;
+            history.states.push(states);
+            history.changed.push(token);
+        }
+    }
+
+    /// The oldest changes are not told any more.
+    pub fn forget_changes(&mut self, most: usize) {
+        let history = self.history();
+        history.forgotten = history.changed.len().min(history.forgotten + most);
+    }
+
+    /// A backup is restored and stamped: the latest revisions are gone, and the history has another name.
+    pub fn restore(&mut self, lost: usize) {
+        let now = self.histories.last().unwrap();
+        let kept = now.changed.len().saturating_sub(lost);
+        let (states, changed) = (now.states[..=kept].to_vec(), now.changed[..kept].to_vec());
+        self.histories.push(History { states, changed, forgotten: kept });
+    }
+
+    fn epoch(&self) -> String {
+        format!("e{}", self.histories.len() - 1)
+    }
+
+    /// Answers a question about a token.
+    pub fn verify(&self, token: usize, now: Duration) -> VerifyResponse {
+        let reason = match self.state(token).judgement(now) {
+            Ok(()) => None,
+            Err(Reason::Expired) => Some(RefusalReason::Expired),
+            Err(Reason::Revoked) => Some(RefusalReason::Revoked),
+            Err(_) => Some(RefusalReason::UserDisabled),
+        };
+        let left = match self.state(token) {
+            State::Live { expires_at: Some(end) } => {
+                Some(u64::try_from(end.saturating_sub(now).as_millis()).unwrap())
+            }
+            _ => None,
+        };
+        let facts = TokenFacts {
+            id: "i".to_owned(),
+            name: "ci".to_owned(),
+            user: "alice".to_owned(),
+            schemes: vec![Scheme::Bearer],
+            scopes: Vec::new(),
+            allowed_cidrs: Vec::new(),
+            expires_in_ms: left,
+        };
+        VerifyResponse {
+            epoch: self.epoch(),
+            revision: self.now().revision as u64,
+            token_hash: hash(token),
+            token: reason.is_none().then_some(facts),
+            reason,
+        }
+    }
+
+    /// Answers a question about changes, in pages of so many.
+    pub fn changes(&self, path: &str, page: usize) -> ChangesResponse {
+        let parameter =
+            |name: &str| path.split(['?', '&']).find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+        let (epoch, after) =
+            (parameter("epoch"), parameter("after").map(|after| after.parse::<usize>().unwrap()));
+        let now = self.now().revision;
+        let history = self.histories.last().unwrap();
+        let known = |after: &usize| epoch == Some(&self.epoch()) && (history.forgotten..=now).contains(after);
+        let answer = |revision: usize, reset, token_hashes| ChangesResponse {
+            epoch: self.epoch(),
+            revision: revision as u64,
+            reset,
+            more: revision < now,
+            token_hashes,
+        };
+        match after.filter(known) {
+            Some(after) => {
+                let through = now.min(after + page);
+                answer(
+                    through,
+                    false,
+                    history.changed[after..through].iter().map(|token| hash(*token)).collect(),
+                )
+            }
+            None => answer(now, true, Vec::new()),
+        }
+    }
+
+    /// The moment that an answer speaks of.
+    pub fn moment(epoch: &str, revision: u64) -> Moment {
+        let history = epoch.strip_prefix('e').unwrap().parse().unwrap();
+        Moment { history, revision: usize::try_from(revision).unwrap() }
+    }
+
+    /// How a token may be judged at `now` by somebody who knows nothing older than `since`.
+    pub fn judgements(&self, token: usize, since: Moment, now: Duration) -> Vec<Judgement> {
+        let states = &self.histories[since.history].states[since.revision..];
+        states.iter().map(|states| states[token].judgement(now)).collect()
+    }
+}
