@@ -204,7 +204,8 @@ pub fn judge(
 
 /// Whether a token that is bound to `networks` may come from `address`. An IPv4-mapped IPv6 address is the IPv4 address,
 /// and a network of such addresses the IPv4 network (RFC 4291 §2.5.5.2).
-fn permits(networks: &[IpNet], address: Option<IpAddr>) -> bool {
+#[must_use]
+pub fn permits(networks: &[IpNet], address: Option<IpAddr>) -> bool {
     let holds = |network: &IpNet, address: IpAddr| match (network, address) {
         (IpNet::V6(network), IpAddr::V4(address)) => {
             network.prefix_len() >= 96 && network.contains(&address.to_ipv6_mapped())

@@ -14,7 +14,7 @@ use latchkey::refusal::{Realm, Reason, Refusal};
 use crate::app::App;
 use crate::domain::audit::{Actor, Origin, RequestId};
 use crate::domain::scope::{ADMIN, Scope, Scopes, TOKENS};
-use crate::domain::token::{Token, TokenId};
+use crate::domain::token::{Networks, Token, TokenId};
 use crate::domain::user::UserName;
 use crate::domain::verdict::Outcome;
 use crate::error::{ApiError, Code};
@@ -33,6 +33,7 @@ pub struct Caller {
     pub token_id: TokenId,
     /// What it permits.
     pub scopes: Scopes,
+    networks: Networks,
     address: IpAddr,
     request_id: Option<RequestId>,
 }
@@ -42,13 +43,20 @@ impl Caller {
         self.scopes.is_admin()
     }
 
-    fn origin(&self) -> Origin {
+    /// Where a change that it makes with this scope comes from.
+    fn origin(&self, permitted_by: &'static str) -> Origin {
         Origin {
             actor: Actor::User(self.user.clone()),
             token_id: Some(self.token_id),
             address: Some(self.address.to_canonical()),
             request_id: self.request_id.clone(),
+            permitted_by: Some(permitted_by),
         }
+    }
+
+    /// The same for a change of tokens: another's are an administrator's to change.
+    fn origin_of_token_change(&self) -> Origin {
+        self.origin(if self.is_admin() { ADMIN } else { TOKENS })
     }
 }
 
@@ -81,7 +89,14 @@ fn caller(token: Token, address: IpAddr, parts: &Parts) -> Caller {
         let _ = facts.user.set(token.user.to_string());
     }
     let request_id = facts.and_then(|facts| facts.id.parse().ok());
-    Caller { user: token.user, token_id: token.id, scopes: token.scopes, address, request_id }
+    Caller {
+        user: token.user,
+        token_id: token.id,
+        scopes: token.scopes,
+        networks: token.allowed_cidrs,
+        address,
+        request_id,
+    }
 }
 
 /// The answer to a refused caller.
@@ -112,9 +127,18 @@ fn challenges(refusal: &Refusal) -> Vec<HeaderValue> {
 }
 
 /// The refusal of a caller whose token lacks `scope`.
-fn lacks(scope: &str) -> ApiError {
+#[must_use]
+pub fn lacks(scope: &str) -> ApiError {
     let scopes: Arc<[String]> = Arc::from([scope.to_owned()]);
     answer(&Refusal::insufficient_scope(&scopes)).with("required_scope", scope)
+}
+
+/// The refusal of a caller that would give scopes to a token which its own lacks.
+#[must_use]
+pub fn cannot_give(scopes: &[Scope], message: String) -> ApiError {
+    let lacking: Arc<[String]> = scopes.iter().map(Scope::to_string).collect();
+    let error = ApiError::new(Code::InsufficientScope, message).with("lacking_scopes", lacking.to_vec());
+    error.challenging(challenges(&Refusal::insufficient_scope(&lacking)))
 }
 
 /// A caller whose token has the scope `latchkey:admin`.
@@ -124,7 +148,7 @@ impl Admin {
     /// Where a change that this caller makes comes from.
     #[must_use]
     pub fn origin(&self) -> Origin {
-        self.0.origin()
+        self.0.origin(ADMIN)
     }
 }
 
@@ -164,23 +188,14 @@ impl TokensOf {
     /// Where a change that this caller makes comes from.
     #[must_use]
     pub fn origin(&self) -> Origin {
-        self.caller.origin()
+        self.caller.origin_of_token_change()
     }
 
-    /// Refuses scopes that the caller cannot hand out, because its own token lacks them.
-    ///
-    /// # Errors
-    /// [`Code::InsufficientScope`], naming them.
-    pub fn may_grant(&self, wanted: &Scopes) -> Result<(), ApiError> {
-        let lacking = self.caller.scopes.lacking(wanted);
-        if lacking.is_empty() {
-            return Ok(());
-        }
-        let lacking: Arc<[String]> = lacking.into_iter().map(Scope::to_string).collect();
-        let message =
-            format!("A token cannot make one with scopes that it lacks itself: {}", lacking.join(" "));
-        let error = ApiError::new(Code::InsufficientScope, message).with("lacking_scopes", lacking.to_vec());
-        Err(error.challenging(challenges(&Refusal::insufficient_scope(&lacking))))
+    /// Where a new token may be used from if nothing is said about it: where the caller's own may, unless the caller is
+    /// an administrator.
+    #[must_use]
+    pub fn default_networks(&self) -> Networks {
+        if self.caller.is_admin() { Networks::default() } else { self.caller.networks.clone() }
     }
 }
 
@@ -210,7 +225,7 @@ impl OwnToken {
     /// Where a change that this caller makes comes from.
     #[must_use]
     pub fn origin(&self) -> Origin {
-        self.caller.origin()
+        self.caller.origin_of_token_change()
     }
 }
 

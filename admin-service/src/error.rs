@@ -6,9 +6,10 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use crate::domain::authority::Beyond;
 use crate::domain::restrictions::ExpiryRefusal;
 use crate::store::StoreError;
 
@@ -32,10 +33,12 @@ pub enum Code {
     ApiKeyInvalid,
     /// 401: the caller of the edge API did not present an edge secret.
     EdgeSecretInvalid,
-    /// 403: the token lacks a scope that the operation needs, or asks for a token with scopes that it has not.
+    /// 403: the token lacks a scope that the operation needs, or would give scopes that it lacks itself.
     InsufficientScope,
     /// 403: the token may not be used from the caller's address.
     AddressNotPermitted,
+    /// 403: the token is bound to networks, and would make another one usable from elsewhere.
+    NetworksTooWide,
     /// 404: nothing is at this path.
     NotFound,
     /// 404: there is no such user.
@@ -48,6 +51,8 @@ pub enum Code {
     UserExists,
     /// 409: the user is deleted or disabled, which rules the operation out.
     UserNotActive,
+    /// 409: the token is expired or revoked, which rules the operation out; `token_status` says which.
+    TokenNotActive,
     /// 409: the user has as many live tokens as the restrictions allow.
     TokenLimitReached,
     /// 409: another replica is running the scheduler.
@@ -77,12 +82,16 @@ impl Code {
             | Self::InvalidCursor
             | Self::MultipleCredentials => StatusCode::BAD_REQUEST,
             Self::ApiKeyMissing | Self::ApiKeyInvalid | Self::EdgeSecretInvalid => StatusCode::UNAUTHORIZED,
-            Self::InsufficientScope | Self::AddressNotPermitted => StatusCode::FORBIDDEN,
+            Self::InsufficientScope | Self::AddressNotPermitted | Self::NetworksTooWide => {
+                StatusCode::FORBIDDEN
+            }
             Self::NotFound | Self::UserNotFound | Self::TokenNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::UserExists | Self::UserNotActive | Self::TokenLimitReached | Self::SchedulerRunning => {
-                StatusCode::CONFLICT
-            }
+            Self::UserExists
+            | Self::UserNotActive
+            | Self::TokenNotActive
+            | Self::TokenLimitReached
+            | Self::SchedulerRunning => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidValue | Self::ExpiryTooLong => StatusCode::UNPROCESSABLE_ENTITY,
@@ -177,12 +186,20 @@ impl From<StoreError> for ApiError {
             StoreError::UserDeleted(_) | StoreError::UserDisabled(_) => {
                 Self::new(Code::UserNotActive, message)
             }
+            StoreError::TokenNotActive(status) => {
+                Self::new(Code::TokenNotActive, message).with("token_status", json!(status))
+            }
             StoreError::TokenLimitReached { limit, count } => {
                 Self::new(Code::TokenLimitReached, message).with("limit", limit).with("count", count)
             }
             StoreError::Expiry { refusal, latest } => expiry(refusal, latest),
             StoreError::InvalidRestriction(refused) => Self::field(refused.field, message),
             StoreError::CallerRefused => crate::auth::no_longer_valid(),
+            StoreError::CallerLacks(scope) => crate::auth::lacks(scope),
+            StoreError::Beyond(Beyond::Scopes(scopes)) => crate::auth::cannot_give(&scopes, message),
+            StoreError::Beyond(Beyond::Networks(bound)) => {
+                Self::new(Code::NetworksTooWide, message).with("networks", json!(bound))
+            }
             StoreError::Unavailable(_) => {
                 tracing::warn!(cause = chain(&error), "the database cannot be used");
                 Self::unavailable("The service cannot reach its database now; try again")

@@ -72,6 +72,7 @@ fn refusal(path: &str, error: &serde_json::Error) -> ApiError {
         .replace("expected i64", "expected a whole number")
         .replace("expected u64", "expected a whole number that is not negative")
         .replace("invalid type: sequence", "invalid type: array")
+        .replace("expected a sequence", "expected an array")
         .replace("expected a map", "expected an object");
     let message = without_name(without_text(&message));
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _place)| message);
@@ -170,6 +171,14 @@ pub fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Res
 pub fn object<'de, T: DeserializeOwned, D: Deserializer<'de>>(value: D) -> Result<T, D::Error> {
     let object = serde_json::Map::deserialize(value)?;
     T::deserialize(serde_json::Value::Object(object)).map_err(serde::de::Error::custom)
+}
+
+/// For a field that may be missing, and not `null`.
+///
+/// # Errors
+/// What the field's own type refuses.
+pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
 }
 
 /// For a field that may be missing, `null`, or a value, each meaning something else (RFC 7396).

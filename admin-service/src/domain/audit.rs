@@ -117,6 +117,8 @@ actions! {
     UserDeleted = "user.deleted",
     /// A token was made.
     TokenCreated = "token.created",
+    /// A token's fields were changed.
+    TokenUpdated = "token.updated",
     /// A token was revoked.
     TokenRevoked = "token.revoked",
     /// Expired tokens were deleted, by their owner or by the scheduler.
@@ -209,13 +211,15 @@ pub struct Origin {
     pub address: Option<IpAddr>,
     /// The request that the change belongs to.
     pub request_id: Option<RequestId>,
+    /// The scope that permits the change to the actor's token. It is looked at again with the change, and not recorded.
+    pub permitted_by: Option<&'static str>,
 }
 
 impl Origin {
     /// The service's own jobs.
     #[must_use]
     pub fn scheduler() -> Self {
-        Self { actor: Actor::Scheduler, token_id: None, address: None, request_id: None }
+        Self { actor: Actor::Scheduler, token_id: None, address: None, request_id: None, permitted_by: None }
     }
 
     /// `latchkey bootstrap`.

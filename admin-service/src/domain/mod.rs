@@ -2,6 +2,7 @@
 //! allowed, and the pure rules between them. Nothing here does I/O or asks for the time.
 
 pub mod audit;
+pub mod authority;
 pub mod changes;
 pub mod page;
 pub mod period;
@@ -9,6 +10,7 @@ pub mod restrictions;
 pub mod scope;
 mod text;
 pub mod token;
+pub mod token_patch;
 pub mod usage;
 pub mod user;
 pub mod verdict;

@@ -81,11 +81,28 @@ impl Restrictions {
     /// # Errors
     /// [`ExpiryRefusal`] when what was asked for is past, or too far off.
     pub fn expiry(&self, now: Timestamp, asked: Expiry) -> Result<Option<Timestamp>, ExpiryRefusal> {
-        let latest = self.max_lifetime.map(|longest| (longest, longest.after(now)));
-        let wanted = match asked {
-            Expiry::Latest => return Ok(latest.map(|(_, latest)| latest)),
-            Expiry::In(period) => period.after(now),
-            Expiry::At(time) => crate::clock::whole_milliseconds(time),
+        self.expiry_of(now, now, asked)
+    }
+
+    /// When a token that was made at `made` expires, if that is asked for `now`; `None`: never.
+    ///
+    /// # Errors
+    /// [`ExpiryRefusal`] when what was asked for is past, or too far off.
+    pub fn expiry_of(
+        &self,
+        made: Timestamp,
+        now: Timestamp,
+        asked: Expiry,
+    ) -> Result<Option<Timestamp>, ExpiryRefusal> {
+        let latest = self.max_lifetime.map(|longest| (longest, longest.after(made)));
+        let wanted = match (asked, latest) {
+            (Expiry::Latest, None) => return Ok(None),
+            (Expiry::Latest, Some((longest, latest))) if latest <= now => {
+                return Err(ExpiryRefusal::TooLong { longest });
+            }
+            (Expiry::Latest, Some((_, latest))) => latest,
+            (Expiry::In(period), _) => period.after(now),
+            (Expiry::At(time), _) => crate::clock::whole_milliseconds(time),
         };
         if wanted <= now {
             return Err(ExpiryRefusal::NotInFuture);

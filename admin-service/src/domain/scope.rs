@@ -63,6 +63,11 @@ impl Scopes {
         self.0.iter()
     }
 
+    /// Scopes separated by spaces.
+    pub(crate) fn listed(scopes: &[Scope]) -> String {
+        scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(" ")
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -94,8 +99,7 @@ impl Scopes {
 impl fmt::Display for Scopes {
     /// Separated by spaces, as RFC 6749 writes a `scope` parameter.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let texts: Vec<&str> = self.0.iter().map(Scope::as_str).collect();
-        f.write_str(&texts.join(" "))
+        f.write_str(&Self::listed(&self.0))
     }
 }
 

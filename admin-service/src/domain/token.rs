@@ -1,5 +1,6 @@
 //! Tokens: what the service knows of one, what a caller may ask for, and whether one is live.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -101,6 +102,18 @@ impl Networks {
     #[must_use]
     pub fn as_slice(&self) -> &[IpNet] {
         &self.0
+    }
+
+    /// Whether a token that is bound to these may be used from nowhere that one bound to `outer` may not.
+    #[must_use]
+    pub fn within(&self, outer: &Self) -> bool {
+        let covered = |network: &IpNet| outer.0.iter().any(|one| one.contains(network));
+        outer.0.is_empty() || (!self.0.is_empty() && self.0.iter().all(covered))
+    }
+
+    /// The networks separated by spaces.
+    pub(crate) fn listed(&self) -> String {
+        self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -229,6 +242,16 @@ pub enum TokenStatus {
     Revoked,
 }
 
+impl fmt::Display for TokenStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Active => "active",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        })
+    }
+}
+
 impl Token {
     /// The status at a time. A token is expired from the very millisecond `expires_at` on.
     #[must_use]
@@ -257,7 +280,7 @@ mod tests {
     fn a_token_is_expired_from_the_very_millisecond_on() {
         let end: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let just_before = Period::from_millis(1).before(end);
-        let mut token = token(Some(end));
+        let mut token = Token { expires_at: Some(end), ..Token::example() };
         assert_eq!(token.status(just_before), TokenStatus::Active);
         assert_eq!(token.expires_in_ms(just_before), Some(1));
         assert_eq!(token.status(end), TokenStatus::Expired);
@@ -288,22 +311,25 @@ mod tests {
         assert!(!Schemes::new([Scheme::Basic]).unwrap().contains(Scheme::Bearer));
     }
 
-    fn token(expires_at: Option<Timestamp>) -> Token {
-        Token {
-            id: TokenId(uuid::Uuid::nil()),
-            user: "alice".parse().unwrap(),
-            user_id: UserId(uuid::Uuid::nil()),
-            name: "ci".parse().unwrap(),
-            description: None,
-            hint: "lk_abcd".to_owned(),
-            hash: TokenHash::of(b"x"),
-            schemes: Schemes::default(),
-            scopes: Scopes::default(),
-            allowed_cidrs: Networks::default(),
-            created_at: Timestamp::UNIX_EPOCH,
-            expires_at,
-            revoked_at: None,
-            last_used_at: None,
+    impl Token {
+        /// A live token with nothing special about it.
+        pub(crate) fn example() -> Self {
+            Self {
+                id: TokenId(uuid::Uuid::nil()),
+                user: "alice".parse().unwrap(),
+                user_id: UserId(uuid::Uuid::nil()),
+                name: "ci".parse().unwrap(),
+                description: None,
+                hint: "lk_abcd".to_owned(),
+                hash: TokenHash::of(b"x"),
+                schemes: Schemes::default(),
+                scopes: Scopes::default(),
+                allowed_cidrs: Networks::default(),
+                created_at: Timestamp::UNIX_EPOCH,
+                expires_at: None,
+                revoked_at: None,
+                last_used_at: None,
+            }
         }
     }
 }

@@ -45,6 +45,16 @@ pub(super) async fn record(
     Ok(())
 }
 
+/// The fields that differ between two objects, as they were and as they are: for the details of a change.
+pub(super) fn differences(before: &Value, after: &Value) -> (Value, Value) {
+    let differing = |one: &Value, other: &Value| {
+        let fields = one.as_object().into_iter().flatten();
+        let fields = fields.filter(|(name, value)| other.get(name) != Some(value));
+        Value::Object(fields.map(|(name, value)| (name.clone(), value.clone())).collect())
+    };
+    (differing(before, after), differing(after, before))
+}
+
 impl Store {
     /// The entries that meet a filter, newest first.
     ///
@@ -96,6 +106,7 @@ fn entry(row: &AnyRow) -> Result<AuditEntry, StoreError> {
                 .map_err(|_| damaged("token_id"))?,
             address: address.map(|text| text.parse()).transpose().map_err(|_| damaged("address"))?,
             request_id: row.text_or_null("request_id")?.map(RequestId::stored),
+            permitted_by: None,
         },
         action: row.text("action")?.parse().map_err(|_| damaged("action"))?,
         subject: Subject::stored(row.text("subject")?),

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 
 use crate::clock::NoEntropy;
+use crate::domain::authority::Beyond;
 use crate::domain::restrictions::{ExpiryRefusal, InvalidRestriction};
+use crate::domain::token::TokenStatus;
 use crate::domain::user::UserName;
 
 /// Why a call was refused or failed. Whatever it is, the call has changed nothing that it acknowledges.
@@ -25,6 +27,9 @@ pub enum StoreError {
     /// The user is disabled, and so gets no tokens.
     #[error("the user {0} is disabled; enable it before making a token for it")]
     UserDisabled(UserName),
+    /// The token is expired or revoked, which cannot be undone or built upon.
+    #[error("the token is {0}, and stays so; make another")]
+    TokenNotActive(TokenStatus),
     /// The user has as many live tokens as the restrictions allow.
     #[error("the user has {count} live tokens, and the limit is {limit}; revoke one before making another")]
     TokenLimitReached {
@@ -47,6 +52,12 @@ pub enum StoreError {
     /// The token that the change was asked for with was good when the request came, and is no longer.
     #[error("the token that this was asked for with is no longer valid")]
     CallerRefused,
+    /// The same of a scope of that token.
+    #[error("the token that this was asked for with no longer has the scope {0}")]
+    CallerLacks(&'static str),
+    /// The token that the change was asked for with lacks what it would give.
+    #[error(transparent)]
+    Beyond(#[from] Beyond),
     /// There is an administrator already, who can make others.
     #[error("there is an administrator already: a token with the scope latchkey:admin is live")]
     AdminExists,

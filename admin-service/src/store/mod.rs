@@ -23,6 +23,7 @@ mod retention;
 mod row;
 mod scheduler;
 mod token_rows;
+mod token_update;
 mod tokens;
 mod transaction;
 mod url;

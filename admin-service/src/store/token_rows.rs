@@ -33,8 +33,7 @@ pub(super) fn token(row: &AnyRow) -> Result<Token, StoreError> {
         hash: row.token_hash("hash")?,
         schemes: schemes(&row.text("schemes")?)?,
         scopes: Scopes::stored(&row.text("scopes")?),
-        allowed_cidrs: Networks::parse(row.text("allowed_cidrs")?.split_ascii_whitespace())
-            .map_err(|_| damaged("allowed_cidrs"))?,
+        allowed_cidrs: networks(row)?,
         created_at: row.time("created_at")?,
         expires_at: row.time_or_null("expires_at")?,
         revoked_at: row.time_or_null("revoked_at")?,
@@ -61,7 +60,13 @@ fn schemes(text: &str) -> Result<Schemes, StoreError> {
     Schemes::new(schemes).map_err(|_| damaged("schemes"))
 }
 
+/// Reads networks from the column `allowed_cidrs`.
+pub(super) fn networks(row: &AnyRow) -> Result<Networks, StoreError> {
+    let text = row.text("allowed_cidrs")?;
+    Networks::parse(text.split_ascii_whitespace()).map_err(|_| damaged("allowed_cidrs"))
+}
+
 /// Networks as they are stored.
 pub(super) fn networks_text(networks: &Networks) -> String {
-    networks.as_slice().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    networks.listed()
 }

@@ -23,7 +23,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UserNotFound`], [`StoreError::UserDeleted`], [`StoreError::UserDisabled`], [`StoreError::Expiry`],
-    /// [`StoreError::TokenLimitReached`], [`StoreError::Unavailable`].
+    /// [`StoreError::TokenLimitReached`], [`StoreError::Beyond`], [`StoreError::Unavailable`].
     pub async fn create_token(
         &self,
         origin: &Origin,
@@ -38,9 +38,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::TokenNotFound`], [`StoreError::Unavailable`].
     pub async fn token(&self, id: TokenId) -> Result<Token, StoreError> {
-        let statement =
-            query(select_token!("FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.id = $1"));
-        let row = self.row(statement.bind(id.to_string())).await?;
+        let row = self.row(one(id)).await?;
         row.as_ref().map(token).ok_or(StoreError::TokenNotFound)?
     }
 
@@ -118,6 +116,7 @@ pub(super) async fn insert(
     new: &NewToken,
     restrictions: &Restrictions,
 ) -> Result<Token, StoreError> {
+    by.may_give(&new.spec.scopes, &new.spec.allowed_cidrs)?;
     let now = tx.now();
     let expires_at = admit(tx, user, &new.spec, restrictions, now).await?;
     let token = Token {
@@ -192,6 +191,17 @@ async fn save(tx: &mut Tx<'_>, token: &Token) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// A token as a transaction sees it.
+pub(super) async fn read(tx: &mut Tx<'_>, id: TokenId) -> Result<Token, StoreError> {
+    let row = one(id).fetch_optional(&mut *tx.connection).await?;
+    row.as_ref().map(token).ok_or(StoreError::TokenNotFound)?
+}
+
+fn one(id: TokenId) -> Statement<'static> {
+    query(select_token!("FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.id = $1"))
+        .bind(id.to_string())
+}
+
 struct Revoke<'a> {
     origin: &'a Origin,
     id: TokenId,
@@ -210,11 +220,7 @@ impl Work for Revoke<'_> {
             .bind(self.id.to_string())
             .execute(&mut *tx.connection)
             .await?;
-        let row = query(select_token!("FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.id = $1"))
-            .bind(self.id.to_string())
-            .fetch_optional(&mut *tx.connection)
-            .await?;
-        let token = row.as_ref().map(token).ok_or(StoreError::TokenNotFound)??;
+        let token = read(tx, self.id).await?;
         if revoked.rows_affected() > 0 {
             let details = json!({ "user": token.user, "name": token.name, "hint": token.hint });
             audit::record(tx, &by, Action::TokenRevoked, self.id.into(), details, now).await?;

@@ -16,6 +16,7 @@ mod http;
 mod monitoring;
 mod restrictions;
 mod scheduler;
+mod token_changes;
 mod token_lists;
 mod tokens;
 mod usage;

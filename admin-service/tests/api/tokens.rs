@@ -304,7 +304,7 @@ async fn a_user_manages_its_own_tokens_with_scopes_that_it_has() {
           "write",
           "latchkey:admin"
         ],
-        "message": "A token cannot make one with scopes that it lacks itself: write latchkey:admin",
+        "message": "A token cannot give scopes that it lacks itself: write latchkey:admin",
         "status": "ERROR"
       }
     }

@@ -9,7 +9,7 @@ use latchkey_admin::clock::{Clock, ManualClock, OsEntropy, Sources};
 use latchkey_admin::domain::audit::{Actor, Origin};
 use latchkey_admin::domain::changes::Position;
 use latchkey_admin::domain::scope::Scopes;
-use latchkey_admin::domain::token::{Expiry, NewToken, Token, TokenSpec};
+use latchkey_admin::domain::token::{Expiry, Networks, NewToken, Token, TokenSpec};
 use latchkey_admin::domain::user::{NewUser, User, UserName};
 use latchkey_admin::domain::verdict::Outcome;
 use latchkey_admin::store::{DatabaseUrl, Store, StoreError, StoreOptions};
@@ -209,7 +209,21 @@ pub fn origin() -> Origin {
         token_id: None,
         address: Some("192.0.2.7".parse().unwrap()),
         request_id: Some("request-1".parse().unwrap()),
+        permitted_by: None,
     }
+}
+
+/// The origin of what is asked for with a token.
+pub fn by(token: &Token) -> Origin {
+    Origin { actor: Actor::User(token.user.clone()), token_id: Some(token.id), ..origin() }
+}
+
+pub fn scopes(texts: &[&str]) -> Scopes {
+    Scopes::new(texts.iter().map(|text| text.parse().unwrap())).unwrap()
+}
+
+pub fn networks(texts: &[&str]) -> Networks {
+    Networks::parse(texts.iter().copied()).unwrap()
 }
 
 /// A token to be made, with a secret that nobody keeps.

@@ -2,6 +2,7 @@
 
 mod delete;
 mod get;
+mod patch;
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -9,5 +10,5 @@ use utoipa_axum::routes;
 use crate::app::App;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(get::get_token, delete::revoke_token))
+    OpenApiRouter::new().routes(routes!(get::get_token, patch::update_token, delete::revoke_token))
 }

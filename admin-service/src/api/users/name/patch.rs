@@ -6,7 +6,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::Named;
-use crate::api::extract::{Body, NoParameters, patched};
+use crate::api::extract::{Body, NoParameters, patched, present};
 use crate::api::users::{UserBody, field};
 use crate::app::App;
 use crate::auth::Admin;
@@ -34,11 +34,6 @@ pub(super) struct UserPatchBody {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = bool, required = false)]
     active: Option<bool>,
-}
-
-/// For a field that may be missing and not null.
-fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<bool>, D::Error> {
-    bool::deserialize(value).map(Some)
 }
 
 impl UserPatchBody {

@@ -7,7 +7,6 @@ use axum::http::header::LOCATION;
 use axum::response::IntoResponse;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
 use latchkey::token::Secret;
 use latchkey::wire::Scheme;
 use serde::{Deserialize, Serialize};
@@ -15,13 +14,10 @@ use utoipa::ToSchema;
 
 use crate::api::BASE;
 use crate::api::extract::{Body, NoParameters};
-use crate::api::tokens::TokenBody;
+use crate::api::tokens::{TokenBody, fields};
 use crate::api::users::field;
 use crate::app::App;
 use crate::auth::TokensOf;
-use crate::clock::whole_milliseconds;
-use crate::domain::Invalid;
-use crate::domain::scope::Scopes;
 use crate::domain::token::{Expiry, Networks, NewToken, Schemes, Token, TokenSpec};
 use crate::error::{ApiError, ErrorBody};
 
@@ -45,7 +41,8 @@ pub(super) struct NewTokenBody {
     /// What it permits: at most 32 scopes of RFC 6749, none by default, and none that the caller's token lacks.
     #[schema(example = json!(["read"]), max_items = 32)]
     scopes: Option<Vec<String>>,
-    /// The networks that it may be used from: at most 32; by default, and where the list is empty, any.
+    /// The networks that it may be used from: at most 32; an empty list permits any. By default those of the caller's own
+    /// token, or any where the caller is an administrator.
     #[schema(example = json!(["10.0.0.0/8"]), max_items = 32)]
     allowed_cidrs: Option<Vec<String>>,
     /// A note.
@@ -54,20 +51,17 @@ pub(super) struct NewTokenBody {
 }
 
 impl NewTokenBody {
-    fn check(self) -> Result<TokenSpec, ApiError> {
-        let refuse =
-            |name: &'static str| move |problem: Invalid| ApiError::field(name, format!("`{name}` {problem}"));
+    fn check(self, default_networks: Networks) -> Result<TokenSpec, ApiError> {
         let expiry = self.expiry()?;
-        let scopes = self.scopes.unwrap_or_default();
-        let scopes: Result<Vec<_>, Invalid> = scopes.iter().map(|scope| scope.parse()).collect();
-        let networks = self.allowed_cidrs.unwrap_or_default();
+        let networks = |given: Vec<String>| fields::networks("allowed_cidrs", &given);
         Ok(TokenSpec {
-            name: self.name.parse().map_err(refuse("name"))?,
+            name: fields::parsed("name", &self.name)?,
             description: field("description", self.description.as_deref())?,
-            schemes: self.schemes.map_or_else(|| Ok(Schemes::default()), schemes)?,
-            scopes: scopes.and_then(Scopes::new).map_err(refuse("scopes"))?,
-            allowed_cidrs: Networks::parse(networks.iter().map(String::as_str))
-                .map_err(refuse("allowed_cidrs"))?,
+            schemes: self
+                .schemes
+                .map_or_else(|| Ok(Schemes::default()), |given| fields::schemes("schemes", &given))?,
+            scopes: fields::scopes("scopes", &self.scopes.unwrap_or_default())?,
+            allowed_cidrs: self.allowed_cidrs.map_or(Ok(default_networks), networks)?,
             expiry,
         })
     }
@@ -80,27 +74,10 @@ impl NewTokenBody {
                 "`expires_in` and `expires_at` cannot both be given: choose one",
             )),
             (Some(period), None) => Ok(Expiry::In(period)),
-            (None, Some(time)) => {
-                time.parse::<Timestamp>().map(|time| Expiry::At(whole_milliseconds(time))).map_err(|_| {
-                    ApiError::field(
-                        "expires_at",
-                        "`expires_at` must be a time such as \"2030-12-31T00:00:00Z\" (RFC 3339)",
-                    )
-                })
-            }
+            (None, Some(time)) => fields::time("expires_at", time).map(Expiry::At),
             (None, None) => Ok(Expiry::Latest),
         }
     }
-}
-
-fn schemes(texts: Vec<String>) -> Result<Schemes, ApiError> {
-    let scheme = |text: String| match text.as_str() {
-        "bearer" => Ok(Scheme::Bearer),
-        "basic" => Ok(Scheme::Basic),
-        _ => Err(ApiError::field("schemes", "`schemes` must hold only \"bearer\" and \"basic\"")),
-    };
-    let schemes = texts.into_iter().map(scheme).collect::<Result<Vec<_>, _>>()?;
-    Schemes::new(schemes).map_err(|problem| ApiError::field("schemes", format!("`schemes` {problem}")))
 }
 
 /// A new token, and this once the secret itself.
@@ -141,7 +118,7 @@ impl AuthorizationBody {
 /// Make a token
 ///
 /// The answer is the only one that ever shows it. A caller without `latchkey:admin` makes tokens for itself, with
-/// scopes that its own token has.
+/// scopes that its own token has, for networks within those that its own token is bound to.
 #[utoipa::path(
     post, path = "/users/{name}/tokens", tag = "tokens",
     security(("bearer" = ["latchkey:tokens"]), ("basic" = ["latchkey:tokens"])),
@@ -150,6 +127,7 @@ impl AuthorizationBody {
     responses(
         (status = 201, description = "The new token.", body = CreatedTokenBody,
          headers(("Location", description = "Where the token is."), ("Cache-Control", description = "`no-store`"))),
+        (status = 403, description = "`networks_too_wide`: the caller's token is bound to networks, and the new one would not be bound to these.", body = ErrorBody),
         (status = 404, description = "`user_not_found`: there is no such user.", body = ErrorBody),
         (status = 409, description = "`token_limit_reached`: the user has as many live tokens as are allowed; `limit` and `count` say how many. \
             `user_not_active`: the user is disabled or deleted.", body = ErrorBody),
@@ -162,8 +140,7 @@ pub(super) async fn create_token(
     State(app): State<App>,
     Body(body): Body<NewTokenBody>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let spec = body.check()?;
-    owner.may_grant(&spec.scopes)?;
+    let spec = body.check(owner.default_networks())?;
     let secret = Secret::generate(&app.settings.token_prefix, |buffer| app.sources.fill(buffer))
         .map_err(|error| ApiError::internal(&error))?;
     let token = app.store.create_token(&owner.origin(), &owner.user, &NewToken::new(spec, &secret)).await?;

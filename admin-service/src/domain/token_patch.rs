@@ -1,0 +1,122 @@
+//! Changes of a token that is there.
+
+use jiff::Timestamp;
+
+use super::restrictions::{ExpiryRefusal, Restrictions};
+use super::scope::Scopes;
+use super::token::{Description, Expiry, Networks, Token, TokenName};
+
+/// A change of a token: `None` leaves a field as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenPatch {
+    /// The new name.
+    pub name: Option<TokenName>,
+    /// The new note; `Some(None)` removes it.
+    pub description: Option<Option<Description>>,
+    /// What it permits from now on.
+    pub scopes: Option<Scopes>,
+    /// Where it may be used from, from now on.
+    pub allowed_cidrs: Option<Networks>,
+    /// When it expires from now on.
+    pub expiry: Option<Expiry>,
+}
+
+impl TokenPatch {
+    /// The token with the change made `now`. The longest lifetime counts from when the token was made, so that no token
+    /// is prolonged again and again; an expiry that stays as it is holds, whatever the restrictions have become.
+    ///
+    /// # Errors
+    /// [`ExpiryRefusal`] when the new expiry is past, or too far off.
+    pub fn apply(
+        &self,
+        token: Token,
+        restrictions: &Restrictions,
+        now: Timestamp,
+    ) -> Result<Token, ExpiryRefusal> {
+        let expires_at = match self.expiry {
+            None => token.expires_at,
+            Some(Expiry::At(time)) if token.expires_at == Some(crate::clock::whole_milliseconds(time)) => {
+                token.expires_at
+            }
+            Some(asked) => restrictions.expiry_of(token.created_at, now, asked)?,
+        };
+        Ok(Token {
+            name: self.name.clone().unwrap_or(token.name),
+            description: self.description.clone().unwrap_or(token.description),
+            scopes: self.scopes.clone().unwrap_or(token.scopes),
+            allowed_cidrs: self.allowed_cidrs.clone().unwrap_or(token.allowed_cidrs),
+            expires_at,
+            ..token
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::period::Period;
+    use crate::domain::restrictions::DeleteExpired;
+
+    const DAY: Period = Period::from_days(1);
+
+    fn restrictions(days: Option<u32>) -> Restrictions {
+        Restrictions {
+            max_lifetime: days.map(Period::from_days),
+            max_tokens_per_user: None,
+            delete_expired: DeleteExpired { enabled: false, after: DAY, every: DAY },
+        }
+    }
+
+    /// A token made at 1970-01-01 that expires after so many days.
+    fn made(days: u32) -> Token {
+        Token { expires_at: Some(after(days)), ..Token::example() }
+    }
+
+    fn after(days: u32) -> Timestamp {
+        Period::from_days(days).after(Timestamp::UNIX_EPOCH)
+    }
+
+    fn expiry(token: Token, asked: Expiry, longest: Option<u32>) -> Result<Option<Timestamp>, ExpiryRefusal> {
+        let patch = TokenPatch { expiry: Some(asked), ..TokenPatch::default() };
+        // Changed on the fifth day.
+        patch.apply(token, &restrictions(longest), after(5)).map(|token| token.expires_at)
+    }
+
+    #[test]
+    fn what_is_not_given_stays() {
+        let token = Token { description: Some("note".parse().unwrap()), ..made(10) };
+        let unchanged = TokenPatch::default().apply(token.clone(), &restrictions(Some(1)), after(5));
+        assert_eq!(unchanged, Ok(token.clone()));
+        let patch = TokenPatch { description: Some(None), ..TokenPatch::default() };
+        let changed = patch.apply(token.clone(), &restrictions(Some(1)), after(5));
+        assert_eq!(changed, Ok(Token { description: None, ..token }));
+    }
+
+    #[test]
+    fn the_longest_lifetime_counts_from_when_the_token_was_made() {
+        let longest = Some(30);
+        assert_eq!(expiry(made(10), Expiry::At(after(30)), longest), Ok(Some(after(30))));
+        assert_eq!(expiry(made(10), Expiry::Latest, longest), Ok(Some(after(30))));
+        let refused = Err(ExpiryRefusal::TooLong { longest: Period::from_days(30) });
+        let later = Period::from_millis(1).after(after(30));
+        assert_eq!(expiry(made(10), Expiry::At(later), longest), refused);
+        assert_eq!(expiry(made(10), Expiry::Latest, None), Ok(None));
+        assert_eq!(expiry(made(10), Expiry::At(after(9_000)), None), Ok(Some(after(9_000))));
+    }
+
+    #[test]
+    fn restrictions_that_became_tighter_let_an_expiry_stay_and_none_be_chosen_beyond_them() {
+        let refused = Err(ExpiryRefusal::TooLong { longest: Period::from_days(3) });
+        assert_eq!(expiry(made(10), Expiry::At(after(10)), Some(3)), Ok(Some(after(10))));
+        assert_eq!(expiry(made(10), Expiry::At(after(9)), Some(3)), refused);
+        // The latest that is allowed is over.
+        assert_eq!(expiry(made(10), Expiry::Latest, Some(3)), refused);
+    }
+
+    #[test]
+    fn a_new_expiry_is_in_the_future() {
+        for past in [after(5), after(4), Timestamp::MIN] {
+            assert_eq!(expiry(made(10), Expiry::At(past), Some(30)), Err(ExpiryRefusal::NotInFuture));
+        }
+    }
+}
