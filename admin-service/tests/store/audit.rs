@@ -5,6 +5,7 @@ use std::time::Duration;
 use latchkey_admin::domain::audit::{Action, Actor, AuditEntry, AuditFilter, Origin};
 use latchkey_admin::domain::page::{Limit, PageRequest};
 use latchkey_admin::domain::period::Period;
+use latchkey_admin::domain::token_patch::TokenPatch;
 use latchkey_admin::domain::user::{NewUser, UserPatch};
 
 use crate::support::{Fixture, name, on_both_databases, origin};
@@ -25,6 +26,8 @@ async fn change_everything(db: &Fixture) {
     let soon = Period::from_days(1).after(db.now());
     db.token_until("alice", soon).await;
     let token = db.token("alice").await;
+    let rename = TokenPatch { name: Some("other".parse().unwrap()), ..TokenPatch::default() };
+    db.store.update_token(&origin(), token.id, &rename).await.unwrap();
     db.store.revoke_token(&origin(), token.id).await.unwrap();
     let mut restrictions = db.store.restrictions().await.unwrap();
     restrictions.max_tokens_per_user = Some(7);
