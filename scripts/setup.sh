@@ -67,6 +67,18 @@ setup_wrk() {
     need wrk wrk
 }
 
+# The gateway without the filter of the end-to-end tests.
+setup_nginx() {
+    [ -x /usr/sbin/nginx ] || have nginx && return
+    # Debian's package would start a server for the whole machine.
+    local unit=/etc/systemd/system/nginx.service
+    if can_apt && [ -d /run/systemd/system ] && [ ! -e "$unit" ]; then
+        ln -s /dev/null "$unit"
+        say "nginx is to run for tests alone; should this machine be to serve with it: systemctl unmask nginx"
+    fi
+    need /usr/sbin/nginx nginx-light
+}
+
 # `docker compose`, or docker-compose.
 setup_compose() {
     docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
@@ -91,7 +103,7 @@ has_postgres() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/
 only_one setup
 for part in "$@"; do
     case $part in
-    rust | wasm | musl | python | envoy | compose | postgres | wrk) "setup_$part" ;;
-    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, postgres and wrk, and not \"$part\"." ;;
+    rust | wasm | musl | python | envoy | compose | nginx | postgres | wrk) "setup_$part" ;;
+    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, nginx, postgres and wrk, and not \"$part\"." ;;
     esac
 done

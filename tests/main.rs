@@ -22,6 +22,7 @@ mod databases;
 mod durable;
 mod ending;
 mod exact;
+mod gateways;
 mod grpc;
 mod in_docker;
 mod lean;

@@ -115,7 +115,12 @@ impl Envoy {
 
     /// Starts the reference configuration, `envoy/envoy.yaml`, and waits until it is ready.
     pub async fn start_reference(reference: &Reference) -> Self {
-        let mut envoy = Self::launch(&reference.bootstrap(), [reference.gateway, reference.admin], None);
+        Self::start_bootstrap(&reference.bootstrap(), [reference.gateway, reference.admin]).await
+    }
+
+    /// Starts any configuration, with the ports of its gateway and of its admin interface, and waits until it is ready.
+    pub async fn start_bootstrap(bootstrap: &Bootstrap, ports: [u16; 2]) -> Self {
+        let mut envoy = Self::launch(bootstrap, ports, None);
         envoy.ready().await;
         envoy
     }

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod clients;
 pub mod compose;
+pub mod config_file;
 pub mod container;
 pub mod database;
 pub mod dist;
@@ -16,6 +17,7 @@ pub mod fake_service;
 pub mod kind;
 pub mod listener_file;
 pub mod made_up;
+pub mod nginx;
 pub mod ports;
 pub mod postgres;
 pub mod process;

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
+use super::config_file::ConfigFile;
 use super::envoy::Bootstrap;
 use super::envoy_config::EDGE_SECRET;
 use super::service::Service;
-use super::test_dir::root;
 use super::{dist, ports};
 
 /// The reference as one test runs it.
@@ -14,7 +14,7 @@ pub struct Reference {
     pub admin: u16,
     /// The port of the listener for Prometheus and probes.
     pub metrics: u16,
-    text: String,
+    file: ConfigFile,
 }
 
 impl Reference {
@@ -25,44 +25,38 @@ impl Reference {
             "admin:\n  address:\n    socket_address: {{address: 127.0.0.1, port_value: {}}}",
             reference.admin
         );
-        reference.replace(&admin, &admin.replace("127.0.0.1", "0.0.0.0"));
+        reference.file.replace(&admin, &admin.replace("127.0.0.1", "0.0.0.0"));
         reference
     }
 
     /// On this machine's loopback, for a service that is a process, as `make run` derives it.
     pub fn on_loopback(service: &Service) -> Self {
         let mut reference = Self::new();
-        reference.replace("address: 0.0.0.0", "address: 127.0.0.1");
+        reference.file.replace("address: 0.0.0.0", "address: 127.0.0.1");
         let place =
             |address: SocketAddr| format!("{{address: {}, port_value: {}}}", address.ip(), address.port());
-        reference.replace("{address: latchkey, port_value: 8100}", &place(service.management_address()));
-        reference.replace("{address: latchkey, port_value: 8101}", &place(service.edge_address()));
+        reference.file.replace("{address: latchkey, port_value: 8100}", &place(service.management_address()));
+        reference.file.replace("{address: latchkey, port_value: 8101}", &place(service.edge_address()));
         reference
+            .file
             .replace("{port_value: 8102}", &format!("{{port_value: {}}}", service.metrics_address().port()));
         reference
     }
 
     fn new() -> Self {
-        let text = std::fs::read_to_string(root().join("envoy/envoy.yaml")).expect("the reference is there");
         let (gateway, admin, metrics) = (ports::free(), ports::free(), ports::free());
-        let mut reference = Self { gateway, admin, metrics, text };
+        let mut reference = Self { gateway, admin, metrics, file: ConfigFile::read("envoy/envoy.yaml") };
         let filter = dist::filter();
-        reference.replace("/etc/envoy/latchkey.wasm", filter.to_str().expect("a path in UTF-8"));
+        reference.file.replace("/etc/envoy/latchkey.wasm", filter.to_str().expect("a path in UTF-8"));
         for (from, to) in [(10000, gateway), (9901, admin), (9902, metrics)] {
-            reference.replace(&format!("port_value: {from}}}"), &format!("port_value: {to}}}"));
+            reference.file.replace(&format!("port_value: {from}}}"), &format!("port_value: {to}}}"));
         }
         reference
     }
 
-    /// Replaces text that has to be there.
-    fn replace(&mut self, from: &str, to: &str) {
-        assert!(self.text.contains(from), "envoy/envoy.yaml no longer has \"{from}\"");
-        self.text = self.text.replace(from, to);
-    }
-
     pub fn bootstrap(&self) -> Bootstrap {
         Bootstrap {
-            text: self.text.clone(),
+            text: self.file.text.clone(),
             format: "yaml",
             concurrency: 2,
             arguments: Vec::new(),

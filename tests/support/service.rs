@@ -129,6 +129,24 @@ impl Service {
         self.process.log_text()
     }
 
+    /// Makes another edge secret the only one, and waits until it is accepted.
+    pub async fn change_edge_secret(&self, secret: &str) {
+        secrets::note(secret);
+        self.write_edge_secret(secret);
+        let edge = Caller::http1(&format!("http://{}", self.edge_address()));
+        wait::until("the edge secret is accepted", async || {
+            let question = edge.post(VERIFY_PATH).bearer_auth(secret).body("");
+            (Answer::to(question).await.status != 401).then_some(())
+        })
+        .await;
+    }
+
+    /// Writes the only edge secret; the service notices within a second.
+    pub fn write_edge_secret(&self, secret: &str) {
+        std::fs::write(&self.settings.edge_secret_file, format!("{secret}\n"))
+            .expect("the secret is written");
+    }
+
     /// A client of the edge listener.
     pub fn edge(&self) -> Edge {
         Edge(Caller::http1(&format!("http://{}", self.edge_address())))

@@ -15,9 +15,10 @@ use latchkey::refusal::{Realm, Reason, Refusal};
 use tokio::time::timeout;
 
 use super::answer;
-use super::gateway::{Gateway, Question};
+use super::gateway::{Gateway, InvalidSetting, Question};
 use crate::app::App;
 use crate::domain::changes::Position;
+use crate::error::ApiError;
 use crate::look_up::LookedUp;
 use crate::server::RequestFacts;
 use crate::telemetry::AUTHZ;
@@ -52,15 +53,22 @@ pub async fn authz(
 }
 
 /// The refusal of a request that was refused already, for gateways that take nothing but a status from [`authz`] (nginx). It is
-/// counted no second time, and is never a 200: a request that would pass now is told to come again.
-pub async fn refusal(_: Gateway, State(app): State<App>, headers: HeaderMap) -> Response<Body> {
-    match Question::read(&headers) {
-        Ok(question) => {
-            let judged = judge(&question, &headers, &app, false).await;
-            refused(&question, &judged.err().unwrap_or_else(|| Refusal::new(Reason::Unavailable, None)))
-        }
-        Err(problem) => misunderstood(&problem),
-    }
+/// counted no second time, and is never a 200: a request that would pass now is told to come again, and so is every request of
+/// a gateway that is none.
+pub async fn refusal(
+    gateway: Result<Gateway, ApiError>,
+    State(app): State<App>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let question = match Question::read(&headers) {
+        Ok(question) => question,
+        Err(problem) => return misunderstood(&problem),
+    };
+    let judged = match gateway {
+        Ok(_) => judge(&question, &headers, &app, false).await,
+        Err(_) => Err(Refusal::new(Reason::Unavailable, None)),
+    };
+    refused(&question, &judged.err().unwrap_or_else(|| Refusal::new(Reason::Unavailable, None)))
 }
 
 async fn judge(
@@ -94,7 +102,7 @@ fn refused(question: &Question, refusal: &Refusal) -> Response<Body> {
 }
 
 /// The answer to a gateway that says what cannot be: its client is not told that its token is wrong.
-fn misunderstood(problem: &super::gateway::InvalidSetting) -> Response<Body> {
+fn misunderstood(problem: &InvalidSetting) -> Response<Body> {
     tracing::warn!(%problem, "a gateway asks what cannot be understood, so its client gets 503");
     count("misunderstood");
     let refusal = Refusal::new(Reason::Unavailable, None);

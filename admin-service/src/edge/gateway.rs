@@ -8,7 +8,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use latchkey::credential::{Accepted, Schemes};
@@ -24,12 +23,18 @@ use crate::error::ApiError;
 
 /// Carries the edge secret, for `Authorization` is the client's.
 const SECRET: HeaderName = HeaderName::from_static("x-latchkey-edge-secret");
+/// No client understands it, so that none sends its credential anew where a gateway hands this on; a gateway can tell by it
+/// that its secret is what is wrong.
+const CHALLENGE: &str = "Latchkey-Edge-Secret realm=\"edge\"";
 /// The scopes that the request needs, all of them.
 const SCOPES: HeaderName = HeaderName::from_static("x-latchkey-require-scopes");
 /// The schemes that the client may use.
 const SCHEMES: HeaderName = HeaderName::from_static("x-latchkey-schemes");
 /// The realm that challenges name.
 const REALM: HeaderName = HeaderName::from_static("x-latchkey-realm");
+/// The request's content type, for gRPC. Not under its own name: a question of this content type would be answered by Envoy as
+/// gRPC is, with 200 and the status beside it, where the service cannot be reached; and `ext_authz` takes 200 for a pass.
+const CONTENT_TYPE: HeaderName = HeaderName::from_static("x-latchkey-content-type");
 /// Ends with the address that the gateway was asked from.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -44,7 +49,7 @@ impl FromRequestParts<App> for Gateway {
         let mut values = parts.headers.get_all(SECRET).iter();
         match values.next() {
             Some(secret) if values.next().is_none() && secrets.accept(secret.as_bytes()) => Ok(Self(())),
-            _ => Err(no_edge("`x-latchkey-edge-secret: <edge secret>`")),
+            _ => Err(no_edge("`x-latchkey-edge-secret: <edge secret>`", CHALLENGE)),
         }
     }
 }

@@ -31,17 +31,17 @@ impl FromRequestParts<App> for Edge {
         let presented = values.next().and_then(|value| bearer(value.as_bytes()));
         match presented {
             Some(secret) if values.next().is_none() && secrets.accept(secret) => Ok(Self(())),
-            _ => Err(no_edge("`Authorization: Bearer <edge secret>`")),
+            _ => Err(no_edge("`Authorization: Bearer <edge secret>`", "Bearer realm=\"edge\"")),
         }
     }
 }
 
-/// The refusal of a caller that is no edge; `how` says how an edge shows that it is one.
-pub(super) fn no_edge(how: &str) -> ApiError {
+/// The refusal of a caller that is no edge; `how` says how an edge shows that it is one, to people, as `challenge` does to
+/// programs.
+pub(super) fn no_edge(how: &str, challenge: &'static str) -> ApiError {
     metrics::counter!(EDGE_REFUSED).increment(1);
     let message = format!("The edge secret is missing or wrong: send {how}");
-    let challenge = HeaderValue::from_static("Bearer realm=\"edge\"");
-    ApiError::new(Code::EdgeSecretInvalid, message).challenging([challenge])
+    ApiError::new(Code::EdgeSecretInvalid, message).challenging([HeaderValue::from_static(challenge)])
 }
 
 /// What follows `Bearer` and its spaces (RFC 6750 §2.1).
