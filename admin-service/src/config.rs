@@ -232,7 +232,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// A base URL, without its final slash.
-fn public_url(text: &str) -> Result<String, String> {
+pub(crate) fn public_url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let plain = |rest: &str| {
         !rest.is_empty()

@@ -1,9 +1,20 @@
 //! The command line: one file per command.
 
+mod audit;
 mod bootstrap;
+mod completions;
+mod confirm;
+mod me;
+mod moment;
 mod new_epoch;
 mod openapi;
+mod remote;
+mod restrictions;
+mod scheduler;
 mod serve;
+mod show;
+mod token;
+mod user;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -27,6 +38,9 @@ const LEFTOVERS: Duration = Duration::from_millis(500);
 Examples:
   latchkey serve                               on SQLite in ./latchkey.db, loopback addresses only
   latchkey bootstrap > admin-token             the first administrator's token
+  export LATCHKEY_TOKEN_FILE=admin-token       and what it opens, also over the network (--url):
+  latchkey user create bob
+  latchkey token create ci --user bob
   latchkey new-epoch                           after the database was restored from a backup
   latchkey openapi > openapi.json              the management API's description
 
@@ -44,8 +58,22 @@ enum Command {
     Bootstrap(bootstrap::Args),
     /// Makes every edge forget its verdicts: after a backup was restored
     NewEpoch(new_epoch::Args),
+    /// Tells whose token you have
+    Me(me::Args),
+    /// Users: list, show, create, update, disable, enable, delete
+    User(user::Args),
+    /// Tokens: list, create, show, revoke and more
+    Token(token::Args),
+    /// The limits: show and set them
+    Restrictions(restrictions::Args),
+    /// The deletion of expired tokens: how it goes, and run it now
+    Scheduler(scheduler::Args),
+    /// Who did what
+    Audit(audit::Args),
     /// Prints the OpenAPI description of the management API
     Openapi,
+    /// Prints what your shell needs to complete commands and flags
+    Completions(completions::Args),
 }
 
 /// Why a command did not do what it was asked to; one sentence for a person.
@@ -54,6 +82,8 @@ enum Failure {
     Failed(String),
     /// Exit code 2: other flags, variables or files are needed.
     Usage(String),
+    /// Exit code 0: whoever reads stdout has seen enough, as `head` has.
+    Unread,
 }
 
 impl From<ConfigError> for Failure {
@@ -91,10 +121,17 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Bootstrap(args) => bootstrap::run(args),
         Command::NewEpoch(args) => new_epoch::run(&args),
+        Command::Me(args) => me::run(&args),
+        Command::User(args) => user::run(&args),
+        Command::Token(args) => token::run(&args),
+        Command::Restrictions(args) => restrictions::run(&args),
+        Command::Scheduler(args) => scheduler::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Openapi => openapi::run(),
+        Command::Completions(args) => completions::run(&args),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(Failure::Unread) => ExitCode::SUCCESS,
         Err(Failure::Failed(message)) => {
             eprintln!("latchkey: {message}");
             ExitCode::from(1)

@@ -16,3 +16,4 @@ pub mod user;
 pub mod verdict;
 
 pub use text::Invalid;
+pub(crate) use text::misleads;

@@ -15,7 +15,7 @@ impl Invalid {
 /// Whether a character is none that is seen, and changes how others are: the directional marks, embeddings, overrides and
 /// isolates of Unicode (UAX #9), which make a text read as another one, its separators of lines and paragraphs, and the
 /// byte order mark.
-fn misleads(character: char) -> bool {
+pub(crate) fn misleads(character: char) -> bool {
     matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 

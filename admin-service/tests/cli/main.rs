@@ -1,8 +1,15 @@
 //! The program as users run it: exit codes, what it prints and where, and how it ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod administration;
 mod bootstrap;
+mod completions;
+mod connection;
+mod lists;
 mod new_epoch;
 mod serve;
+mod shell;
 mod support;
+mod token;
 mod usage;
+mod user;

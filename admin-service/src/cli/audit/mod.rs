@@ -1,0 +1,33 @@
+//! `latchkey audit`: who did what, when and from where. For administrators.
+
+mod list;
+
+use clap::Subcommand;
+
+use super::Failure;
+use super::remote::Service;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  latchkey audit list --since 24h
+  latchkey audit list --actor bob --action token.created")]
+pub(super) struct Args {
+    #[command(flatten)]
+    service: Service,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Lists what was done, the latest first
+    List(list::Args),
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    match &args.command {
+        Command::List(list) => list::run(&args.service, list),
+    }
+}

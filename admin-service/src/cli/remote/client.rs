@@ -1,0 +1,159 @@
+//! The management API's client: one request and its answer. It follows no redirect and sends the token nowhere else.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use form_urlencoded::Serializer;
+use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use ureq::Agent;
+use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, LOCATION};
+use ureq::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+
+use super::failure::{self, Unreached};
+use super::options::Token;
+use super::tls;
+use crate::api::BASE;
+use crate::cli::Failure;
+
+pub(in crate::cli) use ureq::http::Method;
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long one request may take in all; the service gives up sooner.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The largest answer that is read, in bytes. A page of 200 tokens has some 2 MiB at most.
+const MOST: u64 = 64 << 20;
+
+/// Speaks HTTP to one host.
+pub(in crate::cli) struct Http(Agent);
+
+/// What came back.
+pub(in crate::cli) struct Answer {
+    pub(in crate::cli) status: StatusCode,
+    pub(in crate::cli) headers: HeaderMap,
+    pub(in crate::cli) text: String,
+}
+
+/// A caller of the management API.
+pub(in crate::cli) struct Client {
+    http: Http,
+    url: String,
+    token: Token,
+}
+
+impl Http {
+    /// For requests to this URL. No proxy of the environment stands between this machine and itself.
+    pub(in crate::cli) fn to(url: &str) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("latchkey/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(CONNECT))
+            .timeout_global(Some(PATIENCE));
+        let config = if is_loopback(url) { config.proxy(None) } else { config };
+        let config = if url.starts_with("https:") { config.tls_config(tls::config()) } else { config };
+        Self(config.build().into())
+    }
+
+    /// Sends one request and reads the whole answer, if it is text.
+    pub(in crate::cli) fn send(
+        &self,
+        method: Method,
+        url: &str,
+        headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
+        body: String,
+    ) -> Result<Answer, Unreached> {
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = url.parse().map_err(|error| Unreached::from(ureq::http::Error::from(error)))?;
+        request.headers_mut().extend(headers);
+        let (head, mut body) = self.0.run(request)?.into_parts();
+        let text = body.with_config().limit(MOST).lossy_utf8(true).read_to_string()?;
+        Ok(Answer { status: head.status, headers: head.headers, text })
+    }
+}
+
+/// Whether the host of a URL is this machine.
+fn is_loopback(url: &str) -> bool {
+    let uri = url.parse::<Uri>().ok();
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+impl Client {
+    pub(super) fn new(url: &str, token: Token) -> Result<Self, Failure> {
+        Ok(Self { http: Http::to(url), url: url.to_owned(), token })
+    }
+
+    /// Reads what is at a path below `/api/v1`.
+    pub(in crate::cli) fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.call(Method::GET, path, &[], None)
+    }
+
+    /// Reads it, and what it says as `T`.
+    pub(in crate::cli) fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.parsed(&self.get(path)?)
+    }
+
+    /// Sends a request and gives the answer, if it is one of success.
+    pub(in crate::cli) fn call(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Answer, Failure> {
+        let mut url = format!("{}{BASE}{path}", self.url);
+        if !query.is_empty() {
+            url = format!("{url}?{}", Serializer::new(String::new()).extend_pairs(query).finish());
+        }
+        let mut headers = vec![(AUTHORIZATION, self.authorization()?)];
+        if body.is_some() {
+            headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        }
+        let only_reads = method == Method::GET;
+        let answer = self
+            .http
+            .send(method, &url, headers, body.map(Value::to_string).unwrap_or_default())
+            .map_err(|unreached| failure::unreached(&self.url, &unreached, only_reads))?;
+        if answer.status.is_success() { Ok(answer) } else { Err(self.refusal(&answer)) }
+    }
+
+    /// An answer's body as `T`.
+    pub(in crate::cli) fn parsed<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Failure> {
+        serde_json::from_str(&answer.text).map_err(|_| failure::not_understood(&self.url))
+    }
+
+    fn authorization(&self) -> Result<HeaderValue, Failure> {
+        let value = HeaderValue::try_from(format!("Bearer {}", self.token.value.expose_secret()));
+        let mut value =
+            value.map_err(|_| Failure::Usage(format!("{} holds no token.", self.token.source)))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    /// What an answer that is no success says.
+    fn refusal(&self, answer: &Answer) -> Failure {
+        let location = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        failure::refused(&self.url, &self.token.source, answer.status, location, &answer.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_known_by_each_of_its_names() {
+        for url in ["http://127.0.0.1:8100", "http://[::1]:8100/x", "https://localhost", "http://127.9.9.9/"]
+        {
+            assert!(is_loopback(url), "{url}");
+        }
+        for url in ["http://192.0.2.1", "https://localhost.example.com", "http://127.0.0.1.example.com/"] {
+            assert!(!is_loopback(url), "{url}");
+        }
+    }
+}

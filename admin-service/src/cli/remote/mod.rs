@@ -1,0 +1,11 @@
+//! What the commands share that speak to a running service: where it is, who asks, requests, lists in pages.
+
+mod client;
+mod failure;
+mod options;
+mod pages;
+mod tls;
+
+pub(super) use client::{Answer, Client, Method};
+pub(super) use options::Service;
+pub(super) use pages::{Page, pages};

@@ -1,0 +1,42 @@
+//! `latchkey token revoke`.
+
+use serde_json::Value;
+
+use super::{described, path};
+use crate::cli::Failure;
+use crate::cli::confirm::Confirmation;
+use crate::cli::remote::{Client, Method, Service};
+use crate::cli::show::note;
+use crate::domain::token::TokenId;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  latchkey token revoke 019a2b3c-…
+  latchkey token list --user bob --json | jq -r '.items[].id' | xargs latchkey token revoke --yes
+
+It cannot be undone. To revoke a token again does nothing.")]
+pub(super) struct Args {
+    /// Their identifiers, as `token list` shows them
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<TokenId>,
+
+    #[command(flatten)]
+    confirmation: Confirmation,
+}
+
+pub(super) fn run(service: &Service, args: &Args) -> Result<(), Failure> {
+    let client = service.client()?;
+    args.confirmation.ask(|| question(&client, &args.ids))?;
+    for id in &args.ids {
+        client.call(Method::DELETE, &path(*id), &[], None)?;
+        note(&format!("the token {id} is revoked"));
+    }
+    Ok(())
+}
+
+fn question(client: &Client, ids: &[TokenId]) -> Result<String, Failure> {
+    let described = |id: &TokenId| client.read(&path(*id)).map(|token: Value| described(&token));
+    let tokens: Vec<String> = ids.iter().map(described).collect::<Result<_, _>>()?;
+    Ok(format!("Revoke {} for good?", tokens.join(", ")))
+}

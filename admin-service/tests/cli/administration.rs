@@ -1,0 +1,146 @@
+//! `latchkey restrictions`, `scheduler`, `audit` and `me`: against a running service.
+
+use serde_json::json;
+
+use crate::shell::Shell;
+
+#[test]
+fn me_tells_whose_token_it_is() {
+    let shell = Shell::start();
+    insta::assert_snapshot!(shell.masked(&["me"]), @r"
+    self          <url>/api/v1/users/admin
+    key           xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx
+    name          admin
+    emailAddress  -
+    displayName   admin
+    active        true
+    deleted       false
+    timeZone      UTC
+    ");
+    assert_eq!(shell.json(&["me"])["name"], "admin");
+}
+
+#[test]
+fn restrictions_are_shown_and_set_field_by_field() {
+    let shell = Shell::start();
+    insta::assert_snapshot!(shell.print(&["restrictions", "show"]), @r"
+    max_lifetime            365d
+    max_tokens_per_user     10
+    delete_expired.enabled  true
+    delete_expired.after    30d
+    delete_expired.every    1h
+    ");
+    let args = ["restrictions", "set", "--max-lifetime", "none", "--max-tokens-per-user", "20"];
+    let more = ["--delete-expired", "off", "--delete-expired-after", "60d", "--delete-expired-every", "2h"];
+    let set = shell.json(&[&args[..], &more].concat());
+    let wanted = json!({"max_lifetime": null, "max_tokens_per_user": 20,
+        "delete_expired": {"enabled": false, "after": "60d", "every": "2h"}});
+    assert_eq!(set, wanted);
+    assert_eq!(shell.json(&["restrictions", "show"]), wanted);
+}
+
+#[test]
+fn tighter_restrictions_are_set_when_somebody_means_them() {
+    let shell = Shell::start();
+    for tighter in [
+        &["--max-lifetime", "90d"][..],
+        &["--max-tokens-per-user", "1"],
+        &["--delete-expired-after", "1d"],
+        &["--max-lifetime", "90d", "--max-tokens-per-user", "none"],
+    ] {
+        shell.refused(&[&["restrictions", "set"], tighter].concat(), 2, "add --yes. Nothing was changed");
+    }
+    let set = ["restrictions", "set", "--max-lifetime", "90d"];
+    let before = shell.state();
+    let (code, shown) = shell.on_terminal(&set, "n\n");
+    assert_eq!((code, shell.state()), (Some(1), before));
+    assert!(shown.contains("would_touch.max_lifetime         1"), "{shown}");
+    assert!(shown.contains("Set these limits, which are tighter than those in force? [y/N]"), "{shown}");
+    assert_eq!(shell.on_terminal(&set, "y\n").0, Some(0));
+    assert_eq!(shell.json(&["restrictions", "show"])["max_lifetime"], "90d");
+    assert_eq!(
+        shell.json(&["restrictions", "set", "--max-tokens-per-user", "5", "--yes"])["max_tokens_per_user"],
+        5
+    );
+}
+
+#[test]
+fn a_dry_run_tells_what_limits_would_touch_and_changes_nothing() {
+    let shell = Shell::start();
+    let before = shell.state();
+    let args = ["restrictions", "set", "--max-lifetime", "1d", "--dry-run"];
+    insta::assert_snapshot!(shell.print(&args), @r"
+    dry_run                          true
+    would_touch.max_lifetime         1
+    would_touch.max_tokens_per_user  0
+    ");
+    assert_eq!(shell.json(&args)["would_touch"]["max_lifetime"], 1);
+    assert_eq!(shell.state(), before);
+}
+
+#[test]
+fn restrictions_that_cannot_be_are_refused() {
+    let shell = Shell::start();
+    for (args, code, text) in [
+        (&[][..], 2, "nothing to change is given"),
+        (&["--max-lifetime", "365d"], 2, "or all of it is so already"),
+        (&["--max-lifetime", "soon"], 2, "or none"),
+        (&["--max-tokens-per-user", "many"], 2, "or none"),
+        (
+            &["--max-tokens-per-user", "0", "--yes"],
+            1,
+            "must be at least 1, or null for no limit (invalid_value)",
+        ),
+        (&["--delete-expired", "yes"], 2, "must be on or off"),
+        (&["--delete-expired-every", "0s"], 1, "(invalid_value)"),
+    ] {
+        shell.refused(&[&["restrictions", "set"], args].concat(), code, text);
+    }
+}
+
+#[test]
+fn the_scheduler_runs_when_told_to() {
+    let shell = Shell::start();
+    shell.print(&["restrictions", "set", "--delete-expired-after", "0s", "--yes"]);
+    shell.print(&["token", "create", "short", "--expires-in", "1ms"]);
+    assert_eq!(shell.print(&["scheduler", "run"]), "finished  true\ndeleted   1\n");
+    insta::assert_snapshot!(shell.masked(&["scheduler", "show"]), @r"
+    enabled       true
+    after         0s
+    every         1h
+    last_run_at   <time>
+    last_deleted  1
+    last_error    -
+    next_run_at   <time>
+    holder        -
+    ");
+    assert_eq!(shell.json(&["scheduler", "run"]), json!({"finished": true, "deleted": 0}));
+    assert_eq!(shell.json(&["scheduler", "show"])["last_deleted"], 0);
+}
+
+#[test]
+fn the_audit_log_is_listed_by_what_is_asked_for() {
+    let shell = Shell::start();
+    shell.print(&["user", "create", "bob"]);
+    shell.print(&["user", "delete", "bob", "--yes"]);
+    let args = ["audit", "list", "--actor", "admin", "--since", "1h"];
+    insta::assert_snapshot!(shell.masked(&args), @r#"
+    AT                 ACTOR  ACTION        SUBJECT  ADDRESS    DETAILS
+    xxxx-xx-xx xx:xxx  admin  user.deleted  bob      127.0.0.1  {}
+    xxxx-xx-xx xx:xxx  admin  user.created  bob      127.0.0.1  {"display_name":"bob","email_address":n…
+    "#);
+    let list =
+        |args: &[&str]| shell.json(&[&["audit", "list"], args].concat())["items"].as_array().unwrap().len();
+    assert_eq!(list(&["--action", "user.created", "--subject", "bob"]), 1);
+    assert_eq!(list(&["--limit", "3"]), 3);
+    assert_eq!(list(&["--since", "2999-01-01T00:00:00Z"]), 0);
+    for (args, code, text) in [
+        (&["--action", "user.eaten"], 1, "must be one of user.created"),
+        (&["--actor", "system:nobody"], 1, "(invalid_query)"),
+        (&["--since", "yesterday"], 2, "such as 7d"),
+    ] {
+        shell.refused(&[&["audit", "list"], &args[..]].concat(), code, text);
+    }
+    let nothing = shell.run(&["audit", "list", "--since", "2999-01-01T00:00:00Z"]);
+    assert!(nothing.stdout.is_empty() && nothing.stderr == b"latchkey: there are no entries.\n");
+}
