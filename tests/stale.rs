@@ -3,17 +3,13 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::json;
 
 use crate::prompt::warm_up;
-use crate::support::clients::Clients;
 use crate::support::process::output_of;
 use crate::support::service::Made;
-use crate::support::{Answer, EnvoyConfig, Relay, Service, World, dist, made_up, test_dir, wait};
-
-const STALE: Duration = Duration::from_secs(3);
+use crate::support::{Answer, EnvoyConfig, Relay, Service, World, dist, test_dir, wait};
 
 fn short(config: EnvoyConfig) -> EnvoyConfig {
     config.plugin("stale", json!({"max_ms": 3000}))
@@ -32,52 +28,6 @@ async fn with_relay() -> (World, Relay, Made) {
     let alice = world.admin.user_with_token("alice").await;
     warm_up(&world, &alice.token).await;
     (world, relay, alice)
-}
-
-#[tokio::test]
-async fn steady_known_tokens_pass_while_the_service_is_away_until_they_are_stale_and_again_when_it_is_back() {
-    let mut world = World::with(short).await;
-    let alice = world.admin.user_with_token("alice").await;
-    warm_up(&world, &alice.token).await;
-    world.service.kill().await;
-    let begun = wait::now();
-    let mut passed = 0;
-    // What is not known needs the service.
-    assert_eq!(status(&world, &made_up::token()).await, 503);
-    loop {
-        match status(&world, &alice.token).await {
-            200 => passed += 1,
-            503 => break,
-            other => panic!("a valid token was answered {other}"),
-        }
-        assert!(begun.elapsed() < STALE + Duration::from_secs(2), "it is served for longer than it may be");
-    }
-    assert!(passed > 10, "it was served {passed} times while the service was away");
-    // Once every worker was not told anything for so long, none of them serves it.
-    wait::until("every worker is stale", async || {
-        (world.envoy.metric("feeds_stale").await == 2).then_some(())
-    })
-    .await;
-    for _ in 0..20 {
-        assert_eq!(status(&world, &alice.token).await, 503);
-    }
-    world.service.start_again().await;
-    warm_up(&world, &alice.token).await;
-    wait::until("no worker is stale", async || (world.envoy.metric("feeds_stale").await == 0).then_some(()))
-        .await;
-}
-
-#[tokio::test]
-async fn outage_is_not_refusal_under_load_while_the_service_is_stopped_and_goes_on() {
-    let world = World::with(short).await;
-    let alice = world.admin.user_with_token("alice").await;
-    let clients = Clients::start(&world.envoy.http1(), "/", &alice.token);
-    clients.see(200).await;
-    world.service.pause();
-    clients.see(503).await;
-    world.service.resume();
-    clients.see(200).await;
-    clients.assert_saw_only(&[200, 503]).await;
 }
 
 #[tokio::test]
@@ -113,31 +63,6 @@ async fn prompt_a_revocation_while_the_feed_is_cut_takes_effect_when_it_is_back(
     world.envoy.until_refused(&bob.token).await.assert_refused(401, "Provided API key is invalid");
     assert_eq!(status(&world, &alice.token).await, 200);
     assert_eq!(world.envoy.metric("cache_evictions.reset").await, 0, "nothing else was forgotten");
-}
-
-#[tokio::test]
-async fn steady_while_only_look_ups_are_cut_known_tokens_pass_for_as_long_as_the_feed_is_heard() {
-    let service = Service::start().await;
-    let relay = Relay::to(service.edge_address()).await;
-    let (edge, address) = (service.edge_address(), relay.address());
-    let around = |mut config: EnvoyConfig| {
-        config.service = (address.ip().to_string(), address.port());
-        short(config).feed(edge)
-    };
-    let world = World::around(service, around).await;
-    let alice = world.admin.user_with_token("alice").await;
-    warm_up(&world, &alice.token).await;
-    relay.cut();
-    let begun = wait::now();
-    while begun.elapsed() < STALE * 2 {
-        assert_eq!(status(&world, &alice.token).await, 200, "the feed is heard, so it is not stale");
-    }
-    assert_eq!(status(&world, &made_up::token()).await, 503);
-    relay.mend();
-    wait::until("look-ups work again", async || {
-        (status(&world, &made_up::token()).await == 401).then_some(())
-    })
-    .await;
 }
 
 #[tokio::test]

@@ -3,4 +3,5 @@
 
 mod answers;
 mod callouts;
+mod known;
 mod service;

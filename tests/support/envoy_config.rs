@@ -61,6 +61,12 @@ impl EnvoyConfig {
         self
     }
 
+    /// The service's edge listener is reached at this address.
+    pub fn service_at(mut self, address: SocketAddr) -> Self {
+        self.service = (address.ip().to_string(), address.port());
+        self
+    }
+
     /// The change feed has a cluster of its own, at this address.
     pub fn feed(self, address: SocketAddr) -> Self {
         self.plugin_service("feed_cluster", json!("latchkey_feed")).change(move |bootstrap| {
@@ -81,10 +87,8 @@ impl EnvoyConfig {
     }
 
     /// The `latchkey` cluster is at this address, and speaks HTTP/1.1: a stand-in for the service.
-    pub fn fake_service(mut self, address: SocketAddr) -> Self {
-        self.service = (address.ip().to_string(), address.port());
-        self.service_http2 = false;
-        self
+    pub fn fake_service(self, address: SocketAddr) -> Self {
+        Self { service_http2: false, ..self.service_at(address) }
     }
 
     pub fn concurrency(mut self, workers: u32) -> Self {
