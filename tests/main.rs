@@ -29,6 +29,7 @@ mod lean;
 mod make_run;
 mod metrics;
 mod outages;
+mod overtaken;
 mod paths;
 mod prompt;
 mod reference_config;
