@@ -24,42 +24,57 @@ async fn crowd(world: &World, token: &str) -> JoinSet<Answer> {
     clients
 }
 
-/// One worker, so that the crowd meets; and time enough for a busy machine.
-async fn world() -> (World, Made) {
+/// With time enough for a busy machine.
+async fn world(workers: u32) -> (World, Made) {
     let world = World::with(|config| {
-        config.concurrency(1).upstream_http2().plugin_service("timeout_ms", json!(60_000))
+        config.concurrency(workers).upstream_http2().plugin_service("timeout_ms", json!(60_000))
     })
     .await;
     let alice = world.admin.user_with_token("alice").await;
     (world, alice)
 }
 
-#[tokio::test]
-async fn contained_a_thousand_clients_with_one_new_token_are_all_answered_and_cost_one_callout() {
-    let (world, alice) = world().await;
-    let unknown = made_up::token();
-    let mut passed = 0;
-    for (token, status) in [(&alice.token, 200), (&unknown, 401)] {
-        let callouts = world.envoy.metric("callouts.ok").await;
-        world.service.pause();
-        let clients = crowd(&world, token).await;
-        assert_eq!(world.envoy.metric("callouts_under_way").await, 1);
-        assert_eq!(world.upstream.count(), passed, "a request passed before the verdict");
-        world.service.resume();
-        for answer in clients.join_all().await {
-            assert_eq!(answer.status, status, "{answer:?}");
-        }
-        passed += if status == 200 { CROWD } else { 0 };
-        assert_eq!(world.upstream.count(), passed);
-        assert_eq!(world.envoy.metric("callouts.ok").await, callouts + 1);
-        assert_eq!(world.envoy.metric("callouts_under_way").await, 0);
+/// How many workers have connections of clients.
+async fn reached(world: &World, workers: u32) -> u64 {
+    let mut reached = 0;
+    for worker in 0..workers {
+        let connections =
+            format!("listener.127.0.0.1_{}.worker_{worker}.downstream_cx_active", world.envoy.port());
+        reached += u64::from(world.envoy.stat(&connections).await > 0);
     }
-    assert_eq!(world.envoy.stat("wasm.latchkey.vm_reload_success").await, 0, "the VM has died");
+    reached
+}
+
+#[tokio::test]
+async fn contained_a_thousand_clients_with_one_new_token_are_all_answered_and_cost_one_callout_per_worker() {
+    for workers in [1, 2] {
+        let (world, alice) = world(workers).await;
+        let unknown = made_up::token();
+        let mut passed = 0;
+        for (token, status) in [(&alice.token, 200), (&unknown, 401)] {
+            let callouts = world.envoy.metric("callouts.ok").await;
+            world.service.pause();
+            let clients = crowd(&world, token).await;
+            let reached = reached(&world, workers).await;
+            assert!((1..=u64::from(workers)).contains(&reached), "{reached} of {workers} workers");
+            assert_eq!(world.envoy.metric("callouts_under_way").await, reached);
+            assert_eq!(world.upstream.count(), passed, "a request passed before the verdict");
+            world.service.resume();
+            for answer in clients.join_all().await {
+                assert_eq!(answer.status, status, "{answer:?}");
+            }
+            passed += if status == 200 { CROWD } else { 0 };
+            assert_eq!(world.upstream.count(), passed);
+            assert_eq!(world.envoy.metric("callouts.ok").await, callouts + reached);
+            assert_eq!(world.envoy.metric("callouts_under_way").await, 0);
+        }
+        assert_eq!(world.envoy.stat("wasm.latchkey.vm_reload_success").await, 0, "the VM has died");
+    }
 }
 
 #[tokio::test]
 async fn contained_a_crowd_that_leaves_while_it_waits_harms_nobody_behind_it() {
-    let (world, alice) = world().await;
+    let (world, alice) = world(1).await;
     world.service.pause();
     let request = raw::get_with_authorization("/", format!("Bearer {}", alice.token).as_bytes());
     let mut first = raw::connect(world.envoy.port()).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{Answer, EnvoyConfig, World, made_up, wait};
+use crate::support::{Answer, EnvoyConfig, Relay, Service, World, made_up, wait};
 
 /// Long enough for a busy machine, and shorter than anything but the feed would take.
 const SOON: Duration = Duration::from_secs(8);
@@ -133,6 +133,57 @@ async fn prompt_a_known_token_is_refused_when_it_expires() {
     .await;
     assert!(begun.elapsed() < SOON, "it took {:?}", begun.elapsed());
     assert!(world.envoy.metric("cache_hits").await > 0, "it was known meanwhile");
+}
+
+#[tokio::test]
+async fn prompt_a_known_token_is_not_accepted_past_its_expiry_however_late_the_service_answered() {
+    let service = Service::start().await;
+    let (look_ups, edge) = (Relay::to(service.edge_address()).await, service.edge_address());
+    let around = |config: EnvoyConfig| config.service_at(look_ups.address()).feed(edge);
+    let world = World::around(service, around).await;
+    world.admin.create_user("alice").await;
+    let token = world.admin.create_token("alice", json!({"name": "brief", "expires_in": "3s"})).await;
+    let expired = wait::now() + Duration::from_secs(3);
+    look_ups.delay(Duration::from_millis(800));
+    let (gateway, mut last) = (world.envoy.http1(), wait::now());
+    wait::until("the token is refused", async || {
+        let sent = wait::now();
+        let answer = Answer::to(gateway.get("/").bearer_auth(&token.token)).await;
+        if answer.status == 200 {
+            last = sent;
+        }
+        (answer.status == 401).then_some(())
+    })
+    .await;
+    assert!(last <= expired, "a request passed that was sent {:?} after the expiry", last - expired);
+    assert!(world.envoy.metric("cache_hits").await > 0, "it was known meanwhile");
+}
+
+#[tokio::test]
+async fn what_is_known_is_asked_about_again_when_its_time_is_over_and_not_earlier() {
+    let brief = |config: EnvoyConfig| {
+        config.concurrency(1).plugin("cache", json!({"ttl_ms": 1000, "negative_ttl_ms": 500}))
+    };
+    let world = World::with(brief).await;
+    let (alice, unknown) = (world.admin.user_with_token("alice").await, made_up::token());
+    warm_up(&world, &alice.token).await;
+    let gateway = world.envoy.http1();
+    for (token, status, ttl) in [(&alice.token, 200, 1000), (&unknown, 401, 500)] {
+        let (begun, before) = (wait::now(), world.envoy.metric("callouts.ok").await);
+        wait::until("it was asked about three times more", async || {
+            let answer = Answer::to(gateway.get("/").bearer_auth(token)).await;
+            assert_eq!(answer.status, status, "{answer:?}");
+            (world.envoy.metric("callouts.ok").await >= before + 3).then_some(())
+        })
+        .await;
+        // Between the three questions lie two times to live, each at most a tenth shorter.
+        let least = Duration::from_millis(2 * ttl * 9 / 10);
+        assert!(begun.elapsed() >= least, "{status}: {:?} and not {least:?}", begun.elapsed());
+    }
+    wait::until("the metrics say so", async || {
+        (world.envoy.metric("cache_evictions.expired").await >= 4).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
