@@ -45,11 +45,7 @@ impl Scene {
 
     /// How many verdicts of yes the service has given.
     async fn yeses(&self) -> u64 {
-        let metrics = Answer::to(self.world.service.monitor().get("/metrics")).await.body;
-        let line = metrics
-            .lines()
-            .find_map(|line| line.strip_prefix(r#"latchkey_verdicts_total{outcome="usable"} "#));
-        line.map_or(0, |count| count.parse().expect("a number"))
+        self.world.service.metric(r#"latchkey_verdicts_total{outcome="usable"}"#).await
     }
 
     /// Clients with connections of their own ask with each token, and the service has said yes to all of them, which no

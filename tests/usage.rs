@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::prompt::warm_up;
 use crate::support::database::Database;
 use crate::support::service::Made;
-use crate::support::{Answer, EnvoyConfig, World, wait};
+use crate::support::{Answer, EnvoyConfig, Relay, Service, World, wait};
 
 fn often(config: EnvoyConfig) -> EnvoyConfig {
     let rules = json!([{"match": {"path_prefix": "/admin/"}, "scopes": ["admin"]}]);
@@ -71,4 +71,35 @@ async fn what_is_used_while_the_service_is_away_is_written_down_when_it_is_back(
     }
     assert!(world.envoy.metric("usage_reports.ok").await >= 3);
     assert_eq!(world.envoy.metric("usage_dropped").await, 0);
+}
+
+#[tokio::test]
+async fn a_report_whose_answer_is_lost_again_and_again_counts_once_and_nothing_used_meanwhile_is_lost() {
+    let service = Service::start().await;
+    let relay = Relay::to(service.edge_address()).await;
+    let world = World::around(service, |config| often(config).usage(relay.address())).await;
+    let alice = world.admin.user_with_token("alice").await;
+    use_it(&world, &alice, 1).await;
+    for outcome in ["counted", "repeated"] {
+        let before = reports(&world, outcome).await;
+        relay.hold();
+        use_it(&world, &alice, 10).await;
+        wait::until(&format!("a report was {outcome}"), async || {
+            (reports(&world, outcome).await > before).then_some(())
+        })
+        .await;
+        relay.cut();
+        use_it(&world, &alice, 5).await;
+    }
+    relay.mend();
+    until_all_is_written(&world).await;
+    assert_eq!(written(&world).await, (31, 31));
+    assert!(world.envoy.metric("usage_reports.unreachable").await >= 2, "no answer was lost");
+    assert_eq!(world.envoy.metric("usage_dropped").await, 0);
+}
+
+/// How many reports the service has taken so.
+async fn reports(world: &World, outcome: &str) -> u64 {
+    let name = format!(r#"latchkey_usage_reports_total{{outcome="{outcome}"}}"#);
+    world.service.metric(&name).await
 }

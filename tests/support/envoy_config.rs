@@ -69,10 +69,19 @@ impl EnvoyConfig {
 
     /// The change feed has a cluster of its own, at this address.
     pub fn feed(self, address: SocketAddr) -> Self {
-        self.plugin_service("feed_cluster", json!("latchkey_feed")).change(move |bootstrap| {
-            let mut feed = cluster("latchkey_feed", &address.ip().to_string(), address.port());
-            feed["typed_extension_protocol_options"] = http2();
-            bootstrap["static_resources"]["clusters"].as_array_mut().expect("clusters").push(feed);
+        self.own_cluster("feed_cluster", "latchkey_feed", address)
+    }
+
+    /// Usage reports have a cluster of their own, at this address.
+    pub fn usage(self, address: SocketAddr) -> Self {
+        self.own_cluster("usage_cluster", "latchkey_usage", address)
+    }
+
+    fn own_cluster(self, field: &str, name: &'static str, address: SocketAddr) -> Self {
+        self.plugin_service(field, json!(name)).change(move |bootstrap| {
+            let mut own = cluster(name, &address.ip().to_string(), address.port());
+            own["typed_extension_protocol_options"] = http2();
+            bootstrap["static_resources"]["clusters"].as_array_mut().expect("clusters").push(own);
         })
     }
 

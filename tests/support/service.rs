@@ -162,6 +162,13 @@ impl Service {
         Caller::http1(&format!("http://{}", self.metrics_address()))
     }
 
+    /// One of its counters or gauges, by its name with its labels; 0 if it is not there.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let metrics = Answer::to(self.monitor().get("/metrics")).await.body;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().expect("a number"))
+    }
+
     /// Makes the first administrator with `latchkey bootstrap`.
     pub fn bootstrap(&self) -> Admin {
         let mut bootstrap = program();
