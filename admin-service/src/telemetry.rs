@@ -25,6 +25,8 @@ pub const USAGE_REPORTS: &str = "latchkey_usage_reports_total";
 pub const USAGE_DROPPED: &str = "latchkey_usage_dropped_total";
 /// Decisions for gateways without the filter, by `outcome`: `passed`, a reason of the filter's, or `misunderstood`.
 pub const AUTHZ: &str = "latchkey_authz_total";
+/// Introspected tokens, by `outcome`: `active`, `inactive`, `refused` (no question) or `unavailable`.
+pub const INTROSPECTIONS: &str = "latchkey_introspections_total";
 /// Edges that wait for changes.
 pub const FEEDS_WAITING: &str = "latchkey_feeds_waiting";
 /// The latest revision that the feed has heard of.
@@ -118,6 +120,7 @@ fn describe() {
     metrics::describe_counter!(USAGE_REPORTS, "Usage reports of edges, by outcome.");
     metrics::describe_counter!(USAGE_DROPPED, "Requests that were not counted for their token.");
     metrics::describe_counter!(AUTHZ, "Decisions for gateways without the filter, by outcome.");
+    metrics::describe_counter!(INTROSPECTIONS, "Introspected tokens, by outcome.");
     metrics::describe_gauge!(FEEDS_WAITING, "Edges that wait for changes now.");
     metrics::describe_gauge!(REVISION, "The latest revision that the change feed has heard of.");
     metrics::describe_counter!(CHANGES_ANSWERED, "Answers of the change feed, by outcome.");

@@ -1,9 +1,10 @@
-//! The edge API: what filters ask for and report, and what other gateways ask for.
+//! The edge API: what filters ask for and report, and what gateways without the filter and other services ask for.
 
 mod answer;
 pub mod authz;
 pub mod changes;
 mod gateway;
+pub mod introspect;
 pub mod secret;
 pub mod usage;
 pub mod used;
@@ -22,6 +23,7 @@ pub fn router(app: App) -> Router {
     Router::new()
         .route(VERIFY_PATH, post(verify::verify))
         .route(USAGE_PATH, reports)
+        .route("/edge/v1/introspect", post(introspect::introspect))
         .merge(gateways())
         .with_state(app)
 }

@@ -13,6 +13,7 @@ mod changes;
 mod edge;
 mod every_operation;
 mod http;
+mod introspect;
 mod monitoring;
 mod restrictions;
 mod scheduler;
