@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use latchkey::token::TokenPrefix;
 
+use crate::census::Census;
 use crate::clock::Sources;
 use crate::config::Config;
 use crate::edge::secret::EdgeSecrets;
@@ -26,6 +27,8 @@ pub struct App {
     pub feed: Feed,
     /// What the service itself has let through and refused, for gateways that ask it.
     pub used: Used,
+    /// What counts users and tokens.
+    pub census: Census,
     /// What was configured.
     pub settings: Arc<Settings>,
 }
@@ -60,6 +63,7 @@ impl App {
     ) -> Result<(Self, Tasks), OpenError> {
         let store = Store::open(&config.database_url, StoreOptions::default(), sources.clone()).await?;
         let (runner, scheduler) = Runner::new(store.clone(), holder(&sources)?);
+        let census = Census::new(store.clone());
         let (feed, follower) = Feed::new(store.clone());
         let used = Used::new(store.clone())?;
         let settings = Settings {
@@ -67,7 +71,8 @@ impl App {
             public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{api}")),
             edge_secrets: config.edge_secrets.clone(),
         };
-        let app = Self { store, sources, scheduler, feed, used, settings: Arc::new(settings) };
+        let settings = Arc::new(settings);
+        let app = Self { store, sources, scheduler, feed, used, census, settings };
         Ok((app, Tasks { runner, follower }))
     }
 

@@ -1,11 +1,12 @@
 //! The Latchkey admin service and command line: tokens, users and restrictions, and what every edge asks for.
 //!
 //! Arrows point one way: `api`, `edge`, `jobs` and `cli` use `store`, which uses `domain`; `feed` stands between `edge`
-//! and `store`.
+//! and `store`, `census` between `api` and `store`.
 
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod census;
 pub mod cli;
 pub mod clock;
 pub mod config;

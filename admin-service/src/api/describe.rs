@@ -66,6 +66,7 @@ pub(super) fn document() -> OpenApi {
         ("restrictions", "The administrator's limits"),
         ("scheduler", "The deletion of expired tokens"),
         ("audit", "Who did what"),
+        ("stats", "How the service is used"),
     ];
     let tags = tags.map(|(name, about)| TagBuilder::new().name(name).description(Some(about)).build());
     let mut components = Components::new();

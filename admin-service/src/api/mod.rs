@@ -8,6 +8,7 @@ mod me;
 mod page;
 mod restrictions;
 mod scheduler;
+mod stats;
 mod tokens;
 mod users;
 
@@ -43,7 +44,8 @@ fn operations() -> (Router<App>, OpenApi) {
         .merge(tokens::routes())
         .merge(restrictions::routes())
         .merge(scheduler::routes())
-        .merge(audit::routes());
+        .merge(audit::routes())
+        .merge(stats::routes());
     let (router, mut description) =
         OpenApiRouter::with_openapi(describe::document()).nest(BASE, operations).split_for_parts();
     describe::complete(&mut description);

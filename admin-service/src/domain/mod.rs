@@ -8,6 +8,7 @@ pub mod page;
 pub mod period;
 pub mod restrictions;
 pub mod scope;
+pub mod stats;
 mod text;
 pub mod token;
 pub mod token_patch;

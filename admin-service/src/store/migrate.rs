@@ -10,8 +10,10 @@ use super::transaction::Tx;
 use crate::clock::Sources;
 
 /// Every migration: its number, what it does, and its text.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "first schema", include_str!("../../migrations/0001_first.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "first schema", include_str!("../../migrations/0001_first.sql")),
+    (3, "administration", include_str!("../../migrations/0003_administration.sql")),
+];
 /// Where a database keeps which migrations it has had. A table of our own name, so that a database of another program
 /// that uses the same library is not mistaken for ours.
 const TABLE: &str = "latchkey_migrations";

@@ -22,6 +22,7 @@ mod restrictions;
 mod retention;
 mod row;
 mod scheduler;
+mod stats;
 mod token_rows;
 mod token_update;
 mod tokens;

@@ -69,7 +69,8 @@ fn case(operation: &Operation, token: &str) -> Case {
         | "GET /restrictions"
         | "GET /scheduler"
         | "POST /scheduler/run"
-        | "GET /audit" => None,
+        | "GET /audit"
+        | "GET /stats" => None,
         "POST /users" => Some(json!({"name": "carol"})),
         "PATCH /users/{name}" => Some(json!({"displayName": "Alice"})),
         "PATCH /tokens/{id}" => Some(json!({"name": "renamed"})),

@@ -17,6 +17,7 @@ mod introspect;
 mod monitoring;
 mod restrictions;
 mod scheduler;
+mod stats;
 mod token_changes;
 mod token_lists;
 mod tokens;

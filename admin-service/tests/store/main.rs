@@ -26,6 +26,7 @@ mod races;
 mod restrictions;
 mod retention;
 mod scheduler;
+mod stats;
 mod token_update;
 mod tokens;
 mod usage;
