@@ -20,7 +20,7 @@ e2e: ## the end-to-end tests only; ARGS="-- smoke" picks some, LATCHKEY_ENVOY=do
 lint: ## format, clippy for native and wasm, documentation, shell scripts
 	@scripts/lint.sh
 
-bench: ## Envoy's CPU per request with the filter and with its peers, side by side: benches/RESULTS.md, in about 10 minutes
+bench: ## what a decision costs, beside its peers, revocation, floods, memory: benches/RESULTS.md, in about 20 minutes
 	@scripts/bench.sh
 
 fuzz: ## the credential parser, for SECONDS (default 300); needs cargo-fuzz and a nightly compiler

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use crate::facts::cpu;
 use crate::support::process::output_of;
 
 /// What one round of load gave.
@@ -26,28 +27,21 @@ pub fn run(
     services: &[u32],
 ) -> Round {
     let before = (cpu(envoy), services.iter().map(|id| cpu(*id)).sum::<Duration>());
-    let script = script(headers);
-    let mut wrk = Command::new("wrk");
-    wrk.args(["-t1", "-c16", "--latency", &format!("-d{seconds}s"), "-s", &script]);
-    let text = output_of(wrk.arg(format!("http://127.0.0.1:{port}/orders")));
+    let wrk = Wrk::run(port, "/orders", &in_turn(headers), 16, seconds);
     let after = (cpu(envoy), services.iter().map(|id| cpu(*id)).sum::<Duration>());
-    let requests = number(&text, " requests in ", true);
-    let failed =
-        if text.contains("Non-2xx") { number(&text, "Non-2xx or 3xx responses: ", false) } else { 0.0 };
-    assert!(requests > 0.0 && failed == if refused { requests } else { 0.0 }, "{text}");
-    let each = |before: Duration, after: Duration| (after - before).as_secs_f64() * 1e6 / requests;
+    assert!(wrk.failed == if refused { wrk.requests } else { 0.0 }, "{wrk:?}");
+    let each = |before: Duration, after: Duration| (after - before).as_secs_f64() * 1e6 / wrk.requests;
     Round {
         envoy_us: each(before.0, after.0),
         services_us: each(before.1, after.1),
-        per_second: number(&text, "Requests/sec:", false),
-        p50_us: percentile(&text, "50%"),
-        p99_us: percentile(&text, "99%"),
+        per_second: wrk.per_second,
+        p50_us: wrk.p50_us,
+        p99_us: wrk.p99_us,
     }
 }
 
 /// A script for wrk that sends the headers in turn.
-fn script(headers: &[String]) -> String {
-    let path = crate::support::test_dir::file("wrk", "lua");
+pub fn in_turn(headers: &[String]) -> String {
     let list: Vec<String> = headers
         .iter()
         .map(|header| {
@@ -55,23 +49,49 @@ fn script(headers: &[String]) -> String {
             format!("{{[\"{name}\"] = \"{value}\"}}")
         })
         .collect();
-    let text = format!(
+    format!(
         "local headers = {{{}}}\nlocal requests, n = {{}}, 0\n\
          init = function() for i, h in ipairs(headers) do requests[i] = wrk.format(\"GET\", nil, h) end end\n\
          request = function() n = n % #requests + 1; return requests[n] end\n",
         list.join(",\n")
-    );
-    std::fs::write(&path, text).expect("the script is written");
-    path.to_str().expect("a path in UTF-8").to_owned()
+    )
 }
 
-/// The CPU time that a process and its threads took so far (proc(5), `stat`, in ticks of 10 ms).
-fn cpu(id: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("the process runs");
-    let (_, rest) = stat.rsplit_once(") ").expect("the format of proc(5)");
-    let fields: Vec<&str> = rest.split(' ').collect();
-    let ticks = |field: usize| fields[field].parse::<u64>().expect("a number of ticks");
-    Duration::from_millis(10 * (ticks(11) + ticks(12)))
+/// What wrk says of one run.
+#[derive(Debug)]
+pub struct Wrk {
+    pub requests: f64,
+    /// Those whose status was not 2xx or 3xx.
+    pub failed: f64,
+    pub per_second: f64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+}
+
+impl Wrk {
+    /// A command that loads a port as a script in Lua says, until its time is over.
+    pub fn command(port: u16, path: &str, script: &str, connections: usize, seconds: u64) -> Command {
+        let file = crate::support::test_dir::file("wrk", "lua");
+        std::fs::write(&file, script).expect("the script is written");
+        let mut wrk = Command::new("wrk");
+        wrk.args(["-t1", &format!("-c{connections}"), "--latency", &format!("-d{seconds}s"), "-s"]).arg(file);
+        wrk.arg(format!("http://127.0.0.1:{port}{path}"));
+        wrk
+    }
+
+    pub fn run(port: u16, path: &str, script: &str, connections: usize, seconds: u64) -> Self {
+        let text = output_of(&mut Self::command(port, path, script, connections, seconds));
+        let requests = number(&text, " requests in ", true);
+        assert!(requests > 0.0 && !text.contains("Socket errors"), "{text}");
+        let failed = text.contains("Non-2xx").then(|| number(&text, "Non-2xx or 3xx responses: ", false));
+        Self {
+            requests,
+            failed: failed.unwrap_or_default(),
+            per_second: number(&text, "Requests/sec:", false),
+            p50_us: percentile(&text, "50%"),
+            p99_us: percentile(&text, "99%"),
+        }
+    }
 }
 
 /// The number before or after a mark.

@@ -71,6 +71,11 @@ impl Peer {
         }
     }
 
+    /// Whether it is the filter, of whichever build.
+    pub fn is_latchkey(self) -> bool {
+        matches!(self, Self::Latchkey | Self::OtherBuild(_))
+    }
+
     /// The header that its clients send, given a token of Latchkey's.
     pub fn header(self, token: &str) -> String {
         match self {
