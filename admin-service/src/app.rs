@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use latchkey::token::TokenPrefix;
 
+use crate::attempts::Attempts;
 use crate::census::Census;
 use crate::clock::Sources;
 use crate::config::Config;
@@ -29,6 +30,8 @@ pub struct App {
     pub used: Used,
     /// What counts users and tokens.
     pub census: Census,
+    /// What limits failed authentications.
+    pub attempts: Attempts,
     /// What was configured.
     pub settings: Arc<Settings>,
 }
@@ -66,13 +69,14 @@ impl App {
         let census = Census::new(store.clone());
         let (feed, follower) = Feed::new(store.clone());
         let used = Used::new(store.clone())?;
+        let attempts = Attempts::new(config.max_failed_attempts, sources.clone());
         let settings = Settings {
             token_prefix: config.token_prefix.clone(),
             public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{api}")),
             edge_secrets: config.edge_secrets.clone(),
         };
         let settings = Arc::new(settings);
-        let app = Self { store, sources, scheduler, feed, used, census, settings };
+        let app = Self { store, sources, scheduler, feed, used, census, attempts, settings };
         Ok((app, Tasks { runner, follower }))
     }
 

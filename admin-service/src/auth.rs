@@ -12,6 +12,7 @@ use latchkey::credential::{self, Accepted, Schemes};
 use latchkey::refusal::{Realm, Reason, Refusal};
 
 use crate::app::App;
+use crate::attempts::{TooMany, is_failed};
 use crate::domain::audit::{Actor, Origin, RequestId};
 use crate::domain::scope::{ADMIN, Scope, Scopes, TOKENS};
 use crate::domain::token::{Networks, Token, TokenId};
@@ -64,7 +65,7 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        authenticate(parts, app).await.map_err(|refusal| answer(&refusal))
+        authenticate(parts, app).await.map_err(|refusal| refused(&refusal, peer(parts), app))
     }
 }
 
@@ -72,7 +73,7 @@ impl FromRequestParts<App> for Caller {
 async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Refusal> {
     let values = parts.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
     let credential = credential::read(values, &ACCEPTED)?;
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    let peer = peer(parts);
     let found = LookedUp::of(&credential, app).await?;
     found.judge(&credential, &Arc::from([]), peer)?;
     match (found.outcome, peer) {
@@ -80,6 +81,11 @@ async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Refusal> {
         // The judge has refused the first; the listener gives every request the address of its peer.
         _ => Err(Refusal::new(Reason::Unavailable, Some(credential.scheme))),
     }
+}
+
+/// The address of whoever is at the other end of the connection.
+fn peer(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip())
 }
 
 fn caller(token: Token, address: IpAddr, parts: &Parts) -> Caller {
@@ -97,6 +103,26 @@ fn caller(token: Token, address: IpAddr, parts: &Parts) -> Caller {
         address,
         request_id,
     }
+}
+
+/// The answer to a caller that is refused when it comes: a failed attempt counts for its address.
+fn refused(refusal: &Refusal, peer: Option<IpAddr>, app: &App) -> ApiError {
+    let failed = peer.filter(|_| is_failed(refusal.reason()));
+    match failed.map(|address| app.attempts.failed(address)) {
+        Some(Err(too_many)) => {
+            metrics::counter!(REFUSED, "reason" => "too_many_failures").increment(1);
+            too_many_failures(&too_many)
+        }
+        _ => answer(refusal),
+    }
+}
+
+fn too_many_failures(too_many: &TooMany) -> ApiError {
+    let (most, seconds) = (too_many.most, too_many.again_in_seconds());
+    let message = format!(
+        "More than {most} authentications from this address have failed within a minute; the next may in {seconds} s"
+    );
+    ApiError::new(Code::TooManyFailures, message).with("limit", most).again_in(seconds)
 }
 
 /// The answer to a refused caller.

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -42,7 +43,7 @@ impl ManualClock {
     }
 
     /// Moves the clock forward.
-    pub fn advance(&self, by: std::time::Duration) {
+    pub fn advance(&self, by: Duration) {
         self.0.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
 }
@@ -57,6 +58,29 @@ impl Clock for ManualClock {
 #[must_use]
 pub fn whole_milliseconds(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
+}
+
+/// Time that never goes back, however the clock is set: for measuring how long ago something was.
+#[derive(Debug)]
+pub struct Passing {
+    last: Timestamp,
+    passed: Duration,
+}
+
+impl Passing {
+    /// None has passed since `now`.
+    #[must_use]
+    pub fn since(now: Timestamp) -> Self {
+        Self { last: now, passed: Duration::ZERO }
+    }
+
+    /// How much has passed, now that the clock says `clock`.
+    pub fn now(&mut self, clock: Timestamp) -> Duration {
+        let since = clock.as_millisecond() - self.last.as_millisecond();
+        self.passed += Duration::from_millis(u64::try_from(since).unwrap_or(0));
+        self.last = clock;
+        self.passed
+    }
 }
 
 /// The operating system gave no random bytes.
@@ -159,8 +183,6 @@ pub fn id_at(time: Timestamp, random: [u8; 10]) -> Uuid {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -174,6 +196,20 @@ mod tests {
         assert_eq!(clock.now(), clock.now());
         clock.advance(Duration::from_millis(1500));
         assert_eq!(clock.now().to_string(), "2026-01-01T00:00:01.5Z");
+    }
+
+    #[test]
+    fn time_passes_when_the_clock_goes_on_and_stands_still_when_it_is_set_back() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let mut passing = Passing::since(at("2026-01-01T00:00:10Z"));
+        for (clock, passed) in [
+            ("2026-01-01T00:00:11Z", 1),
+            ("2025-01-01T00:00:00Z", 1),
+            ("2025-01-01T00:00:02Z", 3),
+            ("2025-01-01T00:00:02Z", 3),
+        ] {
+            assert_eq!(passing.now(at(clock)), Duration::from_secs(passed), "{clock}");
+        }
     }
 
     #[test]

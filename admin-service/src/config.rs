@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use latchkey::token::TokenPrefix;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::attempts;
 use crate::edge::secret::{EdgeSecrets, SecretSource};
 use crate::store::DatabaseUrl;
 
@@ -136,6 +137,10 @@ pub struct ServeArgs {
     #[arg(long, env = "LATCHKEY_EDGE_SECRET_FILE", value_name = "FILE", conflicts_with = "edge_secret")]
     pub(crate) edge_secret_file: Option<PathBuf>,
 
+    /// How many failed authentications of one address are allowed within a minute, before they get 429; 0: any number
+    #[arg(long, env = "LATCHKEY_MAX_FAILED_ATTEMPTS", value_name = "NUMBER", default_value_t = attempts::MOST)]
+    pub(crate) max_failed_attempts: u32,
+
     /// How users reach the management API.
     #[arg(long, help = "How users reach the management API, for the links in answers, as in \
         https://tokens.example.com [default: http://<listen>]", env = "LATCHKEY_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
@@ -159,6 +164,8 @@ pub struct Config {
     pub token_prefix: TokenPrefix,
     /// Where the edge secrets come from, and what they are now; `None`: none is asked for.
     pub edge_secrets: Option<EdgeSecrets>,
+    /// How many failed authentications of one source are allowed within a minute; 0: any number.
+    pub max_failed_attempts: u32,
     /// What links in answers begin with, without a final slash; `None`: the address that the listener got.
     pub public_url: Option<String>,
 }
@@ -189,6 +196,7 @@ impl ServeArgs {
             metrics_listen: self.metrics_listen,
             token_prefix: self.prefix.token_prefix,
             edge_secrets,
+            max_failed_attempts: self.max_failed_attempts,
             public_url: self.public_url,
         })
     }

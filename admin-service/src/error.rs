@@ -65,6 +65,8 @@ pub enum Code {
     InvalidValue,
     /// 422: the token would live longer than the restrictions allow.
     ExpiryTooLong,
+    /// 429: too many authentications from this address have failed; a valid credential is still accepted.
+    TooManyFailures,
     /// 500: the service failed; its log says more.
     InternalError,
     /// 503: the service cannot do this now; a later try may succeed.
@@ -95,6 +97,7 @@ impl Code {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidValue | Self::ExpiryTooLong => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -108,6 +111,8 @@ pub struct ApiError {
     message: String,
     details: Map<String, Value>,
     challenges: Vec<HeaderValue>,
+    /// After how many seconds to come again.
+    retry_after: Option<u64>,
 }
 
 /// The body of every error.
@@ -135,7 +140,8 @@ struct ErrorDetail {
 impl ApiError {
     /// An error with a code and a sentence.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: Map::new(), challenges: Vec::new() }
+        let retry_after = (code == Code::Unavailable).then_some(1);
+        Self { code, message: message.into(), details: Map::new(), challenges: Vec::new(), retry_after }
     }
 
     /// A field's value that cannot be.
@@ -154,6 +160,13 @@ impl ApiError {
     #[must_use]
     pub fn challenging(mut self, challenges: impl IntoIterator<Item = HeaderValue>) -> Self {
         self.challenges.extend(challenges);
+        self
+    }
+
+    /// Asks the caller to come again after so many seconds.
+    #[must_use]
+    pub const fn again_in(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
         self
     }
 
@@ -261,8 +274,8 @@ impl IntoResponse for ApiError {
         for challenge in self.challenges {
             response.headers_mut().append(WWW_AUTHENTICATE, challenge);
         }
-        if self.code == Code::Unavailable {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod app;
+pub mod attempts;
 pub mod auth;
 pub mod census;
 pub mod cli;

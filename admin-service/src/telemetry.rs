@@ -23,7 +23,8 @@ pub const VERDICTS: &str = "latchkey_verdicts_total";
 pub const USAGE_REPORTS: &str = "latchkey_usage_reports_total";
 /// Requests whose use of a token was not counted, because too many other tokens wait to be written down.
 pub const USAGE_DROPPED: &str = "latchkey_usage_dropped_total";
-/// Decisions for gateways without the filter, by `outcome`: `passed`, a reason of the filter's, or `misunderstood`.
+/// Decisions for gateways without the filter, by `outcome`: `passed`, a reason of the filter's, `too_many_failures`
+/// or `misunderstood`.
 pub const AUTHZ: &str = "latchkey_authz_total";
 /// Introspected tokens, by `outcome`: `active`, `inactive`, `refused` (no question) or `unavailable`.
 pub const INTROSPECTIONS: &str = "latchkey_introspections_total";

@@ -19,7 +19,7 @@ its own tokens, and any token permits `GET /me`. Times are RFC 3339 in UTC, leng
 `12h` or `90m`. Unknown fields and query parameters are refused. Every error has the same body; programs go by its `code`.";
 
 /// The errors that an operation can always answer with, by what it takes.
-const ALWAYS: [(u16, &str); 5] = [
+const ALWAYS: [(u16, &str); 6] = [
     (
         400,
         "`invalid_query`: a query parameter is unknown or impossible. `invalid_cursor`: the cursor is of no earlier page. \
@@ -32,6 +32,10 @@ const ALWAYS: [(u16, &str); 5] = [
     (
         403,
         "`insufficient_scope`: the token lacks the scope. `address_not_permitted`: the token may not be used from here.",
+    ),
+    (
+        429,
+        "`too_many_failures`: too many authentications from this address have failed. A valid credential still passes.",
     ),
     (500, "`internal_error`: something failed in the service."),
     (503, "`unavailable`: the service cannot do this now; try again."),

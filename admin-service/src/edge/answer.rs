@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
 use latchkey::credential::Schemes;
@@ -11,6 +11,7 @@ use latchkey::headers::{AUTHORIZATION, IdentityHeaders};
 use latchkey::refusal::{Realm, Refusal};
 use serde_json::json;
 
+use crate::attempts::TooMany;
 use crate::domain::changes::Position;
 
 /// Has Envoy's `ext_authz` take headers out of the request before it goes on; others do not know it.
@@ -28,20 +29,36 @@ pub fn passed(identity: &Identity, at: &Position) -> Response<Body> {
     response
 }
 
-/// The refusal. Of a gRPC request it is the message alone: what gateways make of it is the status's `grpc-message`.
+/// The refusal.
 pub fn refused(refusal: &Refusal, realm: &Realm, schemes: Schemes, grpc: bool) -> Response<Body> {
-    let (body, content_type) = if grpc {
-        (refusal.reason().message().to_owned(), "application/grpc")
-    } else {
-        (refusal.body(), latchkey::wire::CONTENT_TYPE)
-    };
-    let mut response = Response::new(Body::from(body));
+    let reason = refusal.reason();
     // Every reason's status is one.
-    *response.status_mut() =
-        StatusCode::from_u16(refusal.reason().status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let mut response = answer(status, refusal.body(), reason.message(), grpc);
     let headers = refusal.headers(realm, schemes).into_iter();
     add(&mut response, headers.map(|(name, value)| (name.to_owned(), value)));
+    response
+}
+
+/// The refusal of a failed attempt whose source has failed too often.
+pub fn too_many(too_many: &TooMany, grpc: bool) -> Response<Body> {
+    let message = "Too many failed attempts";
+    let body = json!({"error": {"status": "ERROR", "message": message}}).to_string();
+    let mut response = answer(StatusCode::TOO_MANY_REQUESTS, body, message, grpc);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(too_many.again_in_seconds()));
+    response
+}
+
+/// An answer that says no: of a gRPC request with the message alone, of which gateways make the status's `grpc-message`.
+fn answer(status: StatusCode, json: String, message: &'static str, grpc: bool) -> Response<Body> {
+    let (body, content_type) = if grpc {
+        (Body::from(message), "application/grpc")
+    } else {
+        (Body::from(json), latchkey::wire::CONTENT_TYPE)
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 

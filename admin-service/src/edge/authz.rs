@@ -1,12 +1,13 @@
 //! `ANY /edge/v1/authz` and below: the filter's decision, for gateways without the filter (Envoy's `ext_authz` over HTTP, nginx's
 //! `auth_request`, Traefik's `forwardAuth`).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue, Response};
 use latchkey::credential::{Credential, Schemes};
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 use super::answer;
 use super::gateway::{Gateway, InvalidSetting, Question};
 use crate::app::App;
+use crate::attempts::{TooMany, is_failed};
 use crate::domain::changes::Position;
 use crate::error::ApiError;
 use crate::look_up::LookedUp;
@@ -34,21 +36,25 @@ pub async fn authz(
     _: Gateway,
     State(app): State<App>,
     Extension(facts): Extension<Arc<RequestFacts>>,
+    Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
     headers: HeaderMap,
 ) -> Response<Body> {
     let question = match Question::read(&headers) {
         Ok(question) => question,
         Err(problem) => return misunderstood(&problem),
     };
-    let judged = judge(&question, &headers, &app, true).await;
-    count(judged.as_ref().map_or_else(|refusal| refusal.reason().name(), |_| "passed"));
-    match judged {
+    match judge(&question, &headers, &app, true).await {
         Ok((identity, at)) => {
+            count("passed");
             // Set once, by the one decision on a request.
             let _ = facts.user.set(identity.user().to_owned());
             answer::passed(&identity, &at)
         }
-        Err(refusal) => refused(&question, &refusal),
+        Err(refusal) => {
+            let within = within_limit(&refusal, || app.attempts.failed(question.source(peer)));
+            count(within.map_or("too_many_failures", |()| refusal.reason().name()));
+            refused(&question, &refusal, within)
+        }
     }
 }
 
@@ -58,6 +64,7 @@ pub async fn authz(
 pub async fn refusal(
     gateway: Result<Gateway, ApiError>,
     State(app): State<App>,
+    Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
     headers: HeaderMap,
 ) -> Response<Body> {
     let question = match Question::read(&headers) {
@@ -68,7 +75,9 @@ pub async fn refusal(
         Ok(_) => judge(&question, &headers, &app, false).await,
         Err(_) => Err(Refusal::new(Reason::Unavailable, None)),
     };
-    refused(&question, &judged.err().unwrap_or_else(|| Refusal::new(Reason::Unavailable, None)))
+    let refusal = judged.err().unwrap_or_else(|| Refusal::new(Reason::Unavailable, None));
+    let within = within_limit(&refusal, || app.attempts.check_failed(question.source(peer)));
+    refused(&question, &refusal, within)
 }
 
 async fn judge(
@@ -97,8 +106,16 @@ async fn look_up(credential: &Credential, app: &App) -> Result<LookedUp, Refusal
     timeout(PATIENCE, LookedUp::of(credential, app)).await.map_err(late)?
 }
 
-fn refused(question: &Question, refusal: &Refusal) -> Response<Body> {
-    answer::refused(refusal, &question.realm, question.accepted.schemes, question.grpc)
+/// Whether a refusal is no failed attempt, or one within the limit of its source.
+fn within_limit(refusal: &Refusal, check: impl FnOnce() -> Result<(), TooMany>) -> Result<(), TooMany> {
+    if is_failed(refusal.reason()) { check() } else { Ok(()) }
+}
+
+fn refused(question: &Question, refusal: &Refusal, within: Result<(), TooMany>) -> Response<Body> {
+    match within {
+        Ok(()) => answer::refused(refusal, &question.realm, question.accepted.schemes, question.grpc),
+        Err(too_many) => answer::too_many(&too_many, question.grpc),
+    }
 }
 
 /// The answer to a gateway that says what cannot be: its client is not told that its token is wrong.

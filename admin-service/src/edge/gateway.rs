@@ -94,6 +94,13 @@ impl Question {
     }
 }
 
+impl Question {
+    /// Whose failures count together: the client's, or all clients' of a gateway that does not say where they are.
+    pub fn source(&self, gateway: SocketAddr) -> IpAddr {
+        self.address.unwrap_or_else(|| gateway.ip())
+    }
+}
+
 fn scopes(headers: &HeaderMap) -> Result<Arc<[String]>, InvalidSetting> {
     let lists = headers.get_all(SCOPES).iter().map(|value| text(value, &SCOPES));
     let mut scopes = Vec::new();

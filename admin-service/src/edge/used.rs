@@ -4,11 +4,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use latchkey::usage::Usage;
 use latchkey::wire::UsageReport;
 
-use crate::clock::NoEntropy;
+use crate::clock::{NoEntropy, Passing};
 use crate::domain::usage::Report;
 use crate::error::chain;
 use crate::lifecycle::Shutdown;
@@ -36,22 +35,6 @@ struct Counted {
     passing: Passing,
 }
 
-/// Time that never goes back, however the clock is set.
-#[derive(Debug)]
-struct Passing {
-    last: Timestamp,
-    passed: Duration,
-}
-
-impl Passing {
-    fn now(&mut self, clock: Timestamp) -> Duration {
-        let since = clock.as_millisecond() - self.last.as_millisecond();
-        self.passed += Duration::from_millis(u64::try_from(since).unwrap_or(0));
-        self.last = clock;
-        self.passed
-    }
-}
-
 impl Used {
     /// Nothing counted.
     ///
@@ -60,7 +43,7 @@ impl Used {
     pub fn new(store: Store) -> Result<Self, NoEntropy> {
         let now = store.sources().now();
         let usage = Usage::new(store.sources().new_id(now)?.to_string(), FLUSH);
-        let passing = Passing { last: now, passed: Duration::ZERO };
+        let passing = Passing::since(now);
         Ok(Self(Arc::new(Inner { store, counted: Mutex::new(Counted { usage, passing }) })))
     }
 
@@ -116,24 +99,5 @@ impl Used {
             self.0.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let now = counted.passing.now(clock);
         act(&mut counted.usage, now)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn time_passes_when_the_clock_goes_on_and_stands_still_when_it_is_set_back() {
-        let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        let mut passing = Passing { last: at("2026-01-01T00:00:10Z"), passed: Duration::ZERO };
-        for (clock, passed) in [
-            ("2026-01-01T00:00:11Z", 1),
-            ("2025-01-01T00:00:00Z", 1),
-            ("2025-01-01T00:00:02Z", 3),
-            ("2025-01-01T00:00:02Z", 3),
-        ] {
-            assert_eq!(passing.now(at(clock)), Duration::from_secs(passed), "{clock}");
-        }
     }
 }

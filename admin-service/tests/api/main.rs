@@ -6,6 +6,7 @@ mod postgres;
 #[path = "../support/service.rs"]
 mod support;
 
+mod attempts;
 mod audit;
 mod authentication;
 mod authz;

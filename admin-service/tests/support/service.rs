@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use latchkey::token::{Secret, TokenPrefix};
 use latchkey_admin::app::App;
+use latchkey_admin::attempts;
 use latchkey_admin::clock::{ManualClock, OsEntropy, Sources};
 use latchkey_admin::config::Config;
 use latchkey_admin::domain::page::{Limit, PageRequest};
@@ -104,6 +105,7 @@ impl TestService {
             token_prefix: TokenPrefix::default(),
             edge_secrets: edge_secret
                 .map(|value| EdgeSecrets::load(SecretSource::Value(value.into())).unwrap()),
+            max_failed_attempts: attempts::MOST,
             public_url: Some("https://tokens.example.com".to_owned()),
         };
         let listeners = Listeners::bind(&config).unwrap();
