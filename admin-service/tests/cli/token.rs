@@ -3,6 +3,9 @@
 use std::fs::File;
 
 use latchkey::token::{TokenPrefix, check_shape};
+use latchkey_admin::clock::Sources;
+
+use serde_json::json;
 
 use crate::shell::{Shell, mask};
 use crate::support::{assert_refused, stderr};
@@ -34,9 +37,9 @@ fn a_token_has_what_it_was_given() {
         ["--scheme", "basic", "--allowed-cidr", "10.0.0.0/8,192.0.2.1", "--description", "for the builds"];
     let made = shell.json(&[&args[..], &more].concat());
     assert_eq!(made["expires_at"], time);
-    assert_eq!(made["scopes"], serde_json::json!(["read", "write,all", "x"]));
-    assert_eq!(made["schemes"], serde_json::json!(["basic"]));
-    assert_eq!(made["allowed_cidrs"], serde_json::json!(["10.0.0.0/8", "192.0.2.1/32"]));
+    assert_eq!(made["scopes"], json!(["read", "write,all", "x"]));
+    assert_eq!(made["schemes"], json!(["basic"]));
+    assert_eq!(made["allowed_cidrs"], json!(["10.0.0.0/8", "192.0.2.1/32"]));
     assert_eq!(made["description"], "for the builds");
     let token = made["token"].as_str().unwrap();
     assert!(made["authorization"]["basic"].is_string() && made["authorization"]["bearer"].is_null());
@@ -58,6 +61,28 @@ fn a_token_has_what_it_was_given() {
     last_used_at        -
     revoked_at          -
     ");
+}
+
+#[test]
+fn a_token_is_changed_field_by_field() {
+    let shell = Shell::start();
+    let (id, _) = shell.user_with_token("bob", &["--scope", "read", "--allowed-cidr", "10.0.0.0/8"]);
+    let update = |args: &[&str]| shell.json(&[&["token", "update", &id], args].concat());
+    let before = shell.json(&["token", "show", &id]);
+    let after =
+        update(&["--name", "other", "--description", "a note", "--scope", "write", "--from-anywhere"]);
+    assert_eq!((&after["name"], &after["description"]), (&"other".into(), &"a note".into()));
+    assert_eq!((&after["scopes"], &after["allowed_cidrs"]), (&json!(["write"]), &json!([])));
+    assert_eq!(after["expires_at"], before["expires_at"]);
+    let soon = (Sources::system().now() + std::time::Duration::from_secs(3600)).to_string();
+    assert!(update(&["--expires-at", &soon])["expires_in_seconds"].as_u64().unwrap() <= 3600);
+    let last =
+        update(&["--no-scopes", "--no-description", "--expires-latest", "--allowed-cidr", "10.0.0.0/8"]);
+    assert_eq!((&last["scopes"], &last["description"]), (&json!([]), &json!(null)));
+    assert_eq!(
+        (&last["expires_at"], &last["allowed_cidrs"]),
+        (&before["expires_at"], &before["allowed_cidrs"])
+    );
 }
 
 #[test]
@@ -153,6 +178,11 @@ fn what_is_refused_changes_nothing() {
         ),
         (&["token", "show", nobodys], 1, "(token_not_found)"),
         (&["token", "show", "bob"], 2, "must be a UUID"),
+        (&["token", "update", nobodys, "--no-scopes"], 1, "(token_not_found)"),
+        (&["token", "update", &id], 2, "nothing to change is given"),
+        (&["token", "update", &id, "--no-scopes", "--scope", "a"], 2, "cannot be used with"),
+        (&["token", "update", &id, "--allowed-cidr", "x"], 1, "`allowed_cidrs` must hold networks such as"),
+        (&["token", "update", &id, "--expires-at", "2199-01-01T00:00:00Z"], 1, "(expiry_too_long)"),
         (&["token", "revoke", nobodys, "--yes"], 1, "(token_not_found)"),
         (&["token", "revoke", &id], 2, "add --yes. Nothing was changed"),
         (&["token", "delete-expired"], 2, "add --yes. Nothing was changed"),

@@ -4,11 +4,12 @@ use clap::ValueEnum;
 use serde_json::{Map, Value};
 
 use super::Owner;
+use super::given::Given;
 use super::made::Made;
 use crate::cli::Failure;
 use crate::cli::remote::{Method, Service};
 use crate::domain::period::Period;
-use crate::domain::token::{Description, TokenName};
+use crate::domain::token::TokenName;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -29,30 +30,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "PERIOD", conflicts_with = "expires_at")]
     expires_in: Option<Period>,
 
-    /// When it expires, such as 2030-12-31T00:00:00Z
-    #[arg(long, value_name = "TIME")]
-    expires_at: Option<jiff::Timestamp>,
-
-    /// A scope that it permits; once for each. Without it, none
-    #[arg(long = "scope", visible_alias = "scopes", value_name = "SCOPE", value_delimiter = ' ')]
-    scopes: Vec<String>,
-
     /// A scheme that it may be presented with; without it, both
     #[arg(long = "scheme", visible_alias = "schemes", value_name = "SCHEME", value_delimiter = ',')]
     schemes: Vec<Scheme>,
 
-    /// A network or an address that it may be used from; once for each
-    #[arg(
-        long = "allowed-cidr",
-        visible_alias = "allowed-cidrs",
-        value_name = "CIDR",
-        value_delimiter = ','
-    )]
-    allowed_cidrs: Vec<String>,
-
-    /// A note
-    #[arg(long, value_name = "TEXT")]
-    description: Option<Description>,
+    #[command(flatten)]
+    given: Given,
 }
 
 /// The schemes by the API's names.
@@ -69,24 +52,12 @@ impl Args {
             Scheme::Basic => "basic",
         };
         let mut body = Map::from_iter([("name".to_owned(), Value::from(self.name.as_str()))]);
-        let mut give = |name: &str, value: Value| body.insert(name.to_owned(), value);
+        self.given.write_to(&mut body);
         if let Some(period) = self.expires_in {
-            give("expires_in", period.to_string().into());
-        }
-        if let Some(time) = self.expires_at {
-            give("expires_at", time.to_string().into());
-        }
-        if let Some(text) = &self.description {
-            give("description", text.as_str().into());
-        }
-        if !self.scopes.is_empty() {
-            give("scopes", self.scopes.clone().into());
+            body.insert("expires_in".to_owned(), period.to_string().into());
         }
         if !self.schemes.is_empty() {
-            give("schemes", self.schemes.iter().map(scheme).collect());
-        }
-        if !self.allowed_cidrs.is_empty() {
-            give("allowed_cidrs", self.allowed_cidrs.clone().into());
+            body.insert("schemes".to_owned(), self.schemes.iter().map(scheme).collect());
         }
         body.into()
     }

@@ -2,10 +2,12 @@
 
 mod create;
 mod delete_expired;
+mod given;
 mod list;
 mod made;
 mod revoke;
 mod show;
+mod update;
 
 use clap::Subcommand;
 use serde::Deserialize;
@@ -41,6 +43,8 @@ enum Command {
     Create(create::Args),
     /// Shows one token, without its secret
     Show(show::Args),
+    /// Changes a token's name, note, scopes, networks or expiry
+    Update(update::Args),
     /// Revokes tokens: they are refused from now on, at every edge
     Revoke(revoke::Args),
     /// Deletes all of a user's expired tokens
@@ -53,6 +57,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Command::List(args) => list::run(service, args),
         Command::Create(args) => create::run(service, args),
         Command::Show(args) => show::run(service, args),
+        Command::Update(args) => update::run(service, args),
         Command::Revoke(args) => revoke::run(service, args),
         Command::DeleteExpired(args) => delete_expired::run(service, args),
     }
