@@ -171,24 +171,31 @@ pub struct Config {
 }
 
 impl ServeArgs {
+    /// Where the edge secrets come from, if there are any.
+    pub(crate) fn secret_source(&self) -> Option<SecretSource> {
+        let value = || self.edge_secret.clone().map(SecretSource::Value);
+        self.edge_secret_file.clone().map(SecretSource::File).or_else(value)
+    }
+
+    /// Refuses to listen for edges beyond this machine without a secret.
+    pub(crate) fn edge_listen_is_safe(&self) -> Result<(), ConfigError> {
+        if self.secret_source().is_some() || self.edge_listen.ip().is_loopback() {
+            return Ok(());
+        }
+        Err(ConfigError::Invalid(format!(
+            "--edge-listen {} is no loopback address, which needs an edge secret: \
+             give --edge-secret-file, or listen on 127.0.0.1.",
+            self.edge_listen
+        )))
+    }
+
     /// Reads the secrets and checks what the parser alone cannot.
     ///
     /// # Errors
     /// [`ConfigError`], for a person to act on.
     pub fn check(self) -> Result<Config, ConfigError> {
-        let source = match (self.edge_secret, self.edge_secret_file) {
-            (_, Some(path)) => Some(SecretSource::File(path)),
-            (Some(value), None) => Some(SecretSource::Value(value)),
-            (None, None) => None,
-        };
-        let edge_secrets = source.map(EdgeSecrets::load).transpose()?;
-        if edge_secrets.is_none() && !self.edge_listen.ip().is_loopback() {
-            return Err(ConfigError::Invalid(format!(
-                "--edge-listen {} is no loopback address, which needs an edge secret: \
-                 give --edge-secret-file, or listen on 127.0.0.1.",
-                self.edge_listen
-            )));
-        }
+        let edge_secrets = self.secret_source().map(EdgeSecrets::load).transpose()?;
+        self.edge_listen_is_safe()?;
         Ok(Config {
             database_url: self.database.url()?,
             listen: self.listen,

@@ -62,10 +62,7 @@ pub enum TelemetryError {
 /// # Errors
 /// [`TelemetryError`] when the level cannot be understood.
 pub fn log(args: &LogArgs) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::builder()
-        .parse(&args.log_level)
-        .map_err(|_| TelemetryError::Level(format!("{:?}", args.log_level)))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter(args)?).with_writer(std::io::stderr);
     // A second subscriber is refused; only tests that share a process ever try, and they need none.
     let _ = match args.log_format {
         LogFormat::Text => {
@@ -80,6 +77,15 @@ pub fn log(args: &LogArgs) -> Result<(), TelemetryError> {
         tracing::error!(place, message, "the program panicked; please report this");
     }));
     Ok(())
+}
+
+/// What is logged.
+///
+/// # Errors
+/// [`TelemetryError`] when the level cannot be understood.
+pub fn filter(args: &LogArgs) -> Result<EnvFilter, TelemetryError> {
+    let parsed = EnvFilter::builder().parse(&args.log_level);
+    parsed.map_err(|_| TelemetryError::Level(format!("{:?}", args.log_level)))
 }
 
 /// Starts collecting metrics, once in a process, and gives what renders them.

@@ -4,6 +4,7 @@ mod audit;
 mod bootstrap;
 mod completions;
 mod confirm;
+mod doctor;
 mod me;
 mod moment;
 mod new_epoch;
@@ -41,6 +42,7 @@ Examples:
   export LATCHKEY_TOKEN_FILE=admin-token       and what it opens, also over the network (--url):
   latchkey user create bob
   latchkey token create ci --user bob
+  latchkey doctor                              what is wrong, and what to do about it
   latchkey new-epoch                           after the database was restored from a backup
   latchkey openapi > openapi.json              the management API's description
 
@@ -70,6 +72,8 @@ enum Command {
     Scheduler(scheduler::Args),
     /// Who did what
     Audit(audit::Args),
+    /// Checks configuration, database, clock, edge secret and a running service, and says what to do
+    Doctor(doctor::Args),
     /// Prints the OpenAPI description of the management API
     Openapi,
     /// Prints what your shell needs to complete commands and flags
@@ -127,6 +131,7 @@ pub fn run() -> ExitCode {
         Command::Restrictions(args) => restrictions::run(&args),
         Command::Scheduler(args) => scheduler::run(&args),
         Command::Audit(args) => audit::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Openapi => openapi::run(),
         Command::Completions(args) => completions::run(&args),
     };

@@ -90,32 +90,38 @@ impl EdgeSecrets {
     }
 }
 
-/// The secrets of a source, in no order that matters.
+/// The secrets of a source, digested.
 fn read(source: &SecretSource) -> Result<Vec<Digested>, ConfigError> {
-    let (name, text) = match source {
-        SecretSource::Value(value) => ("--edge-secret (or LATCHKEY_EDGE_SECRET)".to_owned(), value.clone()),
-        SecretSource::File(path) => (
-            format!("--edge-secret-file: the file {}", path.display()),
-            read_secret_file("--edge-secret-file", path)?,
-        ),
-    };
-    let lines =
-        text.expose_secret().lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let mut secrets = Vec::new();
-    for line in lines {
-        if !line.bytes().all(|byte| byte.is_ascii_graphic()) {
+    Ok(source.secrets()?.iter().map(|secret| digest(secret.expose_secret().as_bytes())).collect())
+}
+
+impl SecretSource {
+    /// The secrets in the order in which they stand there.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when there is none, or one that cannot stand in a header.
+    pub fn secrets(&self) -> Result<Vec<SecretString>, ConfigError> {
+        let (name, text) = match self {
+            Self::Value(value) => ("--edge-secret (or LATCHKEY_EDGE_SECRET)".to_owned(), value.clone()),
+            Self::File(path) => (
+                format!("--edge-secret-file: the file {}", path.display()),
+                read_secret_file("--edge-secret-file", path)?,
+            ),
+        };
+        let lines = text.expose_secret().lines().map(str::trim);
+        let lines: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+        if !lines.iter().all(|line| line.bytes().all(|byte| byte.is_ascii_graphic())) {
             return Err(ConfigError::Invalid(format!(
                 "{name} holds a secret that cannot be sent in a header: use printable ASCII characters without spaces."
             )));
         }
-        secrets.push(digest(line.as_bytes()));
+        if lines.is_empty() {
+            return Err(ConfigError::Invalid(format!(
+                "{name} holds no secret: write one per line, for example from `openssl rand -hex 32`."
+            )));
+        }
+        Ok(lines.into_iter().map(SecretString::from).collect())
     }
-    if secrets.is_empty() {
-        return Err(ConfigError::Invalid(format!(
-            "{name} holds no secret: write one per line, for example from `openssl rand -hex 32`."
-        )));
-    }
-    Ok(secrets)
 }
 
 fn digest(bytes: &[u8]) -> Digested {

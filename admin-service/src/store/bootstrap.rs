@@ -1,5 +1,7 @@
 //! The first administrator.
 
+use jiff::Timestamp;
+use sqlx::any::AnyRow;
 use sqlx::query;
 
 use super::authority::Confirmed;
@@ -21,6 +23,14 @@ impl Store {
     /// [`Store::create_token`].
     pub async fn bootstrap(&self, user: &UserName, token: &NewToken) -> Result<Token, StoreError> {
         self.write(&Bootstrap { user, token }).await
+    }
+
+    /// When each live token of an administrator expires; `None`: never.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn administrators(&self) -> Result<Vec<Option<Timestamp>>, StoreError> {
+        administrators(&self.rows(query(LIVE_ADMINS).bind(millis(self.sources().now()))).await?)
     }
 }
 
@@ -50,17 +60,22 @@ impl Work for Bootstrap<'_> {
 }
 
 async fn admin_exists(tx: &mut Tx<'_>) -> Result<bool, StoreError> {
-    // Scopes that only look alike are told apart here; the pattern is that of the index.
-    let statement = query(
-        "SELECT t.scopes FROM tokens t JOIN users u ON u.id = t.user_id \
-         WHERE t.scopes LIKE '%latchkey:admin%' AND u.active = 1 AND t.revoked_at IS NULL \
-         AND (t.expires_at IS NULL OR t.expires_at > $1)",
-    );
-    let rows = statement.bind(millis(tx.now())).fetch_all(&mut *tx.connection).await?;
+    let rows = query(LIVE_ADMINS).bind(millis(tx.now())).fetch_all(&mut *tx.connection).await?;
+    Ok(!administrators(&rows)?.is_empty())
+}
+
+/// The live tokens that may be administrators': the pattern is that of the index.
+const LIVE_ADMINS: &str = "SELECT t.scopes, t.expires_at FROM tokens t JOIN users u ON u.id = t.user_id \
+     WHERE t.scopes LIKE '%latchkey:admin%' AND u.active = 1 AND t.revoked_at IS NULL \
+     AND (t.expires_at IS NULL OR t.expires_at > $1)";
+
+/// When each of them ends that is an administrator's. Scopes that only look alike are told apart here.
+fn administrators(rows: &[AnyRow]) -> Result<Vec<Option<Timestamp>>, StoreError> {
+    let mut ends = Vec::new();
     for row in rows {
         if Scopes::stored(&row.text("scopes")?).is_admin() {
-            return Ok(true);
+            ends.push(row.time_or_null("expires_at")?);
         }
     }
-    Ok(false)
+    Ok(ends)
 }

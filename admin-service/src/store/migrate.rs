@@ -50,21 +50,38 @@ impl Kind {
     }
 }
 
+/// How far a database is migrated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// It holds nothing yet.
+    Empty,
+    /// It has had the migrations up to `found`, and this program knows those up to `known`.
+    Older {
+        /// The latest migration in the database.
+        found: i64,
+        /// The latest migration that this program knows.
+        known: i64,
+    },
+    /// It has had all that this program knows.
+    Current,
+}
+
 /// Refuses a database that is another program's, or a newer Latchkey's. Only reads.
-pub(super) async fn check(connection: &mut AnyConnection, kind: Kind) -> Result<(), OpenError> {
+pub(super) async fn check(connection: &mut AnyConnection, kind: Kind) -> Result<Schema, OpenError> {
     let tables: Vec<String> = sqlx::query_scalar(kind.tables()).fetch_all(&mut *connection).await?;
     if tables.is_empty() {
-        return Ok(());
+        return Ok(Schema::Empty);
     }
     if !tables.iter().any(|table| table == TABLE) {
         return Err(OpenError::Foreign);
     }
     let newest: Option<i64> =
         sqlx::query_scalar("SELECT MAX(version) FROM latchkey_migrations").fetch_one(connection).await?;
-    let known = MIGRATIONS.iter().map(|(version, ..)| *version).max();
-    match newest {
-        Some(found) if Some(found) > known => Err(OpenError::Newer { found, known: known.unwrap_or(0) }),
-        _ => Ok(()),
+    let known = MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or(0);
+    match newest.unwrap_or(0) {
+        found if found > known => Err(OpenError::Newer { found, known }),
+        found if found < known => Ok(Schema::Older { found, known }),
+        _ => Ok(Schema::Current),
     }
 }
 

@@ -14,6 +14,7 @@ mod bootstrap;
 mod changes;
 mod epoch;
 mod error;
+mod examine;
 mod history;
 mod leases;
 mod migrate;
@@ -41,7 +42,9 @@ use tokio::sync::watch;
 use crate::clock::Sources;
 
 pub use error::{Failure, StoreError};
+pub use examine::Examination;
 pub use leases::{Holder, Lease};
+pub use migrate::Schema;
 pub use open::OpenError;
 pub use restrictions::Touched;
 pub use retention::{EDGES_RETAINED, HOURS_RETAINED, RETAINED};

@@ -79,15 +79,23 @@ impl Store {
     /// # Errors
     /// [`OpenError`], a sentence for the operator. The database is as it was.
     pub async fn open(url: &DatabaseUrl, options: StoreOptions, sources: Sources) -> Result<Self, OpenError> {
-        sqlx::any::install_default_drivers();
-        let (kind, url) = match &url.0 {
-            Location::Sqlite(path) => (Kind::Sqlite, sqlite_url(path)?),
-            Location::Postgres(url) => (Kind::Postgres, url.clone()),
-        };
-        let connect: AnyConnectOptions = url.parse()?;
+        if let Location::Sqlite(path) = &url.0 {
+            make_file(path)?;
+        }
+        let (kind, connect) = connect_options(url)?;
         prepare(&connect, kind, options.patience, &sources).await?;
         Ok(Self(Arc::new(pools(&connect, kind, options, sources))))
     }
+}
+
+/// How to connect to a database that is there.
+pub(super) fn connect_options(url: &DatabaseUrl) -> Result<(Kind, AnyConnectOptions), OpenError> {
+    sqlx::any::install_default_drivers();
+    let (kind, url) = match &url.0 {
+        Location::Sqlite(path) => (Kind::Sqlite, sqlite_url(path)?),
+        Location::Postgres(url) => (Kind::Postgres, url.clone()),
+    };
+    Ok((kind, url.parse()?))
 }
 
 /// Checks and migrates the database on a connection of its own.
@@ -114,7 +122,7 @@ async fn prepare_on(
     sources: &Sources,
 ) -> Result<(), OpenError> {
     let late = |_| OpenError::TimedOut(patience);
-    tokio::time::timeout(patience, check(connection, kind)).await.map_err(late)??;
+    let _ = tokio::time::timeout(patience, check(connection, kind)).await.map_err(late)??;
     if kind == Kind::Sqlite {
         connection.execute(AssertSqlSafe(sqlite_settings(patience, false))).await?;
         tokio::time::timeout(patience, write_ahead(connection)).await.map_err(late)??;
@@ -136,7 +144,7 @@ async fn write_ahead(connection: &mut AnyConnection) -> Result<(), sqlx::Error> 
 }
 
 /// What each SQLite connection is told. `FULL` makes every commit wait for the disk.
-fn sqlite_settings(patience: Duration, reads_only: bool) -> String {
+pub(super) fn sqlite_settings(patience: Duration, reads_only: bool) -> String {
     format!(
         "PRAGMA busy_timeout = {}; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA query_only = {};",
         patience.as_millis(),
@@ -146,13 +154,18 @@ fn sqlite_settings(patience: Duration, reads_only: bool) -> String {
 
 /// What each PostgreSQL connection is told: the server gives up when the store would, and a replica that vanished in a
 /// transaction does not keep its locks.
-fn postgres_settings(patience: Duration) -> String {
+pub(super) fn postgres_settings(patience: Duration) -> String {
     let millis = patience.as_millis();
     format!("SET statement_timeout = {millis}; SET idle_in_transaction_session_timeout = {millis};")
 }
 
 /// Sets up the connections, without making one yet.
-fn pools(connect: &AnyConnectOptions, kind: Kind, options: StoreOptions, sources: Sources) -> Inner {
+pub(super) fn pools(
+    connect: &AnyConnectOptions,
+    kind: Kind,
+    options: StoreOptions,
+    sources: Sources,
+) -> Inner {
     let pool = |connections: u32, settings: String| {
         let settings: Arc<str> = settings.into();
         AnyPoolOptions::new()
@@ -186,18 +199,23 @@ fn pools(connect: &AnyConnectOptions, kind: Kind, options: StoreOptions, sources
     }
 }
 
-/// Makes the file if there is none, readable by its owner alone, and names it as the driver wants it named.
-fn sqlite_url(path: &Path) -> Result<String, OpenError> {
-    let failed = |source| OpenError::File { path: path.to_owned(), source };
+/// Makes the file if there is none, readable by its owner alone.
+fn make_file(path: &Path) -> Result<(), OpenError> {
     let mut create = OpenOptions::new();
     create.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut create, 0o600);
     match create.open(path) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(failed(error)),
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            Err(OpenError::File { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
     }
+}
+
+/// Names a file that is there as the driver wants it named.
+fn sqlite_url(path: &Path) -> Result<String, OpenError> {
+    let failed = |source| OpenError::File { path: path.to_owned(), source };
     let path = path.canonicalize().map_err(failed)?;
     let text = path.to_str().ok_or_else(|| failed(io::Error::other("its name is not UTF-8")))?;
     Ok(format!("sqlite://{}?mode=rw", percent_encoded(text)))

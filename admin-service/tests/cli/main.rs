@@ -1,10 +1,14 @@
 //! The program as users run it: exit codes, what it prints and where, and how it ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+#[path = "../../../tests/support/postgres.rs"]
+mod postgres;
+
 mod administration;
 mod bootstrap;
 mod completions;
 mod connection;
+mod doctor;
 mod lists;
 mod new_epoch;
 mod serve;

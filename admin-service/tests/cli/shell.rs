@@ -105,7 +105,9 @@ pub fn mask(text: &str) -> String {
     let mut rest = text;
     while let Some(start) = rest.find(word) {
         let (before, from) = rest.split_at(start);
-        let (one, after) = from.split_at(from.find(|c| !word(c)).unwrap_or(from.len()));
+        let one = &from[..from.find(|c| !word(c)).unwrap_or(from.len())];
+        // A sentence may end with one.
+        let (one, after) = from.split_at(one.trim_end_matches('.').len().max(1));
         masked += before;
         masked += &match one {
             _ if one.len() >= 20 && one.contains('T') && one.ends_with('Z') => "<time>".to_owned(),

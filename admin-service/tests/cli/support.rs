@@ -66,6 +66,18 @@ impl Place {
         });
     }
 
+    /// Keeps everybody else from writing in the database, until it is dropped.
+    pub fn locked(&self) -> (SqliteConnection, tokio::runtime::Runtime) {
+        let path = self.path("latchkey.db");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let connection = runtime.block_on(async {
+            let mut database = SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
+            database.execute("BEGIN IMMEDIATE").await.unwrap();
+            database
+        });
+        (connection, runtime)
+    }
+
     /// Makes the administrator.
     pub fn bootstrap(&self) -> String {
         let output = self.run(&["bootstrap"]);

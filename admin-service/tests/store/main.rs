@@ -17,6 +17,7 @@ mod authority;
 mod bootstrap;
 mod changes;
 mod epoch;
+mod examine;
 mod feed;
 mod history;
 mod limits;

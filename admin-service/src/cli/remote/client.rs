@@ -44,15 +44,15 @@ pub(in crate::cli) struct Client {
 }
 
 impl Http {
-    /// For requests to this URL. No proxy of the environment stands between this machine and itself.
-    pub(in crate::cli) fn to(url: &str) -> Self {
+    /// For requests to this URL, of so long at most. No proxy of the environment stands between this machine and itself.
+    pub(in crate::cli) fn to(url: &str, patience: Duration) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(concat!("latchkey/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(CONNECT))
-            .timeout_global(Some(PATIENCE));
+            .timeout_connect(Some(patience.min(CONNECT)))
+            .timeout_global(Some(patience));
         let config = if is_loopback(url) { config.proxy(None) } else { config };
         let config = if url.starts_with("https:") { config.tls_config(tls::config()) } else { config };
         Self(config.build().into())
@@ -85,7 +85,7 @@ fn is_loopback(url: &str) -> bool {
 
 impl Client {
     pub(super) fn new(url: &str, token: Token) -> Result<Self, Failure> {
-        Ok(Self { http: Http::to(url), url: url.to_owned(), token })
+        Ok(Self { http: Http::to(url, PATIENCE), url: url.to_owned(), token })
     }
 
     /// Reads what is at a path below `/api/v1`.

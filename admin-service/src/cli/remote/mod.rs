@@ -6,6 +6,7 @@ mod options;
 mod pages;
 mod tls;
 
-pub(super) use client::{Answer, Client, Method};
-pub(super) use options::Service;
+pub(super) use client::{Answer, Client, Http, Method};
+pub(super) use failure::Unreached;
+pub(super) use options::{Service, base_url};
 pub(super) use pages::{Page, pages};

@@ -96,7 +96,7 @@ fn checked(text: &SecretString, source: String) -> Result<Token, Failure> {
 }
 
 /// The URL of a service. One of its API is as good.
-fn base_url(text: &str) -> Result<String, String> {
+pub(in crate::cli) fn base_url(text: &str) -> Result<String, String> {
     let url = public_url(text)?;
     Ok(url.strip_suffix(BASE).unwrap_or(&url).trim_end_matches('/').to_owned())
 }

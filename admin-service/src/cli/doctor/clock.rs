@@ -1,0 +1,63 @@
+//! The clock: whether this machine's agrees with those of the database, of a running service, and of the past.
+
+use jiff::fmt::rfc2822;
+use jiff::{SignedDuration, Timestamp};
+
+use super::finding::Findings;
+use crate::clock::Sources;
+use crate::domain::audit::AuditFilter;
+use crate::domain::page::{Limit, PageRequest};
+use crate::store::{Store, StoreError};
+
+const CHECK: &str = "clock";
+/// How far two clocks may be apart. The time that a question takes, and the whole seconds of `Date`, are within it.
+const APART: SignedDuration = SignedDuration::from_secs(5);
+/// What to do about it.
+const ADVICE: &str = "Let chronyd or systemd-timesyncd keep the clocks: expiry goes by the service's.";
+
+/// Compares with the database's own clock, if it has one.
+pub(super) fn check_database(now: Timestamp, theirs: Option<Timestamp>, findings: &mut Findings) {
+    if let Some(theirs) = theirs {
+        compare("the database's", now, theirs, findings);
+    }
+}
+
+/// Compares with the `Date` of an answer (RFC 9110 §6.6.1).
+pub(super) fn check_date(now: Timestamp, date: Option<&str>, findings: &mut Findings) {
+    match date.and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date).ok()) {
+        Some(theirs) => compare("the service's", now, theirs, findings),
+        None => findings.skipped(CHECK, "the service does not tell the time."),
+    }
+}
+
+fn compare(whose: &str, now: Timestamp, theirs: Timestamp, findings: &mut Findings) {
+    let apart = now.duration_since(theirs);
+    if apart.abs() <= APART {
+        findings.ok(CHECK, format!("it agrees with {whose}."));
+        return;
+    }
+    let (seconds, way) = (apart.abs().as_secs(), if apart.is_positive() { "ahead of" } else { "behind" });
+    findings.problem(CHECK, format!("this machine's is {seconds} s {way} {whose}."), ADVICE);
+}
+
+/// Looks whether something was done at a time that is still to come.
+pub(super) async fn check_history(
+    store: &Store,
+    sources: &Sources,
+    findings: &mut Findings,
+) -> Result<(), StoreError> {
+    let one = PageRequest { limit: Limit::new(1).unwrap_or_default(), cursor: None };
+    let latest = store.audit(&AuditFilter::default(), one).await?.items.into_iter().next();
+    let ahead = latest.map(|entry| entry.at.duration_since(sources.now()));
+    if let Some(ahead) = ahead.filter(|ahead| *ahead > APART) {
+        findings.problem(
+            CHECK,
+            format!(
+                "the audit log ends {} s from now: a clock was set back, or another machine's is wrong.",
+                ahead.as_secs()
+            ),
+            ADVICE,
+        );
+    }
+    Ok(())
+}
