@@ -53,6 +53,8 @@ pub enum Code {
     UserNotActive,
     /// 409: the token is expired or revoked, which rules the operation out; `token_status` says which.
     TokenNotActive,
+    /// 409: the token was rotated, and its successor is in use; `successor` names it.
+    TokenRotated,
     /// 409: the user has as many live tokens as the restrictions allow.
     TokenLimitReached,
     /// 409: another replica is running the scheduler.
@@ -92,6 +94,7 @@ impl Code {
             Self::UserExists
             | Self::UserNotActive
             | Self::TokenNotActive
+            | Self::TokenRotated
             | Self::TokenLimitReached
             | Self::SchedulerRunning => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -202,6 +205,9 @@ impl From<StoreError> for ApiError {
             StoreError::TokenNotActive(status) => {
                 Self::new(Code::TokenNotActive, message).with("token_status", json!(status))
             }
+            StoreError::TokenRotated(successor) => {
+                Self::new(Code::TokenRotated, message).with("successor", successor.to_string())
+            }
             StoreError::TokenLimitReached { limit, count } => {
                 Self::new(Code::TokenLimitReached, message).with("limit", limit).with("count", count)
             }
@@ -226,7 +232,7 @@ impl From<StoreError> for ApiError {
 fn expiry(refusal: ExpiryRefusal, latest: Option<Timestamp>) -> ApiError {
     let message = sentence(&refusal);
     match refusal {
-        ExpiryRefusal::NotInFuture => ApiError::field("expires_at", message),
+        ExpiryRefusal::NotInFuture | ExpiryRefusal::Rotated => ApiError::field("expires_at", message),
         ExpiryRefusal::TooLong { longest } => {
             let error = ApiError::new(Code::ExpiryTooLong, message).with("max_lifetime", longest.to_string());
             match latest {

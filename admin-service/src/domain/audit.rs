@@ -119,6 +119,8 @@ actions! {
     TokenCreated = "token.created",
     /// A token's fields were changed.
     TokenUpdated = "token.updated",
+    /// A token got a successor, and ends.
+    TokenRotated = "token.rotated",
     /// A token was revoked.
     TokenRevoked = "token.revoked",
     /// Expired tokens were deleted, by their owner or by the scheduler.

@@ -7,6 +7,7 @@ pub mod changes;
 pub mod page;
 pub mod period;
 pub mod restrictions;
+pub mod rotation;
 pub mod scope;
 pub mod stats;
 mod text;

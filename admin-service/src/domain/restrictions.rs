@@ -50,6 +50,9 @@ pub enum ExpiryRefusal {
         /// The longest lifetime.
         longest: Period,
     },
+    /// The token was rotated, and its end is set.
+    #[error("a token that was rotated can end sooner, and no later")]
+    Rotated,
     /// It is not in the future.
     #[error("a token must expire in the future")]
     NotInFuture,

@@ -228,6 +228,10 @@ pub struct Token {
     pub revoked_at: Option<Timestamp>,
     /// When it was last used, to the minute.
     pub last_used_at: Option<Timestamp>,
+    /// The token that it succeeds.
+    pub rotated_from: Option<TokenId>,
+    /// The last token that was made to succeed it. It may work for an overlap then, and is not counted as its user's.
+    pub rotated_to: Option<TokenId>,
 }
 
 /// What has become of a token by itself: whether its user is active is another question.
@@ -329,6 +333,8 @@ mod tests {
                 expires_at: None,
                 revoked_at: None,
                 last_used_at: None,
+                rotated_from: None,
+                rotated_to: None,
             }
         }
     }

@@ -40,6 +40,10 @@ impl TokenPatch {
             }
             Some(asked) => restrictions.expiry_of(token.created_at, now, asked)?,
         };
+        let later = || token.expires_at.is_some_and(|end| expires_at.is_none_or(|wanted| wanted > end));
+        if token.rotated_to.is_some() && later() {
+            return Err(ExpiryRefusal::Rotated);
+        }
         Ok(Token {
             name: self.name.clone().unwrap_or(token.name),
             description: self.description.clone().unwrap_or(token.description),
@@ -111,6 +115,16 @@ mod tests {
         assert_eq!(expiry(made(10), Expiry::At(after(9)), Some(3)), refused);
         // The latest that is allowed is over.
         assert_eq!(expiry(made(10), Expiry::Latest, Some(3)), refused);
+    }
+
+    #[test]
+    fn the_end_that_a_rotation_has_set_comes_sooner_and_no_later() {
+        let rotated = Token { rotated_to: Some(Token::example().id), ..made(10) };
+        for later in [Expiry::At(after(11)), Expiry::Latest] {
+            assert_eq!(expiry(rotated.clone(), later, Some(30)), Err(ExpiryRefusal::Rotated));
+            assert_eq!(expiry(rotated.clone(), later, None), Err(ExpiryRefusal::Rotated));
+        }
+        assert_eq!(expiry(rotated, Expiry::At(after(9)), Some(30)), Ok(Some(after(9))));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use crate::clock::NoEntropy;
 use crate::domain::authority::Beyond;
 use crate::domain::restrictions::{ExpiryRefusal, InvalidRestriction};
-use crate::domain::token::TokenStatus;
+use crate::domain::rotation::RotationRefusal;
+use crate::domain::token::{TokenId, TokenStatus};
 use crate::domain::user::UserName;
 
 /// Why a call was refused or failed. Whatever it is, the call has changed nothing that it acknowledges.
@@ -30,6 +31,9 @@ pub enum StoreError {
     /// The token is expired or revoked, which cannot be undone or built upon.
     #[error("the token is {0}, and stays so; make another")]
     TokenNotActive(TokenStatus),
+    /// The token was rotated, and its successor was used since or rotated itself.
+    #[error("the token was rotated already, and its successor is in use: rotate {0}")]
+    TokenRotated(TokenId),
     /// The user has as many live tokens as the restrictions allow.
     #[error("the user has {count} live tokens, and the limit is {limit}; revoke one before making another")]
     TokenLimitReached {
@@ -85,6 +89,15 @@ pub enum Failure {
     /// A row holds what this program would never write.
     #[error("the database holds {0}, which this program would not have written")]
     Damaged(String),
+}
+
+impl From<RotationRefusal> for StoreError {
+    fn from(refusal: RotationRefusal) -> Self {
+        match refusal {
+            RotationRefusal::NotActive(status) => Self::TokenNotActive(status),
+            RotationRefusal::Rotated(successor) => Self::TokenRotated(successor),
+        }
+    }
 }
 
 impl From<sqlx::Error> for StoreError {

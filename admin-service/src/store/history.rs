@@ -39,13 +39,27 @@ async fn next_revision(tx: &mut Tx<'_>) -> Result<i64, StoreError> {
 
 /// Notes that the verdict on a token may be another from now on.
 pub(super) async fn token_changed(tx: &mut Tx<'_>, id: TokenId, now: Timestamp) -> Result<(), StoreError> {
+    tokens_changed(tx, &[id], now).await
+}
+
+/// Notes that the verdicts on some tokens may be others from now on, by one revision; of no tokens by none.
+pub(super) async fn tokens_changed(
+    tx: &mut Tx<'_>,
+    ids: &[TokenId],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
     let revision = next_revision(tx).await?;
-    query("INSERT INTO changes (revision, token_hash, at) SELECT $1, hash, $2 FROM tokens WHERE id = $3")
-        .bind(revision)
-        .bind(millis(now))
-        .bind(id.to_string())
-        .execute(&mut *tx.connection)
-        .await?;
+    for id in ids {
+        query("INSERT INTO changes (revision, token_hash, at) SELECT $1, hash, $2 FROM tokens WHERE id = $3")
+            .bind(revision)
+            .bind(millis(now))
+            .bind(id.to_string())
+            .execute(&mut *tx.connection)
+            .await?;
+    }
     Ok(())
 }
 
@@ -66,6 +80,16 @@ pub(super) async fn user_changed(tx: &mut Tx<'_>, id: UserId, now: Timestamp) ->
     .execute(&mut *tx.connection)
     .await?;
     Ok(())
+}
+
+/// How many live tokens of a user count against the limit: those that were not rotated. Exact while the caller holds the
+/// user's row.
+pub(super) async fn counted_tokens(tx: &mut Tx<'_>, id: UserId, now: Timestamp) -> Result<u32, StoreError> {
+    let count = query(
+        "SELECT COUNT(*) AS live FROM tokens WHERE user_id = $1 AND revoked_at IS NULL \
+         AND (expires_at IS NULL OR expires_at > $2) AND rotated_to IS NULL",
+    );
+    count.bind(id.to_string()).bind(millis(now)).fetch_one(&mut *tx.connection).await?.number("live")
 }
 
 /// How many live tokens a user has. Exact while the caller holds the user's row.

@@ -12,6 +12,7 @@ use crate::clock::Sources;
 /// Every migration: its number, what it does, and its text.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first schema", include_str!("../../migrations/0001_first.sql")),
+    (2, "rotation and search", include_str!("../../migrations/0002_rotation_and_search.sql")),
     (3, "administration", include_str!("../../migrations/0003_administration.sql")),
 ];
 /// Where a database keeps which migrations it has had. A table of our own name, so that a database of another program

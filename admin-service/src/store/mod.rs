@@ -21,6 +21,7 @@ mod migrate;
 mod open;
 mod restrictions;
 mod retention;
+mod rotation;
 mod row;
 mod scheduler;
 mod stats;

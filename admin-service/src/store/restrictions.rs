@@ -67,7 +67,8 @@ impl Store {
              (SELECT COUNT(*) FROM tokens WHERE expires_at <= $2) AS due \
              FROM (SELECT COUNT(*) AS live, \
               SUM(CASE WHEN expires_at IS NULL OR expires_at - created_at > $3 THEN 1 ELSE 0 END) AS too_long \
-              FROM tokens WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $4) GROUP BY user_id) AS users",
+              FROM tokens WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $4) AND rotated_to IS NULL \
+              GROUP BY user_id) AS users",
         );
         let statement = statement.bind(most).bind(millis(due)).bind(longest).bind(millis(now));
         let row = self.one(statement).await?;

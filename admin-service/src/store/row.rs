@@ -57,7 +57,13 @@ pub(super) trait Columns {
 
     /// A UUID.
     fn uuid(&self, name: &str) -> Result<Uuid, StoreError> {
-        Uuid::try_parse(&self.text(name)?).map_err(|_| damaged(name))
+        self.uuid_or_null(name)?.ok_or_else(|| damaged(name))
+    }
+
+    /// A UUID that may be absent.
+    fn uuid_or_null(&self, name: &str) -> Result<Option<Uuid>, StoreError> {
+        let text = self.text_or_null(name)?;
+        text.map(|text| Uuid::try_parse(&text).map_err(|_| damaged(name))).transpose()
     }
 }
 

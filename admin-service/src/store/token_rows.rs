@@ -14,7 +14,8 @@ macro_rules! select_token {
     ($rest:literal) => {
         concat!(
             "SELECT t.id, t.user_id, u.name AS user_name, u.active AS user_active, t.hash, t.name, t.description, \
-             t.hint, t.schemes, t.scopes, t.allowed_cidrs, t.created_at, t.expires_at, t.revoked_at, t.last_used_at ",
+             t.hint, t.schemes, t.scopes, t.allowed_cidrs, t.created_at, t.expires_at, t.revoked_at, t.last_used_at, \
+             t.rotated_from, t.rotated_to ",
             $rest
         )
     };
@@ -38,6 +39,8 @@ pub(super) fn token(row: &AnyRow) -> Result<Token, StoreError> {
         expires_at: row.time_or_null("expires_at")?,
         revoked_at: row.time_or_null("revoked_at")?,
         last_used_at: row.time_or_null("last_used_at")?,
+        rotated_from: row.uuid_or_null("rotated_from")?.map(TokenId),
+        rotated_to: row.uuid_or_null("rotated_to")?.map(TokenId),
     })
 }
 

@@ -15,7 +15,7 @@ use super::{Batch, Store, audit, history, restrictions, users};
 use crate::domain::audit::{Action, Origin, Subject};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::restrictions::Restrictions;
-use crate::domain::token::{NewToken, Token, TokenId, TokenSpec};
+use crate::domain::token::{NewToken, Token, TokenId};
 use crate::domain::user::{User, UserName};
 
 impl Store {
@@ -118,7 +118,11 @@ pub(super) async fn insert(
 ) -> Result<Token, StoreError> {
     by.may_give(&new.spec.scopes, &new.spec.allowed_cidrs)?;
     let now = tx.now();
-    let expires_at = admit(tx, user, &new.spec, restrictions, now).await?;
+    users::may_have_tokens(user)?;
+    let latest = restrictions.max_lifetime.map(|longest| longest.after(now));
+    let expiry = restrictions.expiry(now, new.spec.expiry);
+    let expires_at = expiry.map_err(|refusal| StoreError::Expiry { refusal, latest })?;
+    admit(tx, user, restrictions, now).await?;
     let token = Token {
         id: TokenId(tx.sources.new_id(now)?),
         user: user.name.clone(),
@@ -134,46 +138,52 @@ pub(super) async fn insert(
         expires_at,
         revoked_at: None,
         last_used_at: None,
+        rotated_from: None,
+        rotated_to: None,
     };
     save(tx, &token).await?;
-    let details = json!({
-        "user": token.user, "name": token.name, "hint": token.hint, "schemes": token.schemes, "scopes": token.scopes,
-        "allowed_cidrs": token.allowed_cidrs, "expires_at": token.expires_at,
-    });
-    audit::record(tx, by, Action::TokenCreated, token.id.into(), details, now).await?;
+    record_made(tx, by, &token, now).await?;
     Ok(token)
 }
 
-/// Checks that the user may have another token, and says when it expires.
-async fn admit(
+/// Writes the audit entry of a new token.
+pub(super) async fn record_made(
+    tx: &mut Tx<'_>,
+    by: &Confirmed<'_>,
+    token: &Token,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut details = json!({
+        "user": token.user, "name": token.name, "hint": token.hint, "schemes": token.schemes, "scopes": token.scopes,
+        "allowed_cidrs": token.allowed_cidrs, "expires_at": token.expires_at,
+    });
+    if let (Some(from), Some(details)) = (token.rotated_from, details.as_object_mut()) {
+        details.insert("rotated_from".to_owned(), json!(from));
+    }
+    audit::record(tx, by, Action::TokenCreated, token.id.into(), details, now).await
+}
+
+/// Checks that the user may have another token beside those that count.
+pub(super) async fn admit(
     tx: &mut Tx<'_>,
     user: &User,
-    spec: &TokenSpec,
     restrictions: &Restrictions,
     now: Timestamp,
-) -> Result<Option<Timestamp>, StoreError> {
-    if user.deleted {
-        return Err(StoreError::UserDeleted(user.name.clone()));
-    }
-    if !user.active {
-        return Err(StoreError::UserDisabled(user.name.clone()));
-    }
-    let latest = restrictions.max_lifetime.map(|longest| longest.after(now));
-    let expiry = restrictions.expiry(now, spec.expiry);
-    let expires_at = expiry.map_err(|refusal| StoreError::Expiry { refusal, latest })?;
+) -> Result<(), StoreError> {
     if let Some(limit) = restrictions.max_tokens_per_user {
-        let count = history::live_tokens(tx, user.id, now).await?;
+        let count = history::counted_tokens(tx, user.id, now).await?;
         if count >= limit {
             return Err(StoreError::TokenLimitReached { limit, count });
         }
     }
-    Ok(expires_at)
+    Ok(())
 }
 
-async fn save(tx: &mut Tx<'_>, token: &Token) -> Result<(), StoreError> {
+/// Writes a new token.
+pub(super) async fn save(tx: &mut Tx<'_>, token: &Token) -> Result<(), StoreError> {
     query(
         "INSERT INTO tokens (id, user_id, hash, name, description, hint, schemes, scopes, allowed_cidrs, created_at, \
-         expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+         expires_at, rotated_from) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(token.id.to_string())
     .bind(token.user_id.to_string())
@@ -186,6 +196,7 @@ async fn save(tx: &mut Tx<'_>, token: &Token) -> Result<(), StoreError> {
     .bind(networks_text(&token.allowed_cidrs))
     .bind(millis(token.created_at))
     .bind(token.expires_at.map(millis))
+    .bind(token.rotated_from.map(|id| id.to_string()))
     .execute(&mut *tx.connection)
     .await?;
     Ok(())

@@ -117,6 +117,15 @@ pub(super) async fn lock(tx: &mut Tx<'_>, name: &UserName) -> Result<User, Store
     row.as_ref().map(user).ok_or_else(|| StoreError::UserNotFound(name.clone()))?
 }
 
+/// Refuses a user who may have no new tokens.
+pub(super) fn may_have_tokens(user: &User) -> Result<(), StoreError> {
+    match user {
+        User { deleted: true, name, .. } => Err(StoreError::UserDeleted(name.clone())),
+        User { active: false, name, .. } => Err(StoreError::UserDisabled(name.clone())),
+        _ => Ok(()),
+    }
+}
+
 struct Update<'a> {
     origin: &'a Origin,
     name: &'a UserName,

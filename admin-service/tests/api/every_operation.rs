@@ -74,6 +74,7 @@ fn case(operation: &Operation, token: &str) -> Case {
         "POST /users" => Some(json!({"name": "carol"})),
         "PATCH /users/{name}" => Some(json!({"displayName": "Alice"})),
         "PATCH /tokens/{id}" => Some(json!({"name": "renamed"})),
+        "POST /tokens/{id}/rotate" => Some(json!({"overlap": "1h"})),
         "POST /users/{name}/tokens" => Some(json!({"name": "ci"})),
         "PUT /restrictions" => Some(json!({
             "max_lifetime": "90d", "max_tokens_per_user": 5,

@@ -21,6 +21,7 @@ mod scheduler;
 mod stats;
 mod token_changes;
 mod token_lists;
+mod token_rotation;
 mod tokens;
 mod usage;
 mod users;

@@ -8,6 +8,7 @@ use latchkey_admin::domain::period::Period;
 use latchkey_admin::domain::token_patch::TokenPatch;
 use latchkey_admin::domain::user::{NewUser, UserPatch};
 
+use crate::rotation::rotation;
 use crate::support::{Fixture, name, on_both_databases, origin};
 
 on_both_databases![
@@ -26,6 +27,7 @@ async fn change_everything(db: &Fixture) {
     let soon = Period::from_days(1).after(db.now());
     db.token_until("alice", soon).await;
     let token = db.token("alice").await;
+    db.store.rotate_token(&origin(), db.token("alice").await.id, &rotation("1h", None)).await.unwrap();
     let rename = TokenPatch { name: Some("other".parse().unwrap()), ..TokenPatch::default() };
     db.store.update_token(&origin(), token.id, &rename).await.unwrap();
     db.store.revoke_token(&origin(), token.id).await.unwrap();
@@ -45,7 +47,7 @@ async fn every_change_is_recorded_with_its_origin(db: Fixture) {
     assert!(entries.iter().all(|entry| entry.origin == origin()));
     for action in Action::ALL {
         let found = entries.iter().filter(|entry| entry.action == *action).count();
-        assert_eq!(found, if *action == Action::TokenCreated { 2 } else { 1 }, "{action}");
+        assert_eq!(found, if *action == Action::TokenCreated { 4 } else { 1 }, "{action}");
     }
     let limit = entries.iter().find(|entry| entry.action == Action::RestrictionsUpdated).unwrap();
     assert_eq!(limit.details["before"]["max_tokens_per_user"], 10);

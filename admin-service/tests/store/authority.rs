@@ -10,6 +10,7 @@ use latchkey_admin::domain::token_patch::TokenPatch;
 use latchkey_admin::domain::user::{NewUser, UserPatch};
 use latchkey_admin::store::StoreError;
 
+use crate::rotation::rotation;
 use crate::support::{Fixture, by, name, networks, new_token, on_both_databases, origin, scopes, token_of};
 
 on_both_databases![
@@ -44,6 +45,7 @@ async fn every_change_looks_at_the_token_again_that_it_is_asked_for_with(db: Fix
             db.refused(db.store.create_token(&by, &alice, &new)).await,
             db.refused(db.store.revoke_token(&by, victim.id)).await,
             db.refused(db.store.update_token(&by, victim.id, &patch)).await,
+            db.refused(db.store.rotate_token(&by, victim.id, &rotation("0s", None))).await,
             db.refused(db.store.delete_expired_of_user(&by, &alice)).await,
             db.refused(db.store.put_restrictions(&by, &restrictions)).await,
         ];

@@ -7,13 +7,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use latchkey_admin::domain::period::Period;
 use latchkey_admin::domain::restrictions::ExpiryRefusal;
-use latchkey_admin::domain::token::{Expiry, Token};
+use latchkey_admin::domain::token::{Expiry, Token, TokenId};
 use latchkey_admin::domain::user::UserPatch;
 use latchkey_admin::domain::verdict::Outcome;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::history::changes;
+use crate::rotation::rotation;
 use crate::support::{Fixture, name, new_token, origin};
 
 /// One thing that somebody does.
@@ -21,6 +22,7 @@ use crate::support::{Fixture, name, new_token, origin};
 enum Step {
     Create { hours: Option<u64> },
     Revoke(prop::sample::Index),
+    Rotate { token: prop::sample::Index, overlap: u64 },
     DeleteExpired,
     SetActive(bool),
     SetMostTokens(Option<u32>),
@@ -32,6 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => prop::option::of(0..24_u64).prop_map(|hours| Step::Create { hours }),
         3 => any::<prop::sample::Index>().prop_map(Step::Revoke),
+        4 => (any::<prop::sample::Index>(), 0..4_u64).prop_map(|(token, overlap)| Step::Rotate { token, overlap }),
         1 => Just(Step::DeleteExpired),
         4 => prop::bool::weighted(0.6).prop_map(Step::SetActive),
         1 => prop::option::of(1..5_u32).prop_map(Step::SetMostTokens),
@@ -54,9 +57,53 @@ fn hours(hours: u64) -> Period {
 
 impl Model {
     fn live(&self, now: Timestamp) -> u32 {
-        let live =
-            |token: &&Token| token.revoked_at.is_none() && token.expires_at.is_none_or(|end| end > now);
-        u32::try_from(self.tokens.iter().filter(live).count()).unwrap()
+        let counts = |token: &&Token| live(token, now) && token.rotated_to.is_none();
+        u32::try_from(self.tokens.iter().filter(counts).count()).unwrap()
+    }
+
+    /// The refusal of a token beyond the limit, if it is reached.
+    fn full(&self, now: Timestamp) -> Option<String> {
+        let live = self.live(now);
+        self.most
+            .filter(|most| live >= *most)
+            .map(|most| format!("has {live} live tokens, and the limit is {most}"))
+    }
+
+    /// The refusal that a rotation should get, if any.
+    fn rotation_refusal(&self, old: &Token, now: Timestamp) -> Option<String> {
+        let successor = self.successor(old);
+        if !self.active {
+            Some("disabled".to_owned())
+        } else if let Some(rotated) = successor.filter(|next| next.rotated_to.is_some()) {
+            Some(format!("is in use: rotate {}", rotated.id))
+        } else if successor.is_some_and(|next| live(next, now)) {
+            None
+        } else if !live(old, now) {
+            Some("stays so".to_owned())
+        } else {
+            self.full(now).filter(|_| old.rotated_to.is_some())
+        }
+    }
+
+    /// The last successor of a token.
+    fn successor(&self, old: &Token) -> Option<&Token> {
+        self.tokens.iter().find(|token| Some(token.id) == old.rotated_to)
+    }
+
+    /// What a rotation does to the tokens that were there.
+    fn rotate(&mut self, old: &Token, successor: TokenId, overlap: u64, now: Timestamp) {
+        let ends_at = hours(overlap).after(now);
+        for token in self.tokens.iter_mut().filter(|token| live(token, now)) {
+            let replaced = token.rotated_from == Some(old.id) || old.rotated_from == Some(token.id);
+            if replaced || (token.id == old.id && overlap == 0) {
+                token.revoked_at = Some(now);
+            } else if token.id == old.id {
+                token.expires_at = Some(token.expires_at.map_or(ends_at, |end| end.min(ends_at)));
+            }
+        }
+        for token in self.tokens.iter_mut().filter(|token| token.id == old.id) {
+            token.rotated_to = Some(successor);
+        }
     }
 
     /// The refusal that a create should get, if any.
@@ -72,11 +119,12 @@ impl Model {
             }
             _ => {}
         }
-        let live = self.live(now);
-        self.most
-            .filter(|most| live >= *most)
-            .map(|most| format!("has {live} live tokens, and the limit is {most}"))
+        self.full(now)
     }
+}
+
+fn live(token: &Token, now: Timestamp) -> bool {
+    token.revoked_at.is_none() && token.expires_at.is_none_or(|end| end > now)
 }
 
 async fn valid_hashes(db: &Fixture, model: &Model) -> BTreeSet<Vec<u8>> {
@@ -116,7 +164,11 @@ async fn take(db: &Fixture, model: &mut Model, step: Step) {
             known.revoked_at = known.revoked_at.or(Some(db.now()));
             assert_eq!(revoked, *known);
         }
-        Step::Revoke(_) => {}
+        Step::Rotate { token, overlap } if !model.tokens.is_empty() => {
+            let old = token.get(&model.tokens).clone();
+            rotate(db, model, &old, overlap).await;
+        }
+        Step::Revoke(_) | Step::Rotate { .. } => {}
         Step::DeleteExpired => {
             let now = db.now();
             let expired =
@@ -133,6 +185,24 @@ async fn take(db: &Fixture, model: &mut Model, step: Step) {
         }
         Step::SetMostTokens(_) | Step::SetLongest { .. } => restrict(db, model, &step).await,
         Step::Wait { hours: waited } => db.clock.advance(Duration::from(hours(waited))),
+    }
+}
+
+async fn rotate(db: &Fixture, model: &mut Model, old: &Token, overlap: u64) {
+    let expected = model.rotation_refusal(old, db.now());
+    let asked = rotation(&format!("{overlap}h"), None);
+    match db.store.rotate_token(&origin(), old.id, &asked).await {
+        Ok(token) => {
+            assert_eq!(expected, None);
+            let latest = model.longest.map(|longest| longest.after(db.now()));
+            assert!(latest.is_none_or(|latest| token.expires_at.is_some_and(|end| end <= latest)));
+            model.rotate(old, token.id, overlap, db.now());
+            model.tokens.push(token);
+        }
+        Err(error) => {
+            let expected = expected.expect("no refusal was due");
+            assert!(error.to_string().contains(&expected), "{error} instead of {expected}");
+        }
     }
 }
 

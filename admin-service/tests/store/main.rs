@@ -26,6 +26,7 @@ mod outage;
 mod races;
 mod restrictions;
 mod retention;
+mod rotation;
 mod scheduler;
 mod stats;
 mod token_update;

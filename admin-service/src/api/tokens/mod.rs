@@ -1,5 +1,6 @@
 //! `/tokens`: tokens by their identifier.
 
+pub(in crate::api) mod created;
 pub(in crate::api) mod fields;
 mod id;
 

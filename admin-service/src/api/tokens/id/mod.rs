@@ -3,6 +3,7 @@
 mod delete;
 mod get;
 mod patch;
+mod rotate;
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -10,5 +11,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(get::get_token, patch::update_token, delete::revoke_token))
+    OpenApiRouter::new()
+        .routes(routes!(get::get_token, patch::update_token, delete::revoke_token))
+        .merge(rotate::routes())
 }

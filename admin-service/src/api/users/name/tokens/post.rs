@@ -1,24 +1,18 @@
 //! `POST /users/{name}/tokens`: makes a token, and shows it this once.
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::LOCATION;
 use axum::response::IntoResponse;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use latchkey::token::Secret;
-use latchkey::wire::Scheme;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::api::BASE;
 use crate::api::extract::{Body, NoParameters};
-use crate::api::tokens::{TokenBody, fields};
+use crate::api::tokens::created::{CreatedTokenBody, created};
+use crate::api::tokens::fields;
 use crate::api::users::field;
 use crate::app::App;
 use crate::auth::TokensOf;
-use crate::domain::token::{Expiry, Networks, NewToken, Schemes, Token, TokenSpec};
+use crate::domain::token::{Expiry, Networks, NewToken, Schemes, TokenSpec};
 use crate::error::{ApiError, ErrorBody};
 
 /// A token to be made.
@@ -80,41 +74,6 @@ impl NewTokenBody {
     }
 }
 
-/// A new token, and this once the secret itself.
-#[derive(Serialize, ToSchema)]
-#[schema(as = CreatedToken)]
-pub(super) struct CreatedTokenBody {
-    #[serde(flatten)]
-    facts: TokenBody,
-    /// The token. It is never shown again.
-    token: String,
-    /// The values of `Authorization`, ready to paste.
-    authorization: AuthorizationBody,
-}
-
-/// The values of the `Authorization` header, one per scheme that the token allows.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Authorization)]
-struct AuthorizationBody {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "Bearer lk_…")]
-    bearer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "Basic YWxpY2U6bGtf…")]
-    basic: Option<String>,
-}
-
-impl AuthorizationBody {
-    fn of(token: &Token, secret: &Secret) -> Self {
-        let allowed = |scheme| token.schemes.contains(scheme).then(|| secret.expose());
-        let basic = |secret| format!("Basic {}", STANDARD.encode(format!("{}:{secret}", token.user)));
-        Self {
-            bearer: allowed(Scheme::Bearer).map(|secret| format!("Bearer {secret}")),
-            basic: allowed(Scheme::Basic).map(basic),
-        }
-    }
-}
-
 /// Make a token
 ///
 /// The answer is the only one that ever shows it. A caller without `latchkey:admin` makes tokens for itself, with
@@ -144,9 +103,5 @@ pub(super) async fn create_token(
     let secret = Secret::generate(&app.settings.token_prefix, |buffer| app.sources.fill(buffer))
         .map_err(|error| ApiError::internal(&error))?;
     let token = app.store.create_token(&owner.origin(), &owner.user, &NewToken::new(spec, &secret)).await?;
-    let location = app.location(&format!("{BASE}/tokens/{}", token.id));
-    let authorization = AuthorizationBody::of(&token, &secret);
-    let facts = TokenBody::of(token, app.sources.now());
-    let body = CreatedTokenBody { facts, token: secret.expose().to_owned(), authorization };
-    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(body)))
+    Ok(created(&app, token, &secret))
 }
