@@ -14,6 +14,7 @@ mod restrictions;
 mod scheduler;
 mod serve;
 mod show;
+mod stats;
 mod token;
 mod user;
 
@@ -70,6 +71,8 @@ enum Command {
     Restrictions(restrictions::Args),
     /// The deletion of expired tokens: how it goes, and run it now
     Scheduler(scheduler::Args),
+    /// How many users and tokens there are, and requests by hour
+    Stats(stats::Args),
     /// Who did what
     Audit(audit::Args),
     /// Checks configuration, database, clock, edge secret and a running service, and says what to do
@@ -130,6 +133,7 @@ pub fn run() -> ExitCode {
         Command::Token(args) => token::run(&args),
         Command::Restrictions(args) => restrictions::run(&args),
         Command::Scheduler(args) => scheduler::run(&args),
+        Command::Stats(args) => stats::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Openapi => openapi::run(),

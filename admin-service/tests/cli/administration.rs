@@ -119,6 +119,36 @@ fn the_scheduler_runs_when_told_to() {
 }
 
 #[test]
+fn statistics_count_users_tokens_and_requests() {
+    let shell = Shell::start();
+    shell.print(&["user", "create", "bob"]);
+    insta::assert_snapshot!(shell.masked(&["stats", "--hours", "2"]), @r"
+    as_of               <time>
+    users.total         2
+    users.active        2
+    users.disabled      0
+    users.deleted       0
+    tokens.total        1
+    tokens.active       1
+    tokens.expired      0
+    tokens.revoked      0
+    expiring_in_7_days  0
+
+    requests_by_hour:
+    HOUR                  ALLOWED  DENIED
+    <time>  0        0
+    <time>  0        0
+    ");
+    let stats = shell.json(&["stats"]);
+    assert_eq!(
+        (&stats["users"]["total"], stats["requests_by_hour"].as_array().unwrap().len()),
+        (&2.into(), 24)
+    );
+    shell.refused(&["stats", "--hours", "0"], 2, "0 is not in 1..");
+    shell.refused(&["stats", "--hours", "9999"], 1, "must be 1 to 2160 (invalid_query)");
+}
+
+#[test]
 fn the_audit_log_is_listed_by_what_is_asked_for() {
     let shell = Shell::start();
     shell.print(&["user", "create", "bob"]);

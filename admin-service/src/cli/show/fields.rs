@@ -1,4 +1,5 @@
 //! One object for people: a line per field, in the order and by the names of the API, those of inner objects with a dot.
+//! Lists of objects follow as tables.
 
 use std::fmt;
 
@@ -6,6 +7,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::table::Table;
 use super::{harmless, text};
 
 /// The fields of an object in their order.
@@ -37,25 +39,50 @@ impl<'de> Visitor<'de> for InOrder {
 
 /// The lines of a JSON text that is an object; another is shown as it is.
 pub(in crate::cli) fn fields(json: &str) -> String {
-    let mut lines = Vec::new();
-    if !collect("", json, &mut lines) {
+    let mut shown = Shown::default();
+    if !shown.collect("", json) {
         return format!("{}\n", harmless(json));
     }
-    let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    lines.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+    let width = shown.lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let lines = shown.lines.iter().map(|(name, value)| format!("{name:width$}  {value}\n"));
+    lines.chain(shown.tables).collect()
 }
 
-/// Whether `json` is an object, whose fields are collected then.
-fn collect(prefix: &str, json: &str, lines: &mut Vec<(String, String)>) -> bool {
-    let Ok(Ordered(fields)) = serde_json::from_str(json) else { return false };
-    for (name, value) in fields {
-        let name = format!("{prefix}{}", harmless(&name));
-        if !collect(&format!("{name}."), value.get(), lines) {
-            let value = serde_json::from_str(value.get()).unwrap_or(Value::Null);
-            lines.push((name, text(&value)));
+/// What is shown of an object.
+#[derive(Default)]
+struct Shown {
+    lines: Vec<(String, String)>,
+    tables: Vec<String>,
+}
+
+impl Shown {
+    /// Whether `json` is an object, whose fields are collected then.
+    fn collect(&mut self, prefix: &str, json: &str) -> bool {
+        let Ok(Ordered(fields)) = serde_json::from_str(json) else { return false };
+        for (name, value) in fields {
+            let name = format!("{prefix}{}", harmless(&name));
+            if self.collect(&format!("{name}."), value.get()) {
+                continue;
+            }
+            match serde_json::from_str::<Vec<Ordered>>(value.get()) {
+                Ok(items) if !items.is_empty() => self.tables.push(format!("\n{name}:\n{}", table(&items))),
+                _ => self.lines.push((name, cell(&value))),
+            }
         }
+        true
     }
-    true
+}
+
+/// Objects as a table, with the fields of the first one as its columns.
+fn table(items: &[Ordered]) -> String {
+    let names =
+        items.first().map(|Ordered(fields)| fields.iter().map(|(name, _)| harmless(name).to_uppercase()));
+    let mut table = Table::new(names.into_iter().flatten().collect());
+    table.lines(items.iter().map(|Ordered(fields)| fields.iter().map(|(_, value)| cell(value)).collect()))
+}
+
+fn cell(value: &RawValue) -> String {
+    text(&serde_json::from_str(value.get()).unwrap_or(Value::Null))
 }
 
 #[cfg(test)]
@@ -74,5 +101,21 @@ mod tests {
         e\u{1b}  \u{202e}
         ");
         assert_eq!(fields("[1]"), "[1]\n");
+    }
+
+    #[test]
+    fn lists_of_objects_follow_as_tables() {
+        let shown = fields(
+            r#"{"hours": [{"hour": "10:00", "n": 1}, {"hour": "11:00", "n": 20}], "none": [], "n": 21}"#,
+        );
+        insta::assert_snapshot!(shown, @r"
+        none  -
+        n     21
+
+        hours:
+        HOUR   N
+        10:00  1
+        11:00  20
+        ");
     }
 }

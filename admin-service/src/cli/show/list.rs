@@ -2,10 +2,13 @@
 
 use serde_json::Value;
 
-use super::table::{Column, Table};
+use super::table::Table;
 use super::{Progress, note, print};
 use crate::cli::Failure;
 use crate::cli::remote::{Client, Page, Service, pages};
+
+/// A column: its head, and its cell in a row.
+pub(in crate::cli) struct Column(pub(in crate::cli) &'static str, pub(in crate::cli) fn(&Value) -> String);
 
 /// Which list, and how it is shown.
 pub(in crate::cli) struct List<'a> {
@@ -44,11 +47,11 @@ impl List<'_> {
     }
 
     fn as_table(&self, client: &Client) -> Result<(), Failure> {
-        let mut table = Table::new(self.columns);
+        let mut table = Table::new(self.columns.iter().map(|Column(head, _)| (*head).to_owned()).collect());
+        let row = |item: &Value| self.columns.iter().map(|Column(_, cell)| cell(item)).collect();
         let count = self.each_page(client, |page| {
-            let items: Vec<Value> =
-                page.items.iter().map(|item| serde_json::from_str(item.get()).unwrap_or_default()).collect();
-            if items.is_empty() { Ok(()) } else { print(&table.lines(&items)) }
+            let items = page.items.iter().map(|item| serde_json::from_str(item.get()).unwrap_or_default());
+            if page.items.is_empty() { Ok(()) } else { print(&table.lines(items.map(|item| row(&item)))) }
         })?;
         if count == 0 {
             note(&format!("there are no {}", self.what));

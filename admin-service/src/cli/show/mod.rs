@@ -12,10 +12,9 @@ use std::borrow::Cow;
 use crate::domain::misleads;
 
 pub(super) use fields::fields;
-pub(super) use list::List;
+pub(super) use list::{Column, List};
 pub(super) use print::{note, object, print};
 pub(super) use progress::Progress;
-pub(super) use table::Column;
 pub(super) use value::{text, time};
 
 /// A text with the characters spelled out that a terminal would obey, or that change how others are read.
