@@ -13,8 +13,9 @@ publish() {
 
 build_filter() {
     say "Building the filter."
-    # As a cdylib alone: with the rlib beside it there is no link-time optimisation. And without this machine's paths.
-    RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo --remap-path-prefix=$ROOT=latchkey" \
+    # As a cdylib alone: with the rlib beside it there is no link-time optimisation. And without this machine's paths. SIMD, which
+    # Envoy's V8 takes, spares a request half a microsecond.
+    RUSTFLAGS="-C target-feature=+simd128 --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo --remap-path-prefix=$ROOT=latchkey" \
         cargo rustc --locked -p latchkey --lib --crate-type cdylib --target wasm32-wasip1 --profile plugin
     # The list says what Envoy needs of it.
     local built=$TARGET_DIR/wasm32-wasip1/plugin

@@ -65,6 +65,25 @@ pub struct Accepted {
     pub prefix: Option<TokenPrefix>,
 }
 
+/// The values of a request's `Authorization` lines, of which there should be one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Values<'a> {
+    /// There is no such line.
+    #[default]
+    None,
+    /// There is one.
+    One(&'a [u8]),
+    /// There are several.
+    Several,
+}
+
+impl<'a> Values<'a> {
+    /// One line more.
+    pub fn add(&mut self, value: &'a [u8]) {
+        *self = if *self == Self::None { Self::One(value) } else { Self::Several };
+    }
+}
+
 /// What a client presented: well formed, not yet judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
@@ -95,15 +114,12 @@ pub enum CredentialError {
 ///
 /// # Errors
 /// [`CredentialError`] says why there is no credential to be judged.
-pub fn read<'a>(
-    values: impl IntoIterator<Item = &'a [u8]>,
-    accepted: &Accepted,
-) -> Result<Credential, CredentialError> {
-    let mut values = values.into_iter();
-    let value = values.next().ok_or(CredentialError::Missing)?;
-    if values.next().is_some() {
-        return Err(CredentialError::Multiple);
-    }
+pub fn read(values: Values<'_>, accepted: &Accepted) -> Result<Credential, CredentialError> {
+    let value = match values {
+        Values::None => return Err(CredentialError::Missing),
+        Values::One(value) => value,
+        Values::Several => return Err(CredentialError::Multiple),
+    };
     // Neither scheme's grammar has a comma, so where one is, lines were joined (RFC 9110 §5.3). Another scheme's
     // parameters may be separated by commas (`Digest`); then the scheme is what is wrong.
     let joined = value.contains(&b',');

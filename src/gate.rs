@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::credential::{self, Accepted, Credential, CredentialError, Schemes};
+use crate::credential::{self, Accepted, Credential, CredentialError, Schemes, Values};
 use crate::refusal::{Reason, Refusal};
 use crate::rules::{Auth, Requirement};
 use crate::token::TokenHash;
@@ -153,11 +153,7 @@ pub enum Decision {
 
 /// Decides on a request that needs `requirement` and came with these `Authorization` values.
 #[must_use]
-pub fn decide<'a>(
-    requirement: &Requirement,
-    accepted: &Accepted,
-    authorization: impl IntoIterator<Item = &'a [u8]>,
-) -> Decision {
+pub fn decide(requirement: &Requirement, accepted: &Accepted, authorization: Values<'_>) -> Decision {
     if requirement.auth == Auth::None {
         return Decision::Pass;
     }

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use crate::credential::Values;
 use crate::gate::Identity;
 use crate::rules::Target;
 
@@ -111,7 +112,7 @@ pub struct RequestHeaders<'a> {
     /// What rules look at.
     pub target: Target<'a>,
     /// The values of the `Authorization` lines.
-    pub authorization: Vec<&'a [u8]>,
+    pub authorization: Values<'a>,
     /// Whether it is a gRPC request.
     pub grpc: bool,
     /// The names of headers that could be taken for identity headers, as they are spelt.
@@ -129,7 +130,7 @@ impl<'a> RequestHeaders<'a> {
                 b":path" => read.target.path = Some(value),
                 b":authority" => read.target.authority = Some(value),
                 b"content-type" => read.grpc = is_grpc(value),
-                name if name == AUTHORIZATION.as_bytes() => read.authorization.push(value),
+                b"authorization" => read.authorization.add(value),
                 name if identity.is_spoof(name) => read.spoofed.push(name),
                 _ => {}
             }
@@ -153,25 +154,48 @@ pub fn is_json(content_type: &[u8]) -> bool {
     media_type.trim_ascii().eq_ignore_ascii_case(crate::wire::CONTENT_TYPE.as_bytes())
 }
 
-/// Reads a header map as proxy-wasm hosts serialise it: the number of pairs, the lengths of each name and value, then
-/// each with a NUL after it; numbers are 32 bits, little-endian. `None`: it is cut short.
-#[must_use]
-pub fn parse_pairs(map: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
-    let Some((count, rest)) = map.split_first_chunk() else {
-        return map.is_empty().then(Vec::new);
-    };
-    let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
-    let (mut sizes, mut texts) = rest.split_at_checked(count.checked_mul(8)?)?;
-    let mut text = || {
-        let (size, more) = sizes.split_first_chunk()?;
-        let (text, after) = texts.split_at_checked(usize::try_from(u32::from_le_bytes(*size)).ok()?)?;
-        (sizes, texts) = (more, after.get(1..)?);
-        Some(text)
-    };
-    (0..count).map(|_| Some((text()?, text()?))).collect()
+/// A header map as proxy-wasm hosts serialise it, in which name and value pairs are found with no copy: the number of pairs,
+/// the lengths of each name and value, then each with a NUL after it; numbers are 32 bits, little-endian.
+#[derive(Clone, Copy, Debug)]
+pub struct Pairs<'a> {
+    sizes: &'a [u8],
+    texts: &'a [u8],
 }
 
-/// Writes a header map as proxy-wasm hosts read it. The reverse of [`parse_pairs`].
+impl<'a> Pairs<'a> {
+    /// The pairs of a map. `None`: it is cut short.
+    #[must_use]
+    pub fn of(map: &'a [u8]) -> Option<Self> {
+        if map.is_empty() {
+            return Some(Self { sizes: &[], texts: &[] });
+        }
+        let (count, rest) = map.split_first_chunk()?;
+        let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
+        let (sizes, texts) = rest.split_at_checked(count.checked_mul(8)?)?;
+        let (sizes_of_texts, _) = sizes.as_chunks();
+        let length = sizes_of_texts.iter().try_fold(0_usize, |sum, size| {
+            sum.checked_add(usize::try_from(u32::from_le_bytes(*size)).ok()?)?.checked_add(1)
+        })?;
+        (length <= texts.len()).then_some(Self { sizes, texts })
+    }
+
+    fn text(&mut self) -> Option<&'a [u8]> {
+        let (size, sizes) = self.sizes.split_first_chunk()?;
+        let (text, after) = self.texts.split_at_checked(usize::try_from(u32::from_le_bytes(*size)).ok()?)?;
+        (self.sizes, self.texts) = (sizes, after.get(1..)?);
+        Some(text)
+    }
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some((self.text()?, self.text()?))
+    }
+}
+
+/// Writes a header map as proxy-wasm hosts read it. What [`Pairs`] reads.
 #[must_use]
 pub fn serialise_pairs(pairs: &[(&str, &str)]) -> Vec<u8> {
     // Nothing here is near 4 GiB; a length that were would be cut, and the host would refuse the map.
@@ -194,6 +218,10 @@ mod tests {
 
     use super::*;
 
+    fn parse_pairs(map: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+        Pairs::of(map).map(Iterator::collect)
+    }
+
     fn bytes<'a>(pairs: &[(&'a str, &'a str)]) -> Vec<(&'a [u8], &'a [u8])> {
         pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect()
     }
@@ -213,7 +241,7 @@ mod tests {
         assert_eq!(read.target.method, b"POST");
         assert_eq!(read.target.path, Some(b"/a?b".as_slice()));
         assert_eq!(read.target.authority, Some(b"example.com:80".as_slice()));
-        assert_eq!(read.authorization, [b"Bearer x"]);
+        assert_eq!(read.authorization, Values::One(b"Bearer x"));
         assert!(read.grpc);
         assert_eq!(read.spoofed, [b"x_latchkey_user"]);
     }

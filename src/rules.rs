@@ -94,6 +94,9 @@ impl Rules {
     /// and what they ask for it as it may be read; and where servers may disagree about it, a token at least.
     #[must_use]
     pub fn requirement(&self, target: &Target<'_>) -> Cow<'_, Requirement> {
+        if self.rules.is_empty() {
+            return Cow::Borrowed(&self.otherwise);
+        }
         let path = target.path_alone();
         let spelling = path.map_or(Spelling::Ambiguous, Spelling::of);
         let exempt = spelling != Spelling::Ambiguous;

@@ -38,6 +38,14 @@ struct Count {
     last: Duration,
 }
 
+impl Count {
+    fn add(&mut self, allowed: bool, now: Duration) {
+        self.allowed += u64::from(allowed);
+        self.denied += u64::from(!allowed);
+        self.last = now;
+    }
+}
+
 impl Usage {
     /// Nothing counted. `edge` names this VM and no other; a report is made every `flush`.
     #[must_use]
@@ -56,19 +64,18 @@ impl Usage {
 
     /// Counts one request that presented a token which exists. `false`: there is no room for another token.
     pub fn count(&mut self, token_id: &str, allowed: bool, now: Duration) -> bool {
-        if !self.counts.contains_key(token_id) {
-            if self.counts.len() >= MAX_TOKENS {
-                return false;
-            }
-            self.counts.insert(token_id.to_owned(), Count::default());
+        if let Some(count) = self.counts.get_mut(token_id) {
+            count.add(allowed, now);
+            return true;
+        }
+        let has_room = self.counts.len() < MAX_TOKENS;
+        if has_room {
+            let mut first = Count::default();
+            first.add(allowed, now);
+            self.counts.insert(token_id.to_owned(), first);
             self.next.get_or_insert(now.saturating_add(self.flush));
         }
-        if let Some(count) = self.counts.get_mut(token_id) {
-            count.allowed += u64::from(allowed);
-            count.denied += u64::from(!allowed);
-            count.last = now;
-        }
-        true
+        has_room
     }
 
     /// The next report, if it is time; it ends with [`Usage::written`] or [`Usage::failed`].

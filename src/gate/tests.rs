@@ -51,7 +51,9 @@ fn judged(
 fn decided(auth: Auth, values: &[&str]) -> Decision {
     let accepted = Accepted { schemes: Schemes::ALL, prefix: None };
     let requirement = Requirement { auth, scopes: scopes(&[]) };
-    decide(&requirement, &accepted, values.iter().map(|value| value.as_bytes()))
+    let mut authorization = Values::default();
+    values.iter().for_each(|value| authorization.add(value.as_bytes()));
+    decide(&requirement, &accepted, authorization)
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::host;
 use crate::config::{EdgeSecret, Service};
-use crate::headers;
+use crate::headers::{self, Pairs};
 use crate::lookups::CallId;
 use crate::wire::CONTENT_TYPE;
 
@@ -66,12 +66,12 @@ pub struct Ended {
     pub body_size: usize,
 }
 
-/// In a callback of a root context: asks for a path. `None`: Envoy did not send it.
+/// Asks for a path. `None`: Envoy did not send it.
 pub fn get(service: &Service, cluster: &str, path: &str, timeout: Duration) -> Option<CallId> {
     send(service, cluster, [(":method", "GET"), (":path", path)], &[], timeout)
 }
 
-/// In a callback of a root context: puts JSON to a path. `None`: Envoy did not send it.
+/// Puts JSON to a path. `None`: Envoy did not send it.
 pub fn post(service: &Service, cluster: &str, path: &str, body: &[u8], timeout: Duration) -> Option<CallId> {
     send(service, cluster, [(":method", "POST"), (":path", path)], body, timeout)
 }
@@ -90,7 +90,7 @@ fn send(
         headers.push(("content-type", CONTENT_TYPE));
     }
     headers.extend(secret.as_deref().map(|secret| (headers::AUTHORIZATION, secret)));
-    host::dispatch(cluster, headers, body, timeout)
+    host::dispatch(cluster, &headers, body, timeout)
 }
 
 /// In the callback of its end: the answer of a callout, under this status. Envoy's own answers, and whatever is not JSON of this shape in at
@@ -100,8 +100,8 @@ pub fn answer<T: DeserializeOwned>(ended: Ended, status: &[u8], most: usize) -> 
         return Err(CalloutEnd::Unreachable);
     }
     let map = host::callout_headers().unwrap_or_default();
-    let pairs = headers::parse_pairs(&map).unwrap_or_default();
-    let value = |wanted: &[u8]| pairs.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+    let pairs = Pairs::of(&map);
+    let value = |wanted: &[u8]| pairs?.find(|(name, _)| *name == wanted).map(|(_, value)| value);
     match value(b":status") {
         Some(found) if found == status => {}
         Some(b"408" | b"504") => return Err(CalloutEnd::Timeout),

@@ -3,7 +3,6 @@
 //! No host call is made while a `RefCell` is borrowed, so nothing that the host does within a call can find one borrowed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -28,7 +27,7 @@ const LIMITS: Limits = Limits { waiters: 16_384, waiters_per_token: 4096, callou
 const BATCH: usize = 32;
 /// How often the deadlines of waiting streams are looked at, while callouts are under way.
 const TICK: Duration = Duration::from_millis(50);
-/// How often the root context looks after the change feed otherwise.
+/// How often the root context looks after the change feed and the metrics otherwise.
 const IDLE_TICK: Duration = Duration::from_millis(250);
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -52,13 +51,10 @@ pub struct Waiting {
 pub struct Edge {
     /// The configuration.
     pub config: Config,
-    /// The root context.
     root: u32,
     metrics: Rc<Metrics>,
     shared: Rc<Shared>,
     lookups: RefCell<Lookups<Waiting, Verdict>>,
-    /// Tokens to ask about, left by a stream for the root context.
-    to_ask: RefCell<VecDeque<TokenHash>>,
     /// The queue by which the root context wakes itself.
     queue: Cell<Option<u32>>,
     /// The time between ticks; zero: there are none.
@@ -76,11 +72,15 @@ impl Edge {
             root,
             metrics: Metrics::of_this_vm(),
             lookups,
-            to_ask: RefCell::default(),
             queue: Cell::new(None),
             tick: Cell::new(Duration::ZERO),
             last_complaint: Cell::new(None),
         }
+    }
+
+    /// The root context.
+    pub fn root(&self) -> u32 {
+        self.root
     }
 
     /// Judges the current stream's request by the verdict that is kept on its token; `None`: none is, or it does not serve.
@@ -107,14 +107,17 @@ impl Edge {
         judgement
     }
 
-    /// Lets a stream wait for a verdict. `false`: too many wait already, and it does not.
+    /// Lets a stream wait for a verdict, and sees to it that the change feed is followed: a VM that is asked nothing has nothing
+    /// to follow it for. `false`: too many wait already, and it does not.
     pub fn ask(&self, stream: WaiterId, waiting: Waiting) -> bool {
         let (hash, now) = (waiting.credential.hash, host::now());
         self.metrics.cache_missed();
         let joined = self.lookups.borrow_mut().join(stream, hash, now, waiting);
         if joined == Ok(Joined::Ask) {
-            self.to_ask.borrow_mut().push_back(hash);
-            host::enter_root(self.root);
+            self.shared.follow(self.root);
+            self.send_callout(hash);
+            // Whoever cannot be served is released in a callback of its own: this stream has not even paused yet.
+            self.wake_for_the_rest();
         }
         joined.is_ok()
     }
@@ -122,19 +125,6 @@ impl Edge {
     /// A stream is gone.
     pub fn leave(&self, stream: WaiterId) {
         self.lookups.borrow_mut().leave(stream);
-    }
-
-    /// In the root context, within a stream's callback: sends the callouts that streams left to be sent, and sees to it that
-    /// the change feed is followed. A VM that is asked nothing has nothing to follow it for.
-    pub fn send_callouts(&self) {
-        self.shared.follow(self.root);
-        loop {
-            let next = self.to_ask.borrow_mut().pop_front();
-            let Some(hash) = next else { break };
-            self.send_callout(hash);
-        }
-        // Whoever cannot be served is released in a callback of its own: this stream has not even paused yet.
-        self.wake_for_the_rest();
     }
 
     fn send_callout(&self, hash: TokenHash) {
@@ -204,6 +194,7 @@ impl Edge {
         self.shared.follow(self.root);
         self.shared.report(self.root);
         self.shared.publish();
+        self.metrics.tell();
         if self.lookups.borrow().is_idle() {
             self.tick_every(IDLE_TICK);
         }
@@ -220,13 +211,15 @@ impl Edge {
         self.shared.leave(self.root);
     }
 
-    /// Whether `queue` is the one by which the root context wakes itself.
-    pub fn is_queue(&self, queue: u32) -> bool {
-        self.queue.get() == Some(queue)
+    /// Something was put into a queue: if it is the one by which the root context wakes itself, others are released.
+    pub fn woken(&self, queue: u32) {
+        if self.queue.get() == Some(queue) && host::dequeue(queue).is_some() {
+            self.release();
+        }
     }
 
     /// In a callback of the root context: lets streams whose waiting is over go on, or refuses them.
-    pub fn release(&self) {
+    fn release(&self) {
         let batch = self.lookups.borrow_mut().release(BATCH);
         for release in batch {
             // A stream that is gone has left; if the host knows better, acting would hit another one.
@@ -277,7 +270,7 @@ impl Edge {
             host::set_filter_state("latchkey_decision", decision);
         }
         match verdict {
-            Ok(()) => self.metrics.passed(),
+            Ok(()) => self.count_passed(),
             Err(refusal) if shadow => {
                 self.metrics.shadow_refused(refusal.reason());
                 log::info!("latchkey: in shadow mode, a request passes that would be refused: {decision}");
@@ -290,10 +283,18 @@ impl Edge {
         true
     }
 
+    /// The metrics are told at the next tick, which somebody has to have asked for.
+    fn count_passed(&self) {
+        self.metrics.passed();
+        if self.tick.get().is_zero() {
+            self.tick_every(IDLE_TICK);
+        }
+    }
+
     /// Sets the identity headers and the filter state. `false`: the host did not.
     fn tell_upstream(&self, identity: &Identity) -> bool {
         let mut headers = self.config.identity_headers.of(identity);
-        headers.all(|(name, value)| host::set_request_header(name, value))
+        headers.all(|(name, value)| host::add_request_header(name, value))
             && host::set_filter_state("latchkey_user", identity.user())
             && host::set_filter_state("latchkey_token_id", identity.token_id())
             && host::set_filter_state("latchkey_scopes", identity.scope_list())
@@ -334,6 +335,7 @@ impl Drop for Edge {
     /// With its root context go the callouts that it sent: nobody hears of their end.
     fn drop(&mut self) {
         self.metrics.callouts_abandoned(self.lookups.get_mut().under_way());
+        self.metrics.tell();
     }
 }
 

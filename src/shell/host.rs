@@ -2,10 +2,9 @@
 
 #![allow(unsafe_code, reason = "the host's functions are foreign; nothing outside this module calls them")]
 
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::time::{Duration, Instant};
-
-use proxy_wasm::hostcalls;
 
 use self::imports::Status;
 use crate::headers::serialise_pairs;
@@ -14,8 +13,6 @@ mod imports;
 
 /// What a host function returns when it did what it was asked.
 const OK: Status = 0;
-/// The queue that no host has: [`enter_root`] announces itself by it.
-pub const ENTER_ROOT: u32 = u32::MAX;
 
 /// The header maps and buffers of the ABI that the filter touches.
 const REQUEST_HEADERS: u32 = 0;
@@ -45,7 +42,7 @@ pub fn plugin_configuration(size: usize) -> Vec<u8> {
     buffer(PLUGIN_CONFIGURATION, size).unwrap_or_default()
 }
 
-/// The request's header map, as [`crate::headers::parse_pairs`] reads it; before the request is resumed alone.
+/// The request's header map, as [`crate::headers::Pairs`] reads it; before the request is resumed alone.
 pub fn request_headers() -> Option<Vec<u8>> {
     header_map(REQUEST_HEADERS)
 }
@@ -75,11 +72,11 @@ pub fn remove_request_trailer(name: &[u8]) -> bool {
     remove(REQUEST_TRAILERS, name)
 }
 
-/// Sets a request header, in place of all others of its name.
-pub fn set_request_header(name: &str, value: &str) -> bool {
+/// Adds a request header. Unlike replacing one, it does not make Envoy look for others of its name.
+pub fn add_request_header(name: &str, value: &str) -> bool {
     // SAFETY: both texts live for the whole call, and the host only reads them.
     let status = unsafe {
-        imports::proxy_replace_header_map_value(
+        imports::proxy_add_header_map_value(
             REQUEST_HEADERS,
             name.as_ptr(),
             name.len(),
@@ -187,18 +184,47 @@ pub fn increment_metric(id: u32, difference: i64) -> bool {
     unsafe { imports::proxy_increment_metric(id, difference) == OK }
 }
 
-/// Sends a callout; to be called in a callback of the root context, which then hears the answer. `None`: it could not be
-/// sent, and no callback follows.
-pub fn dispatch(cluster: &str, headers: Vec<(&str, &str)>, body: &[u8], timeout: Duration) -> Option<u32> {
-    // Through the SDK, which remembers whose the answer is. It knows both statuses that Envoy answers here.
-    hostcalls::dispatch_http_call(cluster, headers, Some(body), Vec::new(), timeout).ok()
+/// Sends a callout. It belongs to the root context of the current one, which hears its answer, whatever becomes of the current
+/// one. `None`: it could not be sent, and no callback follows.
+pub fn dispatch(cluster: &str, headers: &[(&str, &str)], body: &[u8], timeout: Duration) -> Option<u32> {
+    let (headers, trailers, mut call) = (serialise_pairs(headers), serialise_pairs(&[]), 0);
+    let timeout = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+    // SAFETY: all buffers live for the whole call, and the host only reads them; it writes one number.
+    let status = unsafe {
+        imports::proxy_http_call(
+            cluster.as_ptr(),
+            cluster.len(),
+            headers.as_ptr(),
+            headers.len(),
+            body.as_ptr(),
+            body.len(),
+            trailers.as_ptr(),
+            trailers.len(),
+            timeout,
+            &raw mut call,
+        )
+    };
+    (status == OK).then_some(call)
 }
 
-/// Runs `on_queue_ready(ENTER_ROOT)` of the root context now, from a stream's callback. The SDK gives the answer of a callout
-/// to the context whose callback sent it, and a stream may be gone by then; the root is not.
-pub fn enter_root(root: u32) {
-    // SAFETY: the SDK's callback takes two numbers. It borrows the root contexts, which no callback of a stream does.
-    unsafe { imports::proxy_on_queue_ready(root, ENTER_ROOT) }
+/// The levels of Envoy's log, as the ABI numbers them.
+#[derive(Clone, Copy)]
+pub enum LogLevel {
+    Info = 2,
+    Warn = 3,
+    Error = 4,
+    Critical = 5,
+}
+
+/// Writes a line to Envoy's log.
+pub fn log(level: LogLevel, message: &str) {
+    // SAFETY: the message lives for the whole call, and the host only reads it. A host that does not take it, does not.
+    unsafe { imports::proxy_log(level as u32, message.as_ptr(), message.len()) };
+}
+
+/// Memory for what the host hands over; `received` takes it back.
+pub fn allocate(size: usize) -> *mut u8 {
+    ManuallyDrop::new(Vec::<u8>::with_capacity(size)).as_mut_ptr()
 }
 
 fn header_map(map: u32) -> Option<Vec<u8>> {
@@ -225,7 +251,7 @@ fn received(call: impl FnOnce(*mut *mut u8, *mut usize) -> Status) -> Option<Vec
     if data.is_null() {
         return Some(Vec::new());
     }
-    // SAFETY: the host got `data` from the SDK's `proxy_on_memory_allocate`, which forgets a `Vec<u8>` of this capacity, and
-    // filled `size` bytes of it; it is ours now.
+    // SAFETY: the host got `data` from `allocate`, which forgets a `Vec<u8>` of this capacity, and filled `size` bytes of it; it is
+    // ours now.
     Some(unsafe { Vec::from_raw_parts(data, size, size) })
 }

@@ -4,17 +4,25 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::Action;
-
 use super::edge::{Edge, Waiting};
 use super::host;
 use crate::config::Mode;
-use crate::credential::{self, Credential};
+use crate::credential::{self, Credential, Values};
 use crate::gate::{self, Decision, Identity};
-use crate::headers::{self, RequestHeaders};
+use crate::headers::{self, Pairs, RequestHeaders};
 use crate::refusal::{Reason, Refusal};
 use crate::rules::Requirement;
+use crate::wire::CONTENT_TYPE;
+
+/// What Envoy does with what it asked about, as the ABI numbers it.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It goes on.
+    Continue = 0,
+    /// It is held.
+    Pause = 1,
+}
 
 /// One request.
 pub struct Stream {
@@ -40,9 +48,10 @@ impl Stream {
         Self { id, edge, progress: Progress::Stopped, grpc: false }
     }
 
-    fn decide(&mut self) -> Action {
+    /// In the callback of its headers: decides on the request.
+    pub fn decide(&mut self) -> Action {
         let map = host::request_headers();
-        let Some(pairs) = map.as_deref().and_then(headers::parse_pairs) else {
+        let Some(pairs) = map.as_deref().and_then(Pairs::of) else {
             return self.close();
         };
         let edge = Rc::clone(&self.edge);
@@ -50,7 +59,7 @@ impl Stream {
         let request = RequestHeaders::read(pairs, &config.identity_headers);
         self.grpc = request.grpc;
         let requirement = config.rules.requirement(&request.target);
-        let decision = gate::decide(&requirement, &config.accepted, request.authorization.iter().copied());
+        let decision = gate::decide(&requirement, &config.accepted, request.authorization);
         if !self.clean(&request, &decision) {
             return self.close();
         }
@@ -70,19 +79,18 @@ impl Stream {
         let config = &self.edge.config;
         let passes_anyway = matches!(decision, Decision::Pass) || config.mode == Mode::Shadow;
         let prefix = config.accepted.prefix.as_ref();
-        let keep = match request.authorization.as_slice() {
-            [] => true,
+        let keep = match request.authorization {
+            Values::None => true,
             _ if config.forward_authorization => true,
             // Another system's credential is the upstream's to judge.
-            [value] => passes_anyway && credential::is_foreign(value, prefix),
-            _ => false,
+            Values::One(value) => passes_anyway && credential::is_foreign(value, prefix),
+            Values::Several => false,
         };
         cleaned && (keep || host::remove_request_header(headers::AUTHORIZATION.as_bytes()))
     }
 
     /// Refuses a request that could not be read or cleaned, in shadow mode too: it could carry another's identity.
-    fn close(&mut self) -> Action {
-        self.progress = Progress::Stopped;
+    fn close(&self) -> Action {
         self.edge.refuse(&Refusal::new(Reason::Unavailable, None), self.grpc);
         Action::Pause
     }
@@ -106,8 +114,25 @@ impl Stream {
         self.act()
     }
 
+    /// In the callback of its trailers, which can carry identity headers and credentials too: removes them.
+    pub fn clean_trailers(&self) -> Action {
+        let config = &self.edge.config;
+        let map = host::request_trailers();
+        let Some(pairs) = map.as_deref().and_then(Pairs::of) else {
+            return self.close();
+        };
+        for (name, _) in pairs {
+            let credential = name == headers::AUTHORIZATION.as_bytes() && !config.forward_authorization;
+            let unwanted = credential || config.identity_headers.is_spoof(name);
+            if unwanted && !host::remove_request_trailer(name) {
+                return self.close();
+            }
+        }
+        self.act()
+    }
+
     /// Only what has passed goes on, however the host is set up.
-    fn act(&self) -> Action {
+    pub fn act(&self) -> Action {
         let passed = match &self.progress {
             Progress::Stopped => false,
             Progress::Asked(passed) => passed.get(),
@@ -117,38 +142,19 @@ impl Stream {
     }
 }
 
-impl Context for Stream {}
-
-impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        self.decide()
-    }
-
-    fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
-        self.act()
-    }
-
-    fn on_http_request_trailers(&mut self, _: usize) -> Action {
-        let edge = Rc::clone(&self.edge);
-        let map = host::request_trailers();
-        let Some(pairs) = map.as_deref().and_then(headers::parse_pairs) else {
-            return self.close();
-        };
-        for (name, _) in pairs {
-            let credential = name == headers::AUTHORIZATION.as_bytes() && !edge.config.forward_authorization;
-            let unwanted = credential || edge.config.identity_headers.is_spoof(name);
-            if unwanted && !host::remove_request_trailer(name) {
-                return self.close();
-            }
-        }
-        self.act()
-    }
-}
-
 impl Drop for Stream {
     fn drop(&mut self) {
         if matches!(self.progress, Progress::Asked(_)) {
             self.edge.leave(self.id);
         }
     }
+}
+
+/// Refuses a request of which nothing can be known.
+pub fn closed() -> Action {
+    let reason = Reason::Unavailable;
+    let headers = [("retry-after", "1"), ("content-type", CONTENT_TYPE)];
+    let body = Refusal::new(reason, None).body();
+    host::send_local_response(reason.status(), reason.details(), &headers, &body);
+    Action::Pause
 }

@@ -1,6 +1,6 @@
 //! What the filter counts, in Envoy's stats. The names are part of the product; the README lists them.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use super::callout::CalloutEnd;
@@ -24,15 +24,32 @@ impl Metric {
     }
 }
 
+/// A counter of what happens at every request: the host is told of it from time to time.
+#[derive(Debug)]
+struct Batched {
+    metric: Metric,
+    untold: Cell<i64>,
+}
+
+impl Batched {
+    fn increment(&self) {
+        self.untold.set(self.untold.get() + 1);
+    }
+
+    fn tell(&self) {
+        self.metric.change(self.untold.take());
+    }
+}
+
 /// The metrics of one VM.
 #[derive(Debug)]
 pub struct Metrics {
-    passed: Metric,
+    passed: Batched,
     refused: Vec<Metric>,
     shadow_refused: Vec<Metric>,
     callouts: Vec<Metric>,
     callouts_under_way: Metric,
-    cache_hits: Metric,
+    cache_hits: Batched,
     cache_misses: Metric,
     cache_entries: Metric,
     cache_bytes: Metric,
@@ -55,6 +72,7 @@ impl Metrics {
 
     fn define() -> Self {
         let counter = |name: &str| Metric::define(MetricKind::Counter, name);
+        let batched = |name: &str| Batched { metric: counter(name), untold: Cell::new(0) };
         let by_reason = |group: &str| {
             Reason::ALL.map(|reason| counter(&format!("latchkey.{group}.{}", reason.name()))).into()
         };
@@ -63,12 +81,12 @@ impl Metrics {
         };
         let gauge = |name: &str| Metric::define(MetricKind::Gauge, name);
         Self {
-            passed: counter("latchkey.passed"),
+            passed: batched("latchkey.passed"),
             refused: by_reason("refused"),
             shadow_refused: by_reason("shadow_refused"),
             callouts: by_end("callouts"),
             callouts_under_way: gauge("latchkey.callouts_under_way"),
-            cache_hits: counter("latchkey.cache_hits"),
+            cache_hits: batched("latchkey.cache_hits"),
             cache_misses: counter("latchkey.cache_misses"),
             cache_entries: gauge("latchkey.cache_entries"),
             cache_bytes: gauge("latchkey.cache_bytes"),
@@ -81,9 +99,15 @@ impl Metrics {
         }
     }
 
+    /// Tells the host what happened since it was last told.
+    pub fn tell(&self) {
+        self.passed.tell();
+        self.cache_hits.tell();
+    }
+
     /// A request passed because the decision was that it may.
     pub fn passed(&self) {
-        self.passed.change(1);
+        self.passed.increment();
     }
 
     /// A request was refused.
@@ -114,7 +138,7 @@ impl Metrics {
 
     /// A request was decided by a verdict that was kept.
     pub fn cache_hit(&self) {
-        self.cache_hits.change(1);
+        self.cache_hits.increment();
     }
 
     /// A request has to wait for a verdict.

@@ -7,7 +7,7 @@ use crate::support::envoy_config::connection_manager;
 use crate::support::{Answer, World, made_up, ports};
 
 /// Everything that the module uses.
-pub const CAPABILITIES: [&str; 35] = [
+pub const CAPABILITIES: [&str; 34] = [
     "proxy_on_memory_allocate",
     "proxy_on_context_create",
     "proxy_on_vm_start",
@@ -26,7 +26,7 @@ pub const CAPABILITIES: [&str; 35] = [
     "proxy_http_call",
     "proxy_set_effective_context",
     "proxy_continue_stream",
-    "proxy_replace_header_map_value",
+    "proxy_add_header_map_value",
     "proxy_remove_header_map_value",
     "proxy_set_property",
     "proxy_get_property",
@@ -42,7 +42,6 @@ pub const CAPABILITIES: [&str; 35] = [
     "environ_sizes_get",
     "fd_write",
     "proc_exit",
-    "proxy_get_status",
 ];
 
 /// What `capability_restriction_config` allows when some are withheld.
@@ -85,15 +84,15 @@ const WITHHELD: [Row; 17] = [
     (&["proxy_register_shared_queue", "proxy_on_queue_ready"], 200, 401),
     (&["proxy_get_header_map_pairs"], 503, 503),
     (&["proxy_remove_header_map_value"], 503, 401),
-    (&["proxy_replace_header_map_value"], 503, 401),
+    (&["proxy_add_header_map_value"], 503, 401),
     (&["proxy_set_property"], 503, 401),
     (&["proxy_http_call"], 503, 401),
     (&["proxy_on_http_call_response"], 503, 401),
     (&["proxy_on_http_call_response", "proxy_on_tick"], 504, 401),
     (&["proxy_continue_stream"], 504, 401),
     (&["proxy_send_local_response"], 200, 504),
-    // Traps: the SDK panics, the standard library finds no clock.
-    (&["proxy_set_effective_context"], 503, 401),
+    (&["proxy_set_effective_context"], 504, 401),
+    // A trap: the standard library finds no clock.
     (&["clock_time_get"], 503, 401),
 ];
 

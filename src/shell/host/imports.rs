@@ -1,5 +1,5 @@
-//! The host's functions (proxy-wasm ABI 0.2.1). The SDK's wrappers panic on a status that they do not expect, and a panic
-//! kills the worker's VM; so statuses are numbers here, and every one is looked at.
+//! The host's functions (proxy-wasm ABI 0.2.1). Statuses are numbers, of which hosts may have others
+//! than we know, and every one is looked at.
 
 /// What a host function returns: 0 for success.
 pub(super) type Status = u32;
@@ -15,7 +15,7 @@ unsafe extern "C" {
         data_size: *mut usize,
     ) -> Status;
     pub(super) fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> Status;
-    pub(super) fn proxy_replace_header_map_value(
+    pub(super) fn proxy_add_header_map_value(
         map: u32,
         name: *const u8,
         name_size: usize,
@@ -45,6 +45,19 @@ unsafe extern "C" {
         headers_size: usize,
         grpc_status: i32,
     ) -> Status;
+    pub(super) fn proxy_http_call(
+        cluster: *const u8,
+        cluster_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        body: *const u8,
+        body_size: usize,
+        trailers: *const u8,
+        trailers_size: usize,
+        timeout: u32,
+        call: *mut u32,
+    ) -> Status;
+    pub(super) fn proxy_log(level: u32, message: *const u8, message_size: usize) -> Status;
     pub(super) fn proxy_continue_stream(stream: u32) -> Status;
     pub(super) fn proxy_set_effective_context(context: u32) -> Status;
     pub(super) fn proxy_set_tick_period_milliseconds(period: u32) -> Status;
@@ -53,10 +66,4 @@ unsafe extern "C" {
     pub(super) fn proxy_dequeue_shared_queue(queue: u32, data: *mut *mut u8, size: *mut usize) -> Status;
     pub(super) fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> Status;
     pub(super) fn proxy_increment_metric(id: u32, offset: i64) -> Status;
-}
-
-#[allow(unsafe_code, reason = "the SDK's own callback, called as the host calls it")]
-unsafe extern "C" {
-    /// The SDK's entry for the host's callback of this name.
-    pub(super) fn proxy_on_queue_ready(context: u32, queue: u32);
 }
