@@ -84,6 +84,14 @@ impl<'a> Values<'a> {
     }
 }
 
+impl<'a> FromIterator<&'a [u8]> for Values<'a> {
+    fn from_iter<I: IntoIterator<Item = &'a [u8]>>(lines: I) -> Self {
+        let mut values = Self::None;
+        lines.into_iter().for_each(|line| values.add(line));
+        values
+    }
+}
+
 /// What a client presented: well formed, not yet judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {

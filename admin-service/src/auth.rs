@@ -72,7 +72,7 @@ impl FromRequestParts<App> for Caller {
 /// Judges the request's credential as the filter does, with the same words for what is wrong.
 async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Refusal> {
     let values = parts.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-    let credential = credential::read(values, &ACCEPTED)?;
+    let credential = credential::read(values.collect(), &ACCEPTED)?;
     let peer = peer(parts);
     let found = LookedUp::of(&credential, app).await?;
     found.judge(&credential, &Arc::from([]), peer)?;

@@ -142,10 +142,8 @@ fn lines_and_comma_joined_values_are_more_than_one_credential() {
     let (token, encoded) = (token(), basic_value("alice:x"));
     let one = format!("Bearer {token}");
     for first in [one.as_str(), ""] {
-        let mut values = Values::default();
-        values.add(first.as_bytes());
-        values.add(one.as_bytes());
-        assert_eq!(read(values, &ours()), Err(CredentialError::Multiple));
+        let values = [first.as_bytes(), one.as_bytes()];
+        assert_eq!(read(values.into_iter().collect(), &ours()), Err(CredentialError::Multiple));
     }
     for value in [
         format!("{one},{one}"),

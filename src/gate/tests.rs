@@ -51,9 +51,7 @@ fn judged(
 fn decided(auth: Auth, values: &[&str]) -> Decision {
     let accepted = Accepted { schemes: Schemes::ALL, prefix: None };
     let requirement = Requirement { auth, scopes: scopes(&[]) };
-    let mut authorization = Values::default();
-    values.iter().for_each(|value| authorization.add(value.as_bytes()));
-    decide(&requirement, &accepted, authorization)
+    decide(&requirement, &accepted, values.iter().map(|value| value.as_bytes()).collect())
 }
 
 #[test]

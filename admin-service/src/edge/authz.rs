@@ -87,7 +87,7 @@ async fn judge(
     counted: bool,
 ) -> Result<Passed, Refusal> {
     let values = headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-    let credential = match gate::decide(&question.requirement, &question.accepted, values) {
+    let credential = match gate::decide(&question.requirement, &question.accepted, values.collect()) {
         Decision::Ask(credential) => credential,
         Decision::Refuse(refusal) => return Err(refusal),
         // No requirement of a gateway is less than a token.
