@@ -22,10 +22,10 @@ on_both_databases![
 ];
 
 /// No test waits for this.
-const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(60);
 
 /// A feed with its follower, which ends with the trigger.
-fn start(store: &Store) -> (Feed, Trigger) {
+pub fn start(store: &Store) -> (Feed, Trigger) {
     let (feed, follower) = Feed::new(store.clone());
     let (trigger, ending) = shutdown();
     tokio::spawn(follower.run(ending));
@@ -33,7 +33,7 @@ fn start(store: &Store) -> (Feed, Trigger) {
 }
 
 /// Asks as an edge does: again where the database was too slow on this busy machine for anyone to know.
-async fn ask(feed: &Feed, at: Option<&Position>, wait: Duration) -> (Outcome, ChangesResponse) {
+pub async fn ask(feed: &Feed, at: Option<&Position>, wait: Duration) -> (Outcome, ChangesResponse) {
     loop {
         match feed.answer(at, wait).await {
             Ok(answer) => return (answer.outcome, serde_json::from_slice(&answer.body).unwrap()),

@@ -19,6 +19,7 @@ mod changes;
 mod epoch;
 mod examine;
 mod feed;
+mod followers;
 mod history;
 mod limits;
 mod open;

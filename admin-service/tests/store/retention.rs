@@ -25,7 +25,7 @@ on_both_databases![
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-fn lease(holder: &str) -> Lease {
+pub fn lease(holder: &str) -> Lease {
     Lease { job: forget::JOB, holder: Holder(holder.to_owned()), lasts: Period::from_millis(10_000) }
 }
 
