@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::support::database::Database;
 use crate::support::listener_file::ListenerFile;
 use crate::support::service::Service;
 use crate::support::{Answer, Envoy, EnvoyConfig, Upstream, wait};
 
 fn plugin(rules: &Value) -> Value {
     let service = json!({"cluster": "latchkey", "secret_env": "LATCHKEY_EDGE_SECRET", "timeout_ms": 30_000});
-    json!({"service": service, "rules": rules})
+    json!({"service": service, "rules": rules, "usage": {"flush_ms": 500}})
 }
 
 fn public() -> Value {
@@ -27,10 +28,12 @@ struct Scene {
 }
 
 impl Scene {
-    async fn start() -> Self {
+    /// Connections that began under a former configuration end after so many seconds, and what is left of it with them.
+    async fn start(drain_seconds: u32) -> Self {
         let service = Service::start().await;
         let upstream = Upstream::start().await;
         let mut config = EnvoyConfig::new(service.edge_address(), upstream.address());
+        config.arguments = vec!["--drain-time-s".to_owned(), drain_seconds.to_string()];
         config.plugin = plugin(&json!([]));
         let (file, config) = ListenerFile::of(config);
         let envoy = Envoy::start(config).await;
@@ -51,7 +54,7 @@ impl Scene {
 
 #[tokio::test]
 async fn closed_a_new_configuration_holds_at_once_waiting_requests_finish_and_a_bad_one_changes_nothing() {
-    let scene = Scene::start().await;
+    let scene = Scene::start(600).await;
     let (envoy, file) = (&scene.envoy, &scene.file);
     let alice = scene.service.bootstrap().user_with_token("alice").await;
 
@@ -113,8 +116,9 @@ fn load(scene: &Scene, token: &str, ended: &Arc<AtomicBool>, answers: &Arc<Atomi
 
 #[tokio::test]
 async fn closed_and_unspoofable_under_load_while_the_configuration_changes_again_and_again() {
-    let scene = Scene::start().await;
-    let alice = scene.service.bootstrap().user_with_token("alice").await;
+    let scene = Scene::start(1).await;
+    let admin = scene.service.bootstrap();
+    let alice = admin.user_with_token("alice").await;
     let (ended, answers) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
     let mut clients = load(&scene, &alice.token, &ended, &answers);
     for round in 0..8 {
@@ -132,14 +136,41 @@ async fn closed_and_unspoofable_under_load_while_the_configuration_changes_again
     while let Some(client) = clients.join_next().await {
         client.expect("a client that saw nothing but its own kind of answer");
     }
+    wait::until("no former configuration is left", async || {
+        (scene.envoy.stat("listener_manager.total_filter_chains_draining").await
+            + scene.envoy.stat("listener_manager.total_listeners_draining").await
+            == 0)
+            .then_some(())
+    })
+    .await;
     wait::until("no callout is under way, those of former configurations included", async || {
         (scene.envoy.metric("callouts_under_way").await == 0).then_some(())
     })
     .await;
     assert_eq!(scene.envoy.stat("listener_manager.lds.update_rejected").await, 0);
     assert_eq!(scene.envoy.stat("wasm.latchkey.vm_reload_success").await, 0, "a VM has died");
-    for seen in scene.upstream.received().iter().filter(|request| request.path == "/private") {
+    let received = scene.upstream.received();
+    let private: Vec<_> = received.iter().filter(|request| request.path == "/private").collect();
+    for seen in &private {
         assert_eq!(seen.header("x-latchkey-user").as_deref(), Some("alice"));
         assert_eq!(seen.header("authorization"), None);
     }
+    // Whoever follows the feed and reports usage now, it is not who did at first.
+    wait::until("every request is written down, and none twice", async || {
+        let mut database = Database::open(scene.service.database_url()).await;
+        let sum = "SELECT CAST(COALESCE(SUM(allowed), 0) AS BIGINT) FROM usage_hours";
+        (usize::try_from(database.number(sum).await).expect("a count") == private.len()).then_some(())
+    })
+    .await;
+    let hits = scene.envoy.metric("cache_hits").await;
+    for _ in 0..20 {
+        assert_eq!(
+            Answer::to(scene.envoy.http1().get("/private").bearer_auth(&alice.token)).await.status,
+            200
+        );
+    }
+    assert!(scene.envoy.metric("cache_hits").await >= hits + 10, "verdicts serve again");
+    admin.revoke(&alice.id).await;
+    scene.envoy.until_refused(&alice.token).await.assert_refused(401, "Provided API key is invalid");
+    assert!(scene.envoy.metric("cache_evictions.changed").await > 0, "the feed is followed");
 }
