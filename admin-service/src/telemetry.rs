@@ -63,6 +63,8 @@ pub enum TelemetryError {
 /// [`TelemetryError`] when the level cannot be understood.
 pub fn log(args: &LogArgs) -> Result<(), TelemetryError> {
     let lines = tracing_subscriber::fmt().with_env_filter(filter(args)?).with_writer(std::io::stderr);
+    // A log that cannot be written, as on a full disk, is done without: complaining of that on stderr would panic.
+    let lines = lines.log_internal_errors(false);
     // A second subscriber is refused; only tests that share a process ever try, and they need none.
     let _ = match args.log_format {
         LogFormat::Text => {

@@ -99,20 +99,40 @@ impl Drop for Held {
     }
 }
 
+/// How one transaction went.
+struct Transacted<T> {
+    outcome: Result<T, StoreError>,
+    /// Whether the connection knows that it has ended. SQLite ends one by itself when it cannot write, as to a full disk; the
+    /// driver does not hear of that, and would begin no other on this connection.
+    ended: bool,
+}
+
 impl Inner {
     /// Tries a transaction once.
     async fn attempt<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
         let mut held = Held { connection: self.writer.acquire().await?, finished: false };
         let done = tokio::time::timeout(self.patience, self.transact(&mut held.connection, work)).await;
         held.finished = true;
-        self.in_time(&mut held.connection, done)?
+        let Transacted { outcome, ended } = self.in_time(&mut held.connection, done)?;
+        if !ended {
+            held.connection.close_on_drop();
+        }
+        outcome
     }
 
-    async fn transact<W: Work>(
+    async fn transact<W: Work>(&self, connection: &mut AnyConnection, work: &W) -> Transacted<W::Output> {
+        match self.begin_and_end(connection, work).await {
+            Ok(done) => done,
+            Err(error) => Transacted { ended: error.is_contention(), outcome: Err(error) },
+        }
+    }
+
+    /// An error is one of the beginning or the end.
+    async fn begin_and_end<W: Work>(
         &self,
         connection: &mut AnyConnection,
         work: &W,
-    ) -> Result<W::Output, StoreError> {
+    ) -> Result<Transacted<W::Output>, StoreError> {
         let mut transaction = connection.begin_with(self.begin).await?;
         let mut tx = Tx { connection: &mut transaction, sources: &self.sources, took_revision: false };
         let done = work.run(&mut tx).await;
@@ -123,12 +143,12 @@ impl Inner {
                 if took_revision {
                     self.history_changed.send_replace(());
                 }
-                Ok(output)
+                Ok(Transacted { outcome: Ok(output), ended: true })
             }
             Err(refused) => {
-                // A failing rollback leaves a broken connection, which the pool notices; the refusal is what matters.
-                let _ = transaction.rollback().await;
-                Err(refused)
+                // The refusal is what matters, however that goes.
+                let ended = transaction.rollback().await.is_ok();
+                Ok(Transacted { outcome: Err(refused), ended })
             }
         }
     }

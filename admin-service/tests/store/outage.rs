@@ -107,3 +107,19 @@ async fn a_call_that_nobody_waits_for_any_more_leaves_nothing_half_done() {
         db.second_store().await.delete_user(&origin(), &name("bob")).await.unwrap();
     }
 }
+
+/// SQLite rolls a transaction back by itself when it cannot write, as to a full disk.
+#[tokio::test]
+async fn a_sqlite_that_has_ended_a_transaction_by_itself_is_written_to_again() {
+    let db = Fixture::sqlite().await;
+    db.user("alice").await;
+    db.sql("CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ROLLBACK, 'full'); END").await;
+    for _ in 0..3 {
+        assert_unavailable(db.store.create_user(&origin(), &NewUser::named(name("bob"))).await);
+        assert_unavailable(create(&db.store).await);
+    }
+    db.sql("DROP TRIGGER full").await;
+    create(&db.store).await.unwrap();
+    db.user("bob").await;
+    assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 1);
+}
