@@ -19,6 +19,8 @@ pub const VERIFY_PATH: &str = "/edge/v1/verify";
 pub const CHANGES_PATH: &str = "/edge/v1/changes";
 /// Where a filter reports what tokens were used for.
 pub const USAGE_PATH: &str = "/edge/v1/usage";
+/// The header of an answer to the question for changes that says how many milliseconds ago the first of its changes was made.
+pub const CHANGE_AGE: &str = "x-latchkey-change-age-ms";
 /// The only content type of questions and answers (RFC 8259).
 pub const CONTENT_TYPE: &str = "application/json";
 

@@ -93,6 +93,13 @@ fn send(
     host::dispatch(cluster, &headers, body, timeout)
 }
 
+/// In the callback of its end: a header of a callout's answer that is a number.
+pub fn number(name: &str) -> Option<u64> {
+    let map = host::callout_headers()?;
+    let (_, value) = Pairs::of(&map)?.find(|(found, _)| *found == name.as_bytes())?;
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
 /// In the callback of its end: the answer of a callout, under this status. Envoy's own answers, and whatever is not JSON of this shape in at
 /// most `most` bytes, are none.
 pub fn answer<T: DeserializeOwned>(ended: Ended, status: &[u8], most: usize) -> Result<T, CalloutEnd> {

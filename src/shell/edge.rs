@@ -193,6 +193,7 @@ impl Edge {
         self.release();
         self.shared.follow(self.root);
         self.shared.report(self.root);
+        self.shared.observe(self.root);
         self.shared.publish();
         self.metrics.tell();
         if self.lookups.borrow().is_idle() {

@@ -168,6 +168,8 @@ pub enum MetricKind {
     Counter = 0,
     /// Grows and shrinks.
     Gauge = 1,
+    /// A distribution.
+    Histogram = 2,
 }
 
 /// Defines a metric; each definition takes memory in the host, so once per VM.
@@ -182,6 +184,12 @@ pub fn define_metric(kind: MetricKind, name: &str) -> Option<u32> {
 pub fn increment_metric(id: u32, difference: i64) -> bool {
     // SAFETY: no memory is passed.
     unsafe { imports::proxy_increment_metric(id, difference) == OK }
+}
+
+/// Adds a value to a histogram.
+pub fn record_metric(id: u32, value: u64) -> bool {
+    // SAFETY: no memory is passed.
+    unsafe { imports::proxy_record_metric(id, value) == OK }
 }
 
 /// Sends a callout. It belongs to the root context of the current one, which hears its answer, whatever becomes of the current

@@ -2,13 +2,14 @@
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::callout::CalloutEnd;
 use super::host::{self, MetricKind};
 use crate::cache::Evictions;
 use crate::refusal::Reason;
 
-/// One counter or gauge; nothing is counted where the host refused to define it.
+/// One counter, gauge or histogram; nothing is counted where the host refused to define it.
 #[derive(Debug)]
 struct Metric(Option<u32>);
 
@@ -20,6 +21,13 @@ impl Metric {
     fn change(&self, difference: i64) {
         if let (Some(id), true) = (self.0, difference != 0) {
             host::increment_metric(id, difference);
+        }
+    }
+
+    /// Of a histogram: one more time, in milliseconds.
+    fn record(&self, time: Duration) {
+        if let Some(id) = self.0 {
+            host::record_metric(id, u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         }
     }
 }
@@ -56,6 +64,8 @@ pub struct Metrics {
     evictions: [Metric; 4],
     feed: Vec<Metric>,
     feeds_stale: Metric,
+    feed_age: Metric,
+    change_age: Metric,
     reports: Vec<Metric>,
     usage_dropped: Metric,
 }
@@ -79,6 +89,7 @@ impl Metrics {
         let by_end = |group: &str| {
             CalloutEnd::ALL.map(|end| counter(&format!("latchkey.{group}.{}", end.name()))).into()
         };
+        let histogram = |name: &str| Metric::define(MetricKind::Histogram, name);
         let gauge = |name: &str| Metric::define(MetricKind::Gauge, name);
         Self {
             passed: batched("latchkey.passed"),
@@ -94,6 +105,8 @@ impl Metrics {
                 .map(|cause| counter(&format!("latchkey.cache_evictions.{cause}"))),
             feed: by_end("feed_answers"),
             feeds_stale: gauge("latchkey.feeds_stale"),
+            feed_age: histogram("latchkey.feed_age_ms"),
+            change_age: histogram("latchkey.change_age_ms"),
             reports: by_end("usage_reports"),
             usage_dropped: counter("latchkey.usage_dropped"),
         }
@@ -168,6 +181,16 @@ impl Metrics {
     /// So many workers more hear nothing of changes.
     pub fn feeds_stale(&self, difference: i64) {
         self.feeds_stale.change(difference);
+    }
+
+    /// A worker's feed was last heard so long ago.
+    pub fn feed_age(&self, age: Duration) {
+        self.feed_age.record(age);
+    }
+
+    /// Verdicts were forgotten because of changes, the first of which was made so long ago.
+    pub fn forgotten_after(&self, age: Duration) {
+        self.change_age.record(age);
     }
 
     /// A report of what tokens were used for has ended.

@@ -16,7 +16,7 @@ use crate::gate::Verdict;
 use crate::lookups::CallId;
 use crate::token::TokenHash;
 use crate::usage::Usage;
-use crate::wire::{ChangesResponse, USAGE_PATH, UsageResponse, VerifyResponse};
+use crate::wire::{CHANGE_AGE, ChangesResponse, USAGE_PATH, UsageResponse, VerifyResponse};
 
 /// The largest answer of the feed that is read, in bytes: some 60,000 changes.
 const MAX_CHANGES: usize = 4 * 1024 * 1024;
@@ -163,6 +163,9 @@ impl Shared {
                     log::info!("latchkey: the change feed is heard again");
                 }
                 self.apply(&effect);
+                if let (Effect::Forget(_), Some(age)) = (&effect, callout::number(CHANGE_AGE)) {
+                    self.metrics.forgotten_after(Duration::from_millis(age));
+                }
             }
             Err(end) => self.lost(end, now),
         }
@@ -247,6 +250,16 @@ impl Shared {
             }
         }
         self.publish();
+    }
+
+    /// In the tick of root context `root`: notes when the feed was last heard, unless another root context does.
+    pub fn observe(&self, root: u32) {
+        if self.follower.get() != Some(root) {
+            return;
+        }
+        if let Some(age) = self.feed.borrow().age(host::now()) {
+            self.metrics.feed_age(age);
+        }
     }
 
     /// Brings the metrics up to date.

@@ -7,7 +7,7 @@ use crate::support::envoy_config::connection_manager;
 use crate::support::{Answer, World, made_up, ports};
 
 /// Everything that the module uses.
-pub const CAPABILITIES: [&str; 34] = [
+pub const CAPABILITIES: [&str; 35] = [
     "proxy_on_memory_allocate",
     "proxy_on_context_create",
     "proxy_on_vm_start",
@@ -35,6 +35,7 @@ pub const CAPABILITIES: [&str; 34] = [
     "proxy_dequeue_shared_queue",
     "proxy_define_metric",
     "proxy_increment_metric",
+    "proxy_record_metric",
     "proxy_set_tick_period_milliseconds",
     "random_get",
     "clock_time_get",

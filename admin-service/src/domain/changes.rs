@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use latchkey::token::TokenHash;
 
 use super::verdict::{Epoch, Revision};
@@ -27,6 +28,8 @@ pub struct Position {
 pub struct Change {
     /// The revision.
     pub revision: Revision,
+    /// When it was made.
+    pub at: Timestamp,
     /// The hashes of the tokens whose verdicts it may have altered. Shared, as many readers are told of the same.
     pub token_hashes: Arc<[TokenHash]>,
 }
@@ -78,7 +81,7 @@ mod tests {
 
     fn change(revision: u64, hashes: usize) -> Change {
         let token_hashes = (0..hashes).map(|n| TokenHash::of(format!("{revision} {n}").as_bytes())).collect();
-        Change { revision: Revision(revision), token_hashes }
+        Change { revision: Revision(revision), at: Timestamp::UNIX_EPOCH, token_hashes }
     }
 
     #[test]

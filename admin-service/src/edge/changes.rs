@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::verify::Edge;
@@ -19,6 +20,8 @@ use crate::feed::Unanswered;
 use crate::server::LoggedElsewhere;
 use crate::telemetry::CHANGES_ANSWERED;
 
+/// Tells an edge how old the oldest change of an answer is: what its metric of the time from change to eviction is made of.
+const CHANGE_AGE: HeaderName = HeaderName::from_static(latchkey::wire::CHANGE_AGE);
 /// How long an edge waits that does not say how long.
 const WAIT: Duration = Duration::from_millis(25_000);
 /// How long one may wait at most, in milliseconds.
@@ -75,10 +78,19 @@ pub async fn changes(
         Ok(answer) => {
             metrics::counter!(CHANGES_ANSWERED, "outcome" => answer.outcome.as_str()).increment(1);
             let json = HeaderValue::from_static(latchkey::wire::CONTENT_TYPE);
-            Ok(([(CONTENT_TYPE, json)], answer.body).into_response())
+            let mut response = ([(CONTENT_TYPE, json)], answer.body).into_response();
+            if let Some(oldest) = answer.oldest {
+                response.headers_mut().insert(CHANGE_AGE, age(oldest, app.sources.now()).into());
+            }
+            Ok(response)
         }
         Err(problem) => Ok(unanswered(&problem)),
     }
+}
+
+/// How old a change is, in milliseconds. It was made by another replica's clock, perhaps.
+fn age(change: Timestamp, now: Timestamp) -> u64 {
+    u64::try_from(now.duration_since(change).as_millis()).unwrap_or(0)
 }
 
 /// The answer where there is none. The feed itself logs that it has lost its database, once and not for each edge.

@@ -1,6 +1,7 @@
 //! Answers of the feed, written once for all who get the same.
 
 use axum::body::Bytes;
+use jiff::Timestamp;
 use latchkey::token::TokenHash;
 use latchkey::wire::ChangesResponse;
 
@@ -14,6 +15,8 @@ pub struct Answer {
     pub body: Bytes,
     /// What it says.
     pub outcome: Outcome,
+    /// When the first of the changes was made that it tells of.
+    pub oldest: Option<Timestamp>,
     /// Whether there are later changes.
     pub(super) more: bool,
     /// The revision that it reaches up to.
@@ -51,7 +54,8 @@ impl Answer {
     pub(super) fn changes(now: &Position, page: &ChangePage) -> Self {
         let through = Position { epoch: now.epoch.clone(), revision: page.through };
         let more = page.through < now.revision;
-        Self::new(&through, Outcome::Changes, more, page.token_hashes().collect())
+        let oldest = page.changes.first().map(|change| change.at);
+        Self { oldest, ..Self::new(&through, Outcome::Changes, more, page.token_hashes().collect()) }
     }
 
     /// Nothing, to who is `at`.
@@ -74,6 +78,6 @@ impl Answer {
         };
         // It can always be written; a filter would take an empty body for an outage.
         let body = serde_json::to_vec(&answer).unwrap_or_default().into();
-        Self { body, outcome, more, through: through.revision }
+        Self { body, outcome, oldest: None, more, through: through.revision }
     }
 }

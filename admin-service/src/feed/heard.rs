@@ -127,6 +127,7 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use latchkey::token::TokenHash;
     use proptest::prelude::*;
 
@@ -139,7 +140,7 @@ mod tests {
 
     fn change(revision: u64, hashes: usize) -> Change {
         let token_hashes = (0..hashes).map(|n| TokenHash::of(format!("{revision} {n}").as_bytes())).collect();
-        Change { revision: Revision(revision), token_hashes }
+        Change { revision: Revision(revision), at: Timestamp::UNIX_EPOCH, token_hashes }
     }
 
     fn page(changes: Vec<Change>, through: u64) -> ChangePage {

@@ -54,6 +54,7 @@ fn find(kept: &VecDeque<(Position, Answer)>, at: &Position, now: &Position) -> O
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use latchkey::token::TokenHash;
 
     use super::*;
@@ -65,7 +66,8 @@ mod tests {
     }
 
     fn told(now: u64, through: u64) -> Told {
-        let change = Change { revision: Revision(through), token_hashes: [TokenHash::of(b"x")].into() };
+        let token_hashes = [TokenHash::of(b"x")].into();
+        let change = Change { revision: Revision(through), at: Timestamp::UNIX_EPOCH, token_hashes };
         Told { now: at(now), page: Some(ChangePage { changes: vec![change], through: Revision(through) }) }
     }
 

@@ -1,5 +1,6 @@
 //! Reading the changes that follow a position, for the feed.
 
+use jiff::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
 
@@ -30,8 +31,8 @@ impl Store {
     async fn read(&self, after: &Position, most: usize) -> Result<Read, StoreError> {
         // The limit is in the text and not bound: not knowing it, PostgreSQL would rather read the whole table.
         let text = format!(
-            "SELECT h.epoch, h.revision, h.retained_after, c.changed_by, c.token_hash FROM history h LEFT JOIN \
-             (SELECT revision AS changed_by, token_hash FROM changes WHERE revision > $1 \
+            "SELECT h.epoch, h.revision, h.retained_after, c.changed_by, c.changed_at, c.token_hash FROM history h LEFT JOIN \
+             (SELECT revision AS changed_by, at AS changed_at, token_hash FROM changes WHERE revision > $1 \
              ORDER BY revision, token_hash LIMIT {}) c ON 1 = 1 ORDER BY c.changed_by, c.token_hash",
             most.saturating_add(1)
         );
@@ -77,16 +78,17 @@ impl Read {
 
 /// Rows in order, as one change for each revision.
 fn grouped(rows: &[AnyRow]) -> Result<Vec<Change>, StoreError> {
-    let mut groups = Vec::<(Revision, Vec<_>)>::new();
+    let mut groups = Vec::<(Revision, Timestamp, Vec<_>)>::new();
     for row in rows {
         // Where there are no changes, the history's row stands alone.
         let Some(revision) = row.number_or_null("changed_by")?.map(Revision) else { continue };
         let hash = row.token_hash("token_hash")?;
         match groups.last_mut() {
-            Some((last, hashes)) if *last == revision => hashes.push(hash),
-            _ => groups.push((revision, vec![hash])),
+            Some((last, _, hashes)) if *last == revision => hashes.push(hash),
+            _ => groups.push((revision, row.time("changed_at")?, vec![hash])),
         }
     }
-    let change = |(revision, hashes): (_, Vec<_>)| Change { revision, token_hashes: hashes.into() };
+    let change =
+        |(revision, at, hashes): (_, _, Vec<_>)| Change { revision, at, token_hashes: hashes.into() };
     Ok(groups.into_iter().map(change).collect())
 }

@@ -65,5 +65,6 @@ unsafe extern "C" {
     pub(super) fn proxy_enqueue_shared_queue(queue: u32, value: *const u8, value_size: usize) -> Status;
     pub(super) fn proxy_dequeue_shared_queue(queue: u32, data: *mut *mut u8, size: *mut usize) -> Status;
     pub(super) fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> Status;
+    pub(super) fn proxy_record_metric(id: u32, value: u64) -> Status;
     pub(super) fn proxy_increment_metric(id: u32, offset: i64) -> Status;
 }
