@@ -66,6 +66,7 @@ impl App {
     ) -> Result<(Self, Tasks), OpenError> {
         let store = Store::open(&config.database_url, StoreOptions::default(), sources.clone()).await?;
         let (runner, scheduler) = Runner::new(store.clone(), holder(&sources)?);
+        let runner = runner.keeping_audit_for(config.audit_retention);
         let census = Census::new(store.clone());
         let (feed, follower) = Feed::new(store.clone());
         let used = Used::new(store.clone())?;

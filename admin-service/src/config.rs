@@ -11,6 +11,7 @@ use latchkey::token::TokenPrefix;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::attempts;
+use crate::domain::period::Period;
 use crate::edge::secret::{EdgeSecrets, SecretSource};
 use crate::store::DatabaseUrl;
 
@@ -140,6 +141,9 @@ pub struct ServeArgs {
     /// How many failed authentications of one address are allowed within a minute, before they get 429; 0: any number
     #[arg(long, env = "LATCHKEY_MAX_FAILED_ATTEMPTS", value_name = "NUMBER", default_value_t = attempts::MOST)]
     pub(crate) max_failed_attempts: u32,
+    /// How long the audit log is kept, as in 400d, at least 1s; or "forever"
+    #[arg(long, env = "LATCHKEY_AUDIT_RETENTION", value_name = "PERIOD", default_value = "400d", value_parser = retention)]
+    pub(crate) audit_retention: Retention,
 
     /// How users reach the management API.
     #[arg(long, help = "How users reach the management API, for the links in answers, as in \
@@ -149,6 +153,10 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
+
+/// How long something is kept; `None`: for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retention(Option<Period>);
 
 /// What `serve` runs with: every value checked.
 pub struct Config {
@@ -166,6 +174,8 @@ pub struct Config {
     pub edge_secrets: Option<EdgeSecrets>,
     /// How many failed authentications of one source are allowed within a minute; 0: any number.
     pub max_failed_attempts: u32,
+    /// How long the audit log is kept; `None`: for ever.
+    pub audit_retention: Option<Period>,
     /// What links in answers begin with, without a final slash; `None`: the address that the listener got.
     pub public_url: Option<String>,
 }
@@ -204,6 +214,7 @@ impl ServeArgs {
             token_prefix: self.prefix.token_prefix,
             edge_secrets,
             max_failed_attempts: self.max_failed_attempts,
+            audit_retention: self.audit_retention.0,
             public_url: self.public_url,
         })
     }
@@ -246,6 +257,17 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "an address and a port are needed, as in 127.0.0.1:8100 or [::1]:8100".to_owned())
 }
 
+/// A length of time, or for ever.
+fn retention(text: &str) -> Result<Retention, String> {
+    if text == "forever" {
+        return Ok(Retention(None));
+    }
+    match text.parse::<Period>() {
+        Ok(period) if period.as_millis() >= 1000 => Ok(Retention(Some(period))),
+        _ => Err("a length of time of at least 1s is needed, as in 400d, or \"forever\"".to_owned()),
+    }
+}
+
 /// A base URL, without its final slash.
 pub(crate) fn public_url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
@@ -285,6 +307,16 @@ mod tests {
         assert_eq!(listen, ["127.0.0.1:8100", "127.0.0.1:8101", "127.0.0.1:8102"]);
         assert_eq!(config.token_prefix.as_str(), "lk");
         assert!(config.edge_secrets.is_none());
+        assert_eq!(config.audit_retention, Some(Period::from_days(400)));
+    }
+
+    #[test]
+    fn the_audit_log_is_kept_for_a_while_or_for_ever() {
+        let kept = |text| parse(&["--audit-retention", text]).audit_retention.0;
+        assert_eq!((kept("90d"), kept("forever")), (Some(Period::from_days(90)), None));
+        for bad in ["", "0s", "999ms", "-1d", "90", "never"] {
+            assert!(retention(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

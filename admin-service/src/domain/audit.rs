@@ -127,6 +127,8 @@ actions! {
     TokensDeleted = "tokens.deleted",
     /// The restrictions were changed.
     RestrictionsUpdated = "restrictions.updated",
+    /// Entries of the audit log were deleted, for they were older than it is kept.
+    AuditDeleted = "audit.deleted",
 }
 
 impl fmt::Display for Action {
@@ -151,7 +153,7 @@ impl Serialize for Action {
     }
 }
 
-/// What it was done to: a user's name, a token's identifier, `restrictions` or `scheduler`. The action tells which.
+/// What it was done to: a user's name, a token's identifier, `restrictions`, `scheduler` or `audit`. The action tells which.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Subject(String);
@@ -167,6 +169,12 @@ impl Subject {
     #[must_use]
     pub fn scheduler() -> Self {
         Self("scheduler".to_owned())
+    }
+
+    /// The audit log itself.
+    #[must_use]
+    pub fn audit() -> Self {
+        Self("audit".to_owned())
     }
 
     /// The text that is stored and shown.
@@ -244,7 +252,8 @@ pub struct AuditEntry {
     pub action: Action,
     /// What it was done to.
     pub subject: Subject,
-    /// More about it, a JSON object: never a secret or a hash.
+    /// More about it, a JSON object: never a secret or a hash. Where something was made or changed, `before` and `after`
+    /// are what it was and what it is: all of it, or the fields that differ, or null where there is nothing.
     pub details: serde_json::Value,
 }
 
@@ -259,6 +268,8 @@ pub struct AuditFilter {
     pub subject: Option<Subject>,
     /// Not before this time.
     pub since: Option<Timestamp>,
+    /// Before this time.
+    pub until: Option<Timestamp>,
 }
 
 #[cfg(test)]

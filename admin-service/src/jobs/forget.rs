@@ -1,10 +1,13 @@
-//! Forgets what is old: the changes that no edge is told of any more, edges that report no more, and the usage of hours
-//! long past.
+//! Forgets what is old: the changes that no edge is told of any more, edges that report no more, the usage of hours long
+//! past, and entries of the audit log that are older than it is kept.
 //!
-//! Every replica sees to it every ten minutes: whoever has the lease then does it, and finds nothing where another has
-//! just done it.
+//! Every replica sees to it every ten minutes and when it is asked to: whoever has the lease then does it, and finds nothing
+//! where another has just done it.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use crate::domain::period::Period;
 use crate::store::{Batch, Holder, Lease, Store, StoreError};
@@ -20,10 +23,23 @@ pub(super) fn lease(holder: Holder, lasts: Period) -> Lease {
     Lease { job: JOB, holder, lasts }
 }
 
+/// What is forgotten, and by whom.
+#[derive(Clone, Debug)]
+pub(super) struct Forgetting {
+    /// Where it is.
+    pub store: Store,
+    /// The lease of the one who does it.
+    pub lease: Lease,
+    /// How long the audit log is kept; `None`: for ever.
+    pub audit_kept: Option<Period>,
+    /// Tells that it shall be done now.
+    pub asked: Arc<Notify>,
+}
+
 /// Runs the job now, and again and again.
-pub(super) async fn keep_running(store: &Store, lease: &Lease) {
+pub(super) async fn keep_running(forgetting: &Forgetting) {
     loop {
-        let rest = match run(store, lease).await {
+        let rest = match run(forgetting).await {
             Ok(()) | Err(StoreError::LeaseLost) => EVERY,
             Err(error) => {
                 tracing::warn!(
@@ -33,15 +49,19 @@ pub(super) async fn keep_running(store: &Store, lease: &Lease) {
                 RETRY
             }
         };
-        tokio::time::sleep(rest).await;
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            () = forgetting.asked.notified() => {}
+        }
     }
 }
 
 /// Runs the job once, and notes how it went.
-async fn run(store: &Store, lease: &Lease) -> Result<(), StoreError> {
+async fn run(forgetting: &Forgetting) -> Result<(), StoreError> {
+    let Forgetting { store, lease, .. } = forgetting;
     store.acquire_lease(lease).await?;
     let mut forgotten = 0;
-    let ran = batches(store, lease, &mut forgotten).await;
+    let ran = batches(forgetting, &mut forgotten).await;
     if matches!(ran, Err(StoreError::LeaseLost)) {
         return ran;
     }
@@ -49,9 +69,13 @@ async fn run(store: &Store, lease: &Lease) -> Result<(), StoreError> {
     ran.and(store.finish_run(lease, forgotten, error.as_deref()).await)
 }
 
-async fn batches(store: &Store, lease: &Lease, forgotten: &mut u64) -> Result<(), StoreError> {
+async fn batches(forgetting: &Forgetting, forgotten: &mut u64) -> Result<(), StoreError> {
+    let Forgetting { store, lease, .. } = forgetting;
     while count(store.forget_changes_batch(lease).await?, forgotten) {}
     while count(store.forget_usage_batch(lease).await?, forgotten) {}
+    if let Some(kept) = forgetting.audit_kept {
+        while count(store.forget_audit_batch(lease, kept).await?, forgotten) {}
+    }
     Ok(())
 }
 

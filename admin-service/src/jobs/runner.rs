@@ -1,11 +1,13 @@
 //! What runs the jobs: a task that sleeps until the job of [`delete_expired`] is due, is asked for it, or the
 //! restrictions change, and has [`forget`] run beside it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::forget::Forgetting;
 use super::{delete_expired, forget};
 use crate::domain::audit::Origin;
 use crate::domain::period::Period;
@@ -71,7 +73,7 @@ impl RunnerHandle {
 pub struct Runner {
     store: Store,
     lease: Lease,
-    forgetting: Lease,
+    forgetting: Forgetting,
     requests: mpsc::Receiver<Request>,
     changes: watch::Receiver<()>,
 }
@@ -82,22 +84,34 @@ impl Runner {
     pub fn new(store: Store, holder: Holder) -> (Self, RunnerHandle) {
         let (handle, requests) = mpsc::channel(16);
         let changes = store.restrictions_changes();
-        let forgetting = forget::lease(holder.clone(), LEASE);
+        let forgetting = Forgetting {
+            store: store.clone(),
+            lease: forget::lease(holder.clone(), LEASE),
+            audit_kept: None,
+            asked: Arc::default(),
+        };
         let lease = Lease { job: delete_expired::JOB, holder, lasts: LEASE };
         (Self { store, lease, forgetting, requests, changes }, RunnerHandle(handle))
+    }
+
+    /// The same, which deletes entries of the audit log that are older than that; `None`: none.
+    #[must_use]
+    pub fn keeping_audit_for(mut self, kept: Option<Period>) -> Self {
+        self.forgetting.audit_kept = kept;
+        self
     }
 
     /// Runs the jobs whenever they are due or asked for, until `shutdown` is done. A batch under way is given up then: it
     /// is one transaction, and whoever runs the job next does it again.
     pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
-        let (store, forgetting) = (self.store.clone(), self.forgetting.clone());
+        let forgetting = self.forgetting.clone();
         tokio::select! {
             () = shutdown => {}
             () = self.work() => {}
-            () = forget::keep_running(&store, &forgetting) => {}
+            () = forget::keep_running(&forgetting) => {}
         }
         let released = async {
-            self.store.release_lease(&self.lease).await.and(self.store.release_lease(&self.forgetting).await)
+            self.store.release_lease(&self.lease).await.and(self.store.release_lease(&forgetting.lease).await)
         };
         if !matches!(tokio::time::timeout(LEAVE, released).await, Ok(Ok(()))) {
             tracing::warn!("the scheduler's leases could not be given back; they end by themselves");
@@ -111,6 +125,7 @@ impl Runner {
                 () = tokio::time::sleep(nap) => {}
                 Ok(()) = self.changes.changed() => {}
                 Some((origin, reply)) = self.requests.recv() => {
+                    self.forgetting.asked.notify_one();
                     // Nobody may be waiting any more, which is no reason not to run.
                     let _ = reply.send(self.run_job(&origin, Trigger::Demand).await);
                 }

@@ -2,13 +2,16 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
-use axum::http::{Request, StatusCode};
+use axum::http::{Request, Response};
 use axum::{Extension, Router};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -104,11 +107,7 @@ async fn connection(
     let service = service_fn(move |request: Request<Incoming>| {
         let under_way = UnderWay::begin(requests.clone());
         let answer = service.clone().oneshot(request);
-        async move {
-            let response = answer.await?;
-            under_way.end(response.status());
-            Ok::<_, Infallible>(response)
-        }
+        async move { Ok::<_, Infallible>(under_way.answered(answer.await?)) }
     });
     let served =
         watcher.watch(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
@@ -156,8 +155,41 @@ impl UnderWay {
         Self(requests)
     }
 
-    fn end(self, status: StatusCode) {
-        self.0.send_modify(|activity| activity.succeeded |= status.is_success());
+    /// The answer, which is under way until the whole of it is sent.
+    fn answered(self, response: Response<Body>) -> Response<Body> {
+        let succeeded = response.status().is_success();
+        self.0.send_modify(|activity| activity.succeeded |= succeeded);
+        // One of known size is handed over at once; only others are worth being watched.
+        if response.body().size_hint().exact().is_some() {
+            return response;
+        }
+        response.map(|body| Body::new(Watched { body, _under_way: self }))
+    }
+}
+
+/// A body whose request is under way for as long as there is more of it to send.
+struct Watched {
+    body: Body,
+    _under_way: UnderWay,
+}
+
+impl hyper::body::Body for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -200,7 +232,10 @@ mod tests {
     async fn serving(limits: Limits) -> (SocketAddr, Trigger) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::new().route("/", get(|| async { "hello" })).route("/stuck", get(pending::<()>));
+        let router = Router::new()
+            .route("/", get(|| async { "hello" }))
+            .route("/stuck", get(pending::<()>))
+            .route("/slow", get(slow));
         let (trigger, ending) = shutdown();
         tokio::spawn(serve("test", listener, router, limits, ending));
         (address, trigger)
@@ -250,6 +285,39 @@ mod tests {
         let (address, _trigger) = serving(Limits { first: SHORT, idle: SHORT, ..LIMITS }).await;
         let stuck = answer(address, "GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n");
         assert!(tokio::time::timeout(SHORT * 5, stuck).await.is_err());
+    }
+
+    /// A body that goes on after a while.
+    struct Slow(tokio::sync::mpsc::Receiver<&'static str>);
+
+    impl hyper::body::Body for Slow {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0.poll_recv(context).map(|part| part.map(|part| Ok(Frame::data(part.into()))))
+        }
+    }
+
+    async fn slow() -> Body {
+        let (sender, parts) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move {
+            for part in ["be", "gun", " and ", "ended"] {
+                tokio::time::sleep(SHORT * 2).await;
+                sender.send(part).await.unwrap();
+            }
+        });
+        Body::new(Slow(parts))
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_still_being_sent_is_not_cut_off() {
+        let (address, _trigger) = serving(Limits { first: SHORT, idle: SHORT, ..LIMITS }).await;
+        let whole = answer(address, "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(whole.contains("ended") && whole.ends_with("0\r\n\r\n"), "{whole}");
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! The audit log: written in the transaction of what it records, read newest first.
+//! The audit log: written in the transaction of what it records, read in pages.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use super::Store;
 use super::authority::Confirmed;
 use super::error::StoreError;
 use super::row::{Columns, damaged, millis};
-use super::transaction::Tx;
+use super::transaction::{Statement, Tx};
 use crate::clock::id_at;
 use crate::domain::audit::{Action, Actor, AuditEntry, AuditFilter, AuditId, Origin, RequestId, Subject};
 use crate::domain::page::{Page, PageRequest};
@@ -65,31 +65,62 @@ impl Store {
         filter: &AuditFilter,
         page: PageRequest,
     ) -> Result<Page<AuditEntry>, StoreError> {
-        // Identifiers begin with their time, so one index serves the order, the cursor and `since`.
-        let before = page.cursor.map_or(Uuid::max(), |cursor| cursor.0);
-        let since = filter.since.map_or(Uuid::nil(), |since| id_at(since, [0; 10]));
-        let equal = [
-            ("actor", filter.actor.as_ref().map(ToString::to_string)),
-            ("action", filter.action.map(|action| action.to_string())),
-            ("subject", filter.subject.as_ref().map(|subject| subject.as_str().to_owned())),
-        ];
-        let equal: Vec<_> = equal.into_iter().filter_map(|(column, value)| Some((column, value?))).collect();
-        let mut text = String::from("SELECT * FROM audit WHERE id < $1 AND id >= $2");
-        for ((column, _), position) in equal.iter().zip(4..) {
-            text.push_str(&format!(" AND {column} = ${position}"));
-        }
-        text.push_str(" ORDER BY id DESC LIMIT $3");
-        let mut statement = query(AssertSqlSafe(text))
-            .bind(before.to_string())
-            .bind(since.to_string())
-            .bind(i64::from(page.limit.get()) + 1);
-        for (_, value) in equal {
-            statement = statement.bind(value);
-        }
-        let rows = self.rows(statement).await?;
-        let entries = rows.iter().map(entry).collect::<Result<_, _>>()?;
+        let (first, end) = bounds(filter);
+        let end = page.cursor.map_or(end, |cursor| end.min(cursor.0));
+        let statement = select(filter, "id >= $1 AND id < $2", "DESC");
+        let statement = bound(statement, filter, first, end, i64::from(page.limit.get()) + 1);
+        let entries = self.rows(statement).await?.iter().map(entry).collect::<Result<_, _>>()?;
         Ok(Page::of(entries, page.limit, |entry| entry.id.0))
     }
+
+    /// Up to `most` entries that meet a filter and come after one of them, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn audit_after(
+        &self,
+        filter: &AuditFilter,
+        after: Option<AuditId>,
+        most: u32,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        let (first, end) = bounds(filter);
+        let (range, first) = match after {
+            Some(after) => ("id > $1 AND id < $2", after.0),
+            None => ("id >= $1 AND id < $2", first),
+        };
+        let statement = bound(select(filter, range, "ASC"), filter, first, end, i64::from(most));
+        self.rows(statement).await?.iter().map(entry).collect()
+    }
+}
+
+/// The first identifier that the times of a filter allow, and the first one after them. Identifiers begin with their time, so
+/// one index serves times, order and cursor.
+fn bounds(filter: &AuditFilter) -> (Uuid, Uuid) {
+    let first = |time| id_at(time, [0; 10]);
+    (filter.since.map_or(Uuid::nil(), first), filter.until.map_or(Uuid::max(), first))
+}
+
+/// The columns that must have a value, and the value.
+fn equal(filter: &AuditFilter) -> impl Iterator<Item = (&'static str, String)> {
+    let all = [
+        ("actor", filter.actor.as_ref().map(ToString::to_string)),
+        ("action", filter.action.map(|action| action.to_string())),
+        ("subject", filter.subject.as_ref().map(|subject| subject.as_str().to_owned())),
+    ];
+    all.into_iter().filter_map(|(column, value)| Some((column, value?)))
+}
+
+/// The statement for the entries in a range of identifiers that meet a filter: `$1` and `$2` are for the range, `$3` is how
+/// many there may be.
+fn select(filter: &AuditFilter, range: &'static str, order: &'static str) -> String {
+    let conditions: String =
+        equal(filter).zip(4..).map(|((column, _), place)| format!(" AND {column} = ${place}")).collect();
+    format!("SELECT * FROM audit WHERE {range}{conditions} ORDER BY id {order} LIMIT $3")
+}
+
+fn bound(text: String, filter: &AuditFilter, first: Uuid, end: Uuid, most: i64) -> Statement<'static> {
+    let statement = query(AssertSqlSafe(text)).bind(first.to_string()).bind(end.to_string()).bind(most);
+    equal(filter).fold(statement, |statement, (_, value)| statement.bind(value))
 }
 
 fn entry(row: &AnyRow) -> Result<AuditEntry, StoreError> {

@@ -1,13 +1,17 @@
 //! Forgetting what is old: changes, so that an edge that was away for longer than they are kept begins anew, edges that
-//! report no more, and the usage of hours long past.
+//! report no more, the usage of hours long past, and entries of the audit log.
 
+use serde_json::json;
 use sqlx::query;
 
+use super::authority::Confirmed;
 use super::error::StoreError;
 use super::leases::{Lease, renew};
 use super::row::{Columns, millis};
 use super::transaction::{Tx, Work};
-use super::{Batch, Store};
+use super::{Batch, Store, audit};
+use crate::clock::id_at;
+use crate::domain::audit::{Action, Origin, Subject};
 use crate::domain::period::Period;
 
 /// How long changes are kept at least.
@@ -34,6 +38,54 @@ impl Store {
     /// [`StoreError::LeaseLost`] when another replica took over; [`StoreError::Unavailable`]. Nothing is forgotten then.
     pub async fn forget_usage_batch(&self, lease: &Lease) -> Result<Batch, StoreError> {
         self.write(&ForgetUsage(lease)).await
+    }
+}
+
+impl Store {
+    /// Deletes some of the audit log's entries that are older than `kept`, the oldest first, if the lease is still held, and
+    /// makes an entry of that. So that this does not happen for each entry alone, nothing is done until the oldest is older by
+    /// a tenth, or by a day.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when another replica took over; [`StoreError::Unavailable`]. Nothing is deleted then.
+    pub async fn forget_audit_batch(&self, lease: &Lease, kept: Period) -> Result<Batch, StoreError> {
+        self.write(&ForgetAudit { lease, kept }).await
+    }
+}
+
+struct ForgetAudit<'a> {
+    lease: &'a Lease,
+    kept: Period,
+}
+
+impl ForgetAudit<'_> {
+    /// How much older than what is kept the oldest entry may be.
+    fn slack(&self) -> Period {
+        Period::from_millis(self.kept.as_millis() / 10).min(Period::from_days(1))
+    }
+}
+
+impl Work for ForgetAudit<'_> {
+    type Output = Batch;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Batch, StoreError> {
+        renew(tx, self.lease).await?;
+        let end = self.kept.before(tx.now());
+        // Identifiers begin with their time.
+        let first = |time| id_at(time, [0; 10]).to_string();
+        let due = query("SELECT id FROM audit WHERE id < $1 ORDER BY id LIMIT 1");
+        let due = due.bind(first(self.slack().before(end))).fetch_optional(&mut *tx.connection).await?;
+        if due.is_none() {
+            return Ok(Batch { deleted: 0, more: false });
+        }
+        let statement =
+            query("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < $1 ORDER BY id LIMIT 500)");
+        let deleted = statement.bind(first(end)).execute(&mut *tx.connection).await?.rows_affected();
+        let origin = Origin::scheduler();
+        let details = json!({ "count": deleted, "older_than": end });
+        let by = Confirmed::when_begun(&origin);
+        audit::record(tx, &by, Action::AuditDeleted, Subject::audit(), details, tx.now()).await?;
+        Ok(Batch { deleted, more: deleted > 0 })
     }
 }
 

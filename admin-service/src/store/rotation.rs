@@ -111,9 +111,12 @@ impl Rotate<'_> {
             .bind(old.id.to_string())
             .execute(&mut *tx.connection)
             .await?;
+        let ends = |token: &Token| json!({ "expires_at": token.expires_at, "revoked_at": token.revoked_at });
+        let (was, is) = audit::differences(&ends(old), &ends(&ended));
         let details = json!({
             "user": old.user, "name": old.name, "hint": old.hint, "successor": successor.id,
             "overlap": self.rotation.overlap.period(), "ends_at": ended.revoked_at.or(ended.expires_at),
+            "before": was, "after": is,
         });
         audit::record(tx, by, Action::TokenRotated, old.id.into(), details, now).await?;
         let same = (ended.expires_at, ended.revoked_at) == (old.expires_at, old.revoked_at);
@@ -138,8 +141,10 @@ async fn replace(
         return Ok(None);
     }
     let token = tokens::read(tx, id).await?;
-    let details =
-        json!({ "user": token.user, "name": token.name, "hint": token.hint, "replaced_by": successor.id });
+    let mut details = tokens::revoked_details(&token);
+    if let Some(details) = details.as_object_mut() {
+        details.insert("replaced_by".to_owned(), json!(successor.id));
+    }
     audit::record(tx, by, Action::TokenRevoked, id.into(), details, now).await?;
     Ok(Some(id))
 }

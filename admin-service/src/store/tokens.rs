@@ -1,7 +1,7 @@
 //! Tokens: made within the restrictions, read, revoked, and deleted once expired.
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::query;
 use uuid::Uuid;
@@ -153,10 +153,11 @@ pub(super) async fn record_made(
     token: &Token,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let mut details = json!({
-        "user": token.user, "name": token.name, "hint": token.hint, "schemes": token.schemes, "scopes": token.scopes,
+    let after = json!({
+        "name": token.name, "description": token.description, "schemes": token.schemes, "scopes": token.scopes,
         "allowed_cidrs": token.allowed_cidrs, "expires_at": token.expires_at,
     });
+    let mut details = json!({ "user": token.user, "hint": token.hint, "before": null, "after": after });
     if let (Some(from), Some(details)) = (token.rotated_from, details.as_object_mut()) {
         details.insert("rotated_from".to_owned(), json!(from));
     }
@@ -233,12 +234,20 @@ impl Work for Revoke<'_> {
             .await?;
         let token = read(tx, self.id).await?;
         if revoked.rows_affected() > 0 {
-            let details = json!({ "user": token.user, "name": token.name, "hint": token.hint });
+            let details = revoked_details(&token);
             audit::record(tx, &by, Action::TokenRevoked, self.id.into(), details, now).await?;
             history::token_changed(tx, self.id, now).await?;
         }
         Ok(token)
     }
+}
+
+/// What the audit log tells of a token that was just revoked.
+pub(super) fn revoked_details(token: &Token) -> Value {
+    json!({
+        "user": token.user, "name": token.name, "hint": token.hint,
+        "before": { "revoked_at": null }, "after": { "revoked_at": token.revoked_at },
+    })
 }
 
 struct DeleteExpired<'a> {

@@ -1,7 +1,7 @@
 //! Users: made, read, changed and (softly) deleted.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::query;
 use uuid::Uuid;
@@ -103,7 +103,7 @@ pub(super) async fn insert(tx: &mut Tx<'_>, by: &Confirmed<'_>, new: &NewUser) -
         .fetch_optional(&mut *tx.connection)
         .await?;
     let user = row.as_ref().map(user).ok_or_else(|| StoreError::UserExists(new.name.clone()))??;
-    let details = json!({ "display_name": user.display_name, "email_address": user.email_address, "time_zone": user.time_zone });
+    let details = json!({ "before": null, "after": facts(&user) });
     audit::record(tx, by, Action::UserCreated, Subject::from(&user.name), details, now).await?;
     Ok(user)
 }
@@ -147,8 +147,7 @@ impl Work for Update<'_> {
         }
         let now = tx.now();
         save(tx, &after).await?;
-        let details = changed_fields(&before, &after);
-        audit::record(tx, &by, Action::UserUpdated, self.name.into(), details, now).await?;
+        audit::record(tx, &by, Action::UserUpdated, self.name.into(), details(&before, &after), now).await?;
         activity_changed(tx, &before, &after, now).await?;
         Ok(after)
     }
@@ -171,7 +170,7 @@ impl Work for Delete<'_> {
         let now = tx.now();
         let after = User { active: false, deleted: true, ..before.clone() };
         save(tx, &after).await?;
-        audit::record(tx, &by, Action::UserDeleted, self.name.into(), json!({}), now).await?;
+        audit::record(tx, &by, Action::UserDeleted, self.name.into(), details(&before, &after), now).await?;
         activity_changed(tx, &before, &after, now).await?;
         Ok(after)
     }
@@ -207,16 +206,17 @@ async fn activity_changed(
     history::user_changed(tx, after.id, now).await
 }
 
-/// The fields that differ, with their new values.
-fn changed_fields(before: &User, after: &User) -> Value {
-    let fields = [
-        ("display_name", json!(before.display_name), json!(after.display_name)),
-        ("email_address", json!(before.email_address), json!(after.email_address)),
-        ("time_zone", json!(before.time_zone), json!(after.time_zone)),
-        ("active", json!(before.active), json!(after.active)),
-    ];
-    let changed = fields.into_iter().filter(|(_, old, new)| old != new);
-    Value::Object(changed.map(|(name, _, new)| (name.to_owned(), new)).collect::<Map<_, _>>())
+/// What can change of a user, for the audit log.
+fn facts(user: &User) -> Value {
+    json!({
+        "display_name": user.display_name, "email_address": user.email_address, "time_zone": user.time_zone,
+        "active": user.active, "deleted": user.deleted,
+    })
+}
+
+fn details(before: &User, after: &User) -> Value {
+    let (was, is) = audit::differences(&facts(before), &facts(after));
+    json!({ "before": was, "after": is })
 }
 
 fn user(row: &AnyRow) -> Result<User, StoreError> {

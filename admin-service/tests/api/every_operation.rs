@@ -70,6 +70,7 @@ fn case(operation: &Operation, token: &str) -> Case {
         | "GET /scheduler"
         | "POST /scheduler/run"
         | "GET /audit"
+        | "GET /audit:export"
         | "GET /stats" => None,
         "POST /users" => Some(json!({"name": "carol"})),
         "PATCH /users/{name}" => Some(json!({"displayName": "Alice"})),

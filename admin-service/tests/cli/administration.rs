@@ -156,8 +156,8 @@ fn the_audit_log_is_listed_by_what_is_asked_for() {
     let args = ["audit", "list", "--actor", "admin", "--since", "1h"];
     insta::assert_snapshot!(shell.masked(&args), @r#"
     AT                 ACTOR  ACTION        SUBJECT  ADDRESS    DETAILS
-    xxxx-xx-xx xx:xxx  admin  user.deleted  bob      127.0.0.1  {}
-    xxxx-xx-xx xx:xxx  admin  user.created  bob      127.0.0.1  {"display_name":"bob","email_address":n…
+    xxxx-xx-xx xx:xxx  admin  user.deleted  bob      127.0.0.1  {"after":{"active":false,"deleted":true…
+    xxxx-xx-xx xx:xxx  admin  user.created  bob      127.0.0.1  {"after":{"active":true,"deleted":false…
     "#);
     let list =
         |args: &[&str]| shell.json(&[&["audit", "list"], args].concat())["items"].as_array().unwrap().len();

@@ -7,12 +7,14 @@ use latchkey_admin::domain::page::{Limit, PageRequest};
 use latchkey_admin::domain::period::Period;
 use latchkey_admin::domain::token_patch::TokenPatch;
 use latchkey_admin::domain::user::{NewUser, UserPatch};
+use serde_json::json;
 
 use crate::rotation::rotation;
 use crate::support::{Fixture, name, on_both_databases, origin};
 
 on_both_databases![
     every_change_is_recorded_with_its_origin,
+    every_change_says_what_was_before_and_what_is_after,
     no_entry_holds_a_hash,
     entries_are_found_by_actor_action_subject_and_time,
     entries_come_in_pages_newest_first,
@@ -20,6 +22,11 @@ on_both_databases![
 
 async fn all(db: &Fixture, filter: AuditFilter) -> Vec<AuditEntry> {
     db.store.audit(&filter, PageRequest::default()).await.unwrap().items
+}
+
+/// What people do; the rest the scheduler does by itself, see `retention`.
+fn by_people() -> impl Iterator<Item = Action> {
+    Action::ALL.iter().copied().filter(|action| *action != Action::AuditDeleted)
 }
 
 async fn change_everything(db: &Fixture) {
@@ -45,15 +52,37 @@ async fn every_change_is_recorded_with_its_origin(db: Fixture) {
     change_everything(&db).await;
     let entries = all(&db, AuditFilter::default()).await;
     assert!(entries.iter().all(|entry| entry.origin == origin()));
-    for action in Action::ALL {
-        let found = entries.iter().filter(|entry| entry.action == *action).count();
-        assert_eq!(found, if *action == Action::TokenCreated { 4 } else { 1 }, "{action}");
+    for action in by_people() {
+        let found = entries.iter().filter(|entry| entry.action == action).count();
+        assert_eq!(found, if action == Action::TokenCreated { 4 } else { 1 }, "{action}");
     }
     let limit = entries.iter().find(|entry| entry.action == Action::RestrictionsUpdated).unwrap();
     assert_eq!(limit.details["before"]["max_tokens_per_user"], 10);
     assert_eq!(limit.details["after"]["max_tokens_per_user"], 7);
-    let disabled = entries.iter().find(|entry| entry.action == Action::UserUpdated).unwrap();
-    assert_eq!(disabled.details, serde_json::json!({ "active": false }));
+}
+
+async fn every_change_says_what_was_before_and_what_is_after(db: Fixture) {
+    change_everything(&db).await;
+    let entries = all(&db, AuditFilter::default()).await;
+    let details = |action| entries.iter().find(|entry| entry.action == action).unwrap().details.clone();
+    let alice = json!({
+        "display_name": "alice", "email_address": null, "time_zone": "UTC", "active": true, "deleted": false,
+    });
+    assert_eq!(details(Action::UserCreated), json!({"before": null, "after": alice}));
+    let disabled = json!({"before": {"active": true}, "after": {"active": false}});
+    assert_eq!(details(Action::UserUpdated), disabled);
+    let deleted = json!({"before": {"deleted": false}, "after": {"deleted": true}});
+    assert_eq!(details(Action::UserDeleted), deleted);
+    let made = details(Action::TokenCreated);
+    assert_eq!((&made["before"], &made["after"]["name"]), (&json!(null), &json!("test")));
+    let revoked = details(Action::TokenRevoked);
+    assert_eq!(revoked["before"], json!({"revoked_at": null}));
+    assert_eq!(revoked["after"], json!({"revoked_at": "2026-01-01T00:00:00Z"}));
+    for action in by_people().filter(|action| *action != Action::TokensDeleted) {
+        let details = details(action);
+        assert!(details.get("before").is_some() && details.get("after").is_some(), "{action}: {details}");
+    }
+    assert_eq!(details(Action::TokensDeleted)["count"], 2);
 }
 
 async fn no_entry_holds_a_hash(db: Fixture) {
@@ -84,6 +113,8 @@ async fn entries_are_found_by_actor_action_subject_and_time(db: Fixture) {
     let created = AuditFilter { action: Some(Action::UserCreated), ..by_eve.clone() };
     assert_eq!(found(created).await, ["user.created bob"]);
     assert_eq!(found(AuditFilter { since: Some(later), ..none.clone() }).await, ["user.deleted alice"]);
+    let earlier = AuditFilter { until: Some(later), ..none.clone() };
+    assert_eq!(found(earlier).await, ["user.created bob", "user.created alice"]);
     let since_then = Period::from_millis(1).after(later);
     assert!(found(AuditFilter { since: Some(since_then), ..none }).await.is_empty());
     let both = AuditFilter { subject: of_alice.subject, since: Some(later), ..by_eve };
@@ -106,4 +137,15 @@ async fn entries_come_in_pages_newest_first(db: Fixture) {
         }
     }
     assert_eq!(found, ["user4", "user3", "user2", "user1", "user0"]);
+    let mut onwards = Vec::new();
+    loop {
+        let after = onwards.last().map(|entry: &AuditEntry| entry.id);
+        let next = db.store.audit_after(&AuditFilter::default(), after, 2).await.unwrap();
+        if next.is_empty() {
+            break;
+        }
+        onwards.extend(next);
+    }
+    found.reverse();
+    assert_eq!(onwards.iter().map(|entry| entry.subject.as_str()).collect::<Vec<_>>(), found);
 }

@@ -3,8 +3,12 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use latchkey::wire::UsageReport;
+use latchkey_admin::clock::id_at;
+use latchkey_admin::domain::audit::{Action, AuditFilter, Origin};
 use latchkey_admin::domain::changes::{PAGE, Position};
+use latchkey_admin::domain::page::PageRequest;
 use latchkey_admin::domain::period::Period;
 use latchkey_admin::domain::usage::Report;
 use latchkey_admin::domain::verdict::Revision;
@@ -20,7 +24,9 @@ on_both_databases![
     a_holder_that_lost_its_lease_forgets_nothing,
     edges_of_a_week_and_hours_of_ninety_days_are_kept_and_older_ones_are_forgotten_in_batches,
     an_edge_that_reports_again_is_kept,
+    entries_of_the_audit_log_are_kept_as_long_as_asked_and_older_ones_are_deleted_in_batches,
     the_runner_forgets_what_is_old,
+    the_runner_deletes_old_entries_of_the_audit_log_when_asked_to_run,
 ];
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -167,4 +173,62 @@ async fn the_runner_forgets_what_is_old(db: Fixture) {
     stop.send(()).unwrap();
     task.await.unwrap();
     assert_eq!(db.number("SELECT COUNT(*) FROM leases").await, 0);
+}
+
+/// Adds entries to the audit log, one millisecond after the other from a time on.
+async fn add_entries(db: &Fixture, count: u32, first: Timestamp) {
+    for n in 0..count {
+        let at = Period::from_millis(u64::from(n)).after(first);
+        let (id, at) = (id_at(at, [7; 10]), at.as_millisecond());
+        db.sql(&format!(
+            "INSERT INTO audit (id, at, actor, action, subject, details) \
+             VALUES ('{id}', {at}, 'root', 'user.created', 'alice', '{{}}')"
+        ))
+        .await;
+    }
+}
+
+async fn entries_of_the_audit_log_are_kept_as_long_as_asked_and_older_ones_are_deleted_in_batches(
+    db: Fixture,
+) {
+    let (first, kept) = (db.now(), Period::from_days(400));
+    add_entries(&db, 702, first).await;
+    let held = lease("me");
+    db.store.acquire_lease(&held).await.unwrap();
+    let batch = async || db.store.forget_audit_batch(&held, kept).await.unwrap();
+    let left = async || db.number("SELECT COUNT(*) FROM audit").await;
+    // The oldest may be older by a day, lest there is an entry of the deletion for each entry that is deleted.
+    db.clock.set(Period::from_days(401).after(first));
+    assert_eq!((batch().await, left().await), (Batch { deleted: 0, more: false }, 702));
+    db.clock.advance(MILLISECOND * 600);
+    for deleted in [500, 202] {
+        assert_eq!(batch().await, Batch { deleted, more: true });
+    }
+    assert_eq!(batch().await, Batch { deleted: 0, more: false });
+    let all = db.store.audit(&AuditFilter::default(), PageRequest::default()).await.unwrap().items;
+    let told: Vec<_> = all
+        .iter()
+        .map(|entry| (entry.action, entry.subject.as_str(), entry.details["count"].clone()))
+        .collect();
+    let of = |count: u64| (Action::AuditDeleted, "audit", count.into());
+    assert_eq!(told, [of(202), of(500)]);
+    assert!(all.iter().all(|entry| entry.origin == Origin::scheduler()));
+    assert_eq!(all[0].details["older_than"], "2026-01-02T00:00:00.6Z");
+}
+
+async fn the_runner_deletes_old_entries_of_the_audit_log_when_asked_to_run(db: Fixture) {
+    let (runner, handle) = Runner::new(db.store.clone(), Holder("me".to_owned()));
+    let (_stop, stopped) = oneshot::channel::<()>();
+    let runner = runner.keeping_audit_for(Some(Period::from_days(30)));
+    tokio::spawn(runner.run(async move {
+        let _ = stopped.await;
+    }));
+    // Its first run is over: it has found nothing.
+    let ran = async || db.number("SELECT COUNT(*) FROM jobs WHERE name = 'forget'").await == 1;
+    eventually("the first run", ran).await;
+    add_entries(&db, 3, db.now()).await;
+    db.clock.set(Period::from_days(60).after(db.now()));
+    handle.run_now(Origin::scheduler()).await.unwrap();
+    let gone = async || db.number("SELECT COUNT(*) FROM audit WHERE action = 'user.created'").await == 0;
+    eventually("the deletion", gone).await;
 }

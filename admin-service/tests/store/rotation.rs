@@ -302,21 +302,23 @@ async fn a_rotation_is_recorded_with_both_tokens(db: Fixture) {
             page.items.iter().filter(|entry| entry.subject.as_str() == subject && entry.action == action);
         found.map(|entry| entry.details.clone()).collect()
     };
-    let rotated = |successor: &Token, overlap, ends_at| {
+    let (now, soon) = ("2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z");
+    let rotated = |successor: &Token, overlap, ends_at, before, after| {
         json!({
             "user": "alice", "name": "test", "hint": old.hint, "successor": successor.id, "overlap": overlap,
-            "ends_at": ends_at,
+            "ends_at": ends_at, "before": before, "after": after,
         })
     };
-    assert_eq!(
-        of(&old, Action::TokenRotated),
-        [rotated(&new, "0s", "2026-01-01T00:00:00Z"), rotated(&lost, "1h", "2026-01-01T01:00:00Z")]
-    );
+    let first =
+        rotated(&lost, "1h", soon, json!({"expires_at": old.expires_at}), json!({"expires_at": soon}));
+    let second = rotated(&new, "0s", now, json!({"revoked_at": null}), json!({"revoked_at": now}));
+    assert_eq!(of(&old, Action::TokenRotated), [second, first]);
     assert_eq!(of(&new, Action::TokenCreated)[0]["rotated_from"], json!(old.id));
-    assert_eq!(
-        of(&lost, Action::TokenRevoked),
-        [json!({"user": "alice", "name": "test", "hint": lost.hint, "replaced_by": new.id})]
-    );
+    let replaced = json!({
+        "user": "alice", "name": "test", "hint": lost.hint, "replaced_by": new.id,
+        "before": {"revoked_at": null}, "after": {"revoked_at": now},
+    });
+    assert_eq!(of(&lost, Action::TokenRevoked), [replaced]);
 }
 
 async fn many_rotations_at_once_leave_one_live_successor(db: Fixture) {

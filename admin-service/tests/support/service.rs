@@ -106,6 +106,7 @@ impl TestService {
             edge_secrets: edge_secret
                 .map(|value| EdgeSecrets::load(SecretSource::Value(value.into())).unwrap()),
             max_failed_attempts: attempts::MOST,
+            audit_retention: None,
             public_url: Some("https://tokens.example.com".to_owned()),
         };
         let listeners = Listeners::bind(&config).unwrap();

@@ -2,15 +2,15 @@
 
 use axum::Json;
 use axum::extract::State;
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use crate::api::extract::{Parameters, bad_parameter};
+use super::{AuditBody, Filter};
+use crate::api::extract::Parameters;
 use crate::api::page::{PageBody, page_request};
 use crate::app::App;
 use crate::auth::Admin;
-use crate::domain::audit::{AuditEntry, AuditFilter};
+use crate::domain::audit::AuditFilter;
 use crate::error::ApiError;
 
 /// Which entries to list: those that meet all that is given.
@@ -22,11 +22,14 @@ pub(super) struct AuditQuery {
     actor: Option<String>,
     /// Of this kind, such as `token.created`.
     action: Option<String>,
-    /// To this: a user's name, a token's identifier, `restrictions` or `scheduler`.
+    /// To this: a user's name, a token's identifier, `restrictions`, `scheduler` or `audit`.
     subject: Option<String>,
     /// Not before this time.
     #[param(format = DateTime)]
     since: Option<String>,
+    /// Before this time.
+    #[param(format = DateTime)]
+    until: Option<String>,
     /// How many items at most.
     #[param(value_type = Option<u8>, minimum = 1, maximum = 200, default = 50)]
     limit: Option<String>,
@@ -36,69 +39,9 @@ pub(super) struct AuditQuery {
 
 impl AuditQuery {
     fn filter(&self) -> Result<AuditFilter, ApiError> {
-        let since = |text: &str| {
-            text.parse::<Timestamp>().map_err(|_| {
-                bad_parameter("since", &"must be a time such as 2030-12-31T00:00:00Z (RFC 3339)")
-            })
-        };
-        Ok(AuditFilter {
-            actor: parameter("actor", self.actor.as_deref())?,
-            action: parameter("action", self.action.as_deref())?,
-            subject: parameter("subject", self.subject.as_deref())?,
-            since: self.since.as_deref().map(since).transpose()?,
-        })
-    }
-}
-
-fn parameter<T: std::str::FromStr<Err: std::fmt::Display>>(
-    name: &str,
-    value: Option<&str>,
-) -> Result<Option<T>, ApiError> {
-    value.map(str::parse).transpose().map_err(|problem| bad_parameter(name, &problem))
-}
-
-/// One thing that was done.
-#[derive(Serialize, ToSchema)]
-#[schema(as = AuditEntry)]
-pub(super) struct AuditBody {
-    #[schema(format = Uuid)]
-    id: String,
-    #[schema(value_type = String, format = DateTime)]
-    at: Timestamp,
-    /// A user's name, `system:scheduler` or `system:bootstrap`.
-    #[schema(example = "alice")]
-    actor: String,
-    /// The token that the actor used.
-    #[schema(format = Uuid)]
-    token_id: Option<String>,
-    #[schema(example = "token.created")]
-    action: String,
-    /// What it was done to.
-    subject: String,
-    /// Where the request came from.
-    #[schema(example = "192.0.2.1")]
-    address: Option<String>,
-    /// The request's `x-request-id`.
-    request_id: Option<String>,
-    /// More about it; never a secret.
-    #[schema(value_type = Object)]
-    details: serde_json::Value,
-}
-
-impl From<AuditEntry> for AuditBody {
-    fn from(entry: AuditEntry) -> Self {
-        let origin = entry.origin;
-        Self {
-            id: entry.id.to_string(),
-            at: entry.at,
-            actor: origin.actor.to_string(),
-            token_id: origin.token_id.map(|id| id.to_string()),
-            action: entry.action.to_string(),
-            subject: entry.subject.as_str().to_owned(),
-            address: origin.address.map(|address| address.to_string()),
-            request_id: origin.request_id.map(|id| id.to_string()),
-            details: entry.details,
-        }
+        let (actor, action) = (self.actor.as_deref(), self.action.as_deref());
+        let (subject, since, until) = (self.subject.as_deref(), self.since.as_deref(), self.until.as_deref());
+        Filter { actor, action, subject, since, until }.check()
     }
 }
 

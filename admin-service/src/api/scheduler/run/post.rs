@@ -29,7 +29,8 @@ pub(super) struct RunBody {
 
 /// Run the scheduler now
 ///
-/// Whether it is enabled or not. A run that takes longer than the answer waits goes on.
+/// Whether it is enabled or not. A run that takes longer than the answer waits goes on. Entries of the audit log that are
+/// older than it is kept are deleted then too.
 #[utoipa::path(
     post, path = "/scheduler/run", tag = "scheduler",
     security(("bearer" = ["latchkey:admin"]), ("basic" = ["latchkey:admin"])),
