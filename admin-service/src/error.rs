@@ -59,6 +59,8 @@ pub enum Code {
     TokenLimitReached,
     /// 409: another replica is running the scheduler.
     SchedulerRunning,
+    /// 408: the body did not arrive in time.
+    RequestTimeout,
     /// 413: the body is too large.
     BodyTooLarge,
     /// 415: the body is not declared as JSON.
@@ -73,9 +75,19 @@ pub enum Code {
     InternalError,
     /// 503: the service cannot do this now; a later try may succeed.
     Unavailable,
+    /// 503: the service works on as many requests as it can already.
+    Overloaded,
+    /// 507: the database's disk is full, so nothing can be changed.
+    InsufficientStorage,
 }
 
 impl Code {
+    /// The code as it stands in bodies.
+    #[must_use]
+    pub fn text(self) -> String {
+        serde_json::to_value(self).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+    }
+
     /// The status that answers with this code have.
     #[must_use]
     pub const fn status(self) -> StatusCode {
@@ -97,12 +109,14 @@ impl Code {
             | Self::TokenRotated
             | Self::TokenLimitReached
             | Self::SchedulerRunning => StatusCode::CONFLICT,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidValue | Self::ExpiryTooLong => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::InsufficientStorage => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
 }
@@ -143,7 +157,7 @@ struct ErrorDetail {
 impl ApiError {
     /// An error with a code and a sentence.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        let retry_after = (code == Code::Unavailable).then_some(1);
+        let retry_after = matches!(code, Code::Unavailable | Code::Overloaded).then_some(1);
         Self { code, message: message.into(), details: Map::new(), challenges: Vec::new(), retry_after }
     }
 
@@ -223,6 +237,11 @@ impl From<StoreError> for ApiError {
                 tracing::warn!(cause = chain(&error), "the database cannot be used");
                 Self::unavailable("The service cannot reach its database now; try again")
             }
+            StoreError::Full(_) => {
+                tracing::warn!(cause = chain(&error), "nothing can be written");
+                let message = "The disk of the service's database is full, so nothing was changed; tokens are still verified";
+                Self::new(Code::InsufficientStorage, message)
+            }
             _ => Self::internal(&error),
         }
     }
@@ -277,6 +296,8 @@ impl IntoResponse for ApiError {
             },
         };
         let mut response = (self.code.status(), Json(body)).into_response();
+        // For whoever counts errors.
+        response.extensions_mut().insert(self.code);
         for challenge in self.challenges {
             response.headers_mut().append(WWW_AUTHENTICATE, challenge);
         }

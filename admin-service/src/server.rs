@@ -28,6 +28,7 @@ use crate::error::{ApiError, Code};
 use crate::lifecycle::Shutdown;
 use crate::{api, edge, telemetry};
 use connections::Limits;
+pub use limits::Beyond;
 use limits::limited;
 use observe::Observer;
 use probes::Probed;
@@ -133,10 +134,12 @@ pub async fn run(app: App, tasks: Tasks, listeners: Listeners, shutdown: Shutdow
     let metrics = telemetry::metrics();
     let probed = Probed { store: app.store.clone(), shutdown: shutdown.clone(), metrics: metrics.clone() };
     let observer = |name, log_each| Observer::new(name, log_each, app.sources.clone());
-    let management = finish(limited(api::router(app.clone())), observer("api", true));
-    let edges = limited(edge::router(app.clone())).merge(edge::feed(app.clone()));
+    let management = finish(limited(api::router(app.clone()), Beyond::answer), observer("api", true));
+    let edges = limited(edge::router(app.clone()), Beyond::answer)
+        .merge(limited(edge::gateways(app.clone()), edge::authz::beyond))
+        .merge(edge::feed(app.clone()));
     let edges = finish(edges, observer("edge", false));
-    let monitoring = finish(limited(probes::router(probed)), observer("metrics", false));
+    let monitoring = finish(limited(probes::router(probed), Beyond::answer), observer("metrics", false));
     let edge_limits = Limits { connections: files::edge_connections(), first: FIRST, idle: EDGE_IDLE };
     announce(addresses, &app);
     let secrets = async {

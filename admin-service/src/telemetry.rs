@@ -13,6 +13,8 @@ use crate::lifecycle::Shutdown;
 pub const REQUESTS: &str = "latchkey_http_requests_total";
 /// How long answers took, in seconds, by `listener` and `path`.
 pub const REQUEST_SECONDS: &str = "latchkey_http_request_duration_seconds";
+/// Answers that say no, by `listener` and `code` (the codes of error bodies).
+pub const ERRORS: &str = "latchkey_errors_total";
 /// Requests being answered, by `listener`.
 pub const REQUESTS_UNDER_WAY: &str = "latchkey_http_requests_under_way";
 /// Open connections, by `listener`.
@@ -28,6 +30,8 @@ pub const USAGE_DROPPED: &str = "latchkey_usage_dropped_total";
 pub const AUTHZ: &str = "latchkey_authz_total";
 /// Introspected tokens, by `outcome`: `active`, `inactive`, `refused` (no question) or `unavailable`.
 pub const INTROSPECTIONS: &str = "latchkey_introspections_total";
+/// Changes that could not be written, by `kind`: `full` (the disk is) or `unavailable` (the database does not answer in time).
+pub const WRITES_FAILED: &str = "latchkey_writes_failed_total";
 /// Edges that wait for changes.
 pub const FEEDS_WAITING: &str = "latchkey_feeds_waiting";
 /// The latest revision that the feed has heard of.
@@ -123,6 +127,7 @@ pub async fn keep_up(metrics: PrometheusHandle, mut shutdown: Shutdown) {
 fn describe() {
     metrics::describe_counter!(REQUESTS, "Requests answered, by listener, method, path pattern and status.");
     metrics::describe_histogram!(REQUEST_SECONDS, metrics::Unit::Seconds, "How long answers took.");
+    metrics::describe_counter!(ERRORS, "Answers that say no, by listener and code.");
     metrics::describe_gauge!(REQUESTS_UNDER_WAY, "Requests being answered now.");
     metrics::describe_gauge!(CONNECTIONS, "Open connections.");
     metrics::describe_counter!(VERDICTS, "Verdicts given to edges, by outcome.");
@@ -130,6 +135,7 @@ fn describe() {
     metrics::describe_counter!(USAGE_DROPPED, "Requests that were not counted for their token.");
     metrics::describe_counter!(AUTHZ, "Decisions for gateways without the filter, by outcome.");
     metrics::describe_counter!(INTROSPECTIONS, "Introspected tokens, by outcome.");
+    metrics::describe_counter!(WRITES_FAILED, "Changes that could not be written, by kind.");
     metrics::describe_gauge!(FEEDS_WAITING, "Edges that wait for changes now.");
     metrics::describe_gauge!(REVISION, "The latest revision that the change feed has heard of.");
     metrics::describe_counter!(CHANGES_ANSWERED, "Answers of the change feed, by outcome.");

@@ -38,15 +38,19 @@ const ALWAYS: [(u16, &str); 6] = [
         "`too_many_failures`: too many authentications from this address have failed. A valid credential still passes.",
     ),
     (500, "`internal_error`: something failed in the service."),
-    (503, "`unavailable`: the service cannot do this now; try again."),
+    (503, "`unavailable`, `overloaded`: the service cannot do this now; try again."),
 ];
+/// The same for operations that change something.
+const CHANGING: [(u16, &str); 1] =
+    [(507, "`insufficient_storage`: the disk of the database is full, so nothing was changed.")];
 /// The same for operations with a body.
-const WITH_BODY: [(u16, &str); 4] = [
+const WITH_BODY: [(u16, &str); 5] = [
     (
         400,
         "`malformed_json`: the body is no JSON. `invalid_body`: a field is unknown, missing or of the wrong type. \
            `invalid_query`: a query parameter is unknown or impossible. `multiple_credentials`: more than one credential was sent.",
     ),
+    (408, "`request_timeout`: the body did not arrive in time."),
     (413, "`body_too_large`: the body is larger than 64 KiB."),
     (415, "`unsupported_media_type`: the body is not declared as JSON."),
     (422, "`invalid_value`: a field has a value that cannot be; `field` names it."),
@@ -90,12 +94,12 @@ pub(super) fn document() -> OpenApi {
 /// Adds to every operation what is true of all, unless it says something of its own for the same status.
 pub(super) fn complete(description: &mut OpenApi) {
     for item in description.paths.paths.values_mut() {
-        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete]
-            .into_iter()
-            .flatten();
-        for operation in operations {
+        let reading = item.get.iter_mut().map(|operation| (operation, &CHANGING[..0]));
+        let changing =
+            [&mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten();
+        for (operation, changing) in reading.chain(changing.map(|operation| (operation, &CHANGING[..]))) {
             let body: &[(u16, &str)] = if operation.request_body.is_some() { &WITH_BODY } else { &[] };
-            for (status, about) in body.iter().chain(&ALWAYS) {
+            for (status, about) in body.iter().chain(&ALWAYS).chain(changing) {
                 add(operation, *status, about);
             }
         }

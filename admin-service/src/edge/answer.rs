@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::attempts::TooMany;
 use crate::domain::changes::Position;
+use crate::error::Code;
 
 /// Has Envoy's `ext_authz` take headers out of the request before it goes on; others do not know it.
 const TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
@@ -46,6 +47,7 @@ pub fn too_many(too_many: &TooMany, grpc: bool) -> Response<Body> {
     let body = json!({"error": {"status": "ERROR", "message": message}}).to_string();
     let mut response = answer(StatusCode::TOO_MANY_REQUESTS, body, message, grpc);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(too_many.again_in_seconds()));
+    response.extensions_mut().insert(Code::TooManyFailures);
     response
 }
 

@@ -20,9 +20,9 @@ use super::gateway::{Gateway, InvalidSetting, Question};
 use crate::app::App;
 use crate::attempts::{TooMany, is_failed};
 use crate::domain::changes::Position;
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
 use crate::look_up::LookedUp;
-use crate::server::RequestFacts;
+use crate::server::{Beyond, RequestFacts};
 use crate::telemetry::AUTHZ;
 
 /// How long the database has to answer, which is longer than gateways wait.
@@ -124,6 +124,19 @@ fn misunderstood(problem: &InvalidSetting) -> Response<Body> {
     count("misunderstood");
     let refusal = Refusal::new(Reason::Unavailable, None);
     answer::refused(&refusal, &Realm::default(), Schemes::ALL, false)
+}
+
+/// The answer to a gateway whose question is beyond what the service does at a time.
+pub fn beyond(beyond: Beyond) -> Response<Body> {
+    let reason = if beyond == Beyond::Number { Reason::Overloaded } else { Reason::Unavailable };
+    count(reason.name());
+    let mut response = answer::refused(&Refusal::new(reason, None), &Realm::default(), Schemes::ALL, false);
+    response.extensions_mut().insert(if beyond == Beyond::Number {
+        Code::Overloaded
+    } else {
+        Code::Unavailable
+    });
+    response
 }
 
 fn count(outcome: &'static str) {

@@ -25,6 +25,7 @@ use super::verify::Edge;
 use crate::app::App;
 use crate::domain::token::Token;
 use crate::domain::verdict::Outcome;
+use crate::error::Code;
 use crate::look_up::LookedUp;
 use crate::telemetry::INTROSPECTIONS;
 
@@ -217,6 +218,12 @@ impl IntoResponse for Refused {
         let (status, error, description) = self.parts();
         let body = Json(json!({"error": error, "error_description": description}));
         let mut response = (status, body).into_response();
+        let code = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => Some(Code::BodyTooLarge),
+            StatusCode::SERVICE_UNAVAILABLE => Some(Code::Unavailable),
+            _ => None,
+        };
+        code.map(|code| response.extensions_mut().insert(code));
         let headers = response.headers_mut();
         match status {
             StatusCode::UNAUTHORIZED => {

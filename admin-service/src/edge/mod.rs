@@ -24,17 +24,17 @@ pub fn router(app: App) -> Router {
         .route(VERIFY_PATH, post(verify::verify))
         .route(USAGE_PATH, reports)
         .route("/edge/v1/introspect", post(introspect::introspect))
-        .merge(gateways())
         .with_state(app)
 }
 
-/// What gateways without the filter ask. Some put the client's own path after ours, so whatever follows is taken for one.
-fn gateways() -> Router<App> {
+/// What gateways without the filter ask, whose floods take no place from filters. Some put the client's own path after ours, so whatever follows is taken for one.
+pub fn gateways(app: App) -> Router {
     Router::new()
         .route("/edge/v1/authz", any(authz::authz))
         .route("/edge/v1/authz/", any(authz::authz))
         .route("/edge/v1/authz/{*path}", any(authz::authz))
         .route("/edge/v1/authz-refusal", any(authz::refusal))
+        .with_state(app)
 }
 
 /// The change feed, whose answers are waited for: the limits of other requests are not for it.

@@ -12,6 +12,7 @@ use crate::api::extract;
 use crate::app::App;
 use crate::domain::usage::{Receipt, Report};
 use crate::error::{ApiError, Code, chain};
+use crate::store::StoreError;
 use crate::telemetry::USAGE_REPORTS;
 
 /// The largest report, in bytes: the most entries, each with the largest numbers, and room for a formatter's taste.
@@ -31,7 +32,10 @@ pub async fn usage(
     let Receipt { counted, at } = app.store.count_usage(&report).await.map_err(|error| {
         tracing::warn!(cause = chain(&error), "a usage report cannot be counted");
         count("unavailable");
-        ApiError::unavailable("The service cannot count usage now; send the same report again")
+        match error {
+            StoreError::Full(_) => error.into(),
+            _ => ApiError::unavailable("The service cannot count usage now; send the same report again"),
+        }
     })?;
     count(if counted { "counted" } else { "repeated" });
     let answer = UsageResponse { epoch: at.epoch.0, revision: at.revision.0 };

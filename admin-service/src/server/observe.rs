@@ -9,7 +9,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::clock::Sources;
-use crate::telemetry::{REQUEST_SECONDS, REQUESTS, REQUESTS_UNDER_WAY, Stopwatch};
+use crate::error::Code;
+use crate::telemetry::{ERRORS, REQUEST_SECONDS, REQUESTS, REQUESTS_UNDER_WAY, Stopwatch};
 
 /// The header that names a request, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -63,6 +64,9 @@ pub async fn observe(State(observer): State<Observer>, mut request: Request, nex
     }
     let (status, took) = (response.status(), watch.elapsed());
     count(observer.listener, method, path, status, took);
+    if let Some(code) = response.extensions().get::<Code>() {
+        metrics::counter!(ERRORS, "listener" => observer.listener, "code" => code.text()).increment(1);
+    }
     let failed = status.is_server_error() && response.extensions().get::<LoggedElsewhere>().is_none();
     log(&observer, method, path, status, took, &facts, failed);
     response

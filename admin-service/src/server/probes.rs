@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::error::chain;
@@ -49,6 +50,16 @@ async fn live() -> impl IntoResponse {
     Json(json!({"status": "ok"}))
 }
 
+/// What was looked at, and what of it is not as it should be.
+#[derive(Serialize)]
+struct Checks {
+    database: &'static str,
+    service: &'static str,
+    /// Told while the latest change could not be written, and no reason to send questions elsewhere: they are answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<&'static str>,
+}
+
 /// Whether requests can be answered now, and if not, why.
 async fn ready(State(probed): State<Probed>) -> impl IntoResponse {
     let database = match tokio::time::timeout(PATIENCE, probed.store.ping()).await {
@@ -63,5 +74,10 @@ async fn ready(State(probed): State<Probed>) -> impl IntoResponse {
     let ok = database == "ok" && service == "ok";
     let (code, status) =
         if ok { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
-    (code, Json(json!({"status": status, "checks": {"database": database, "service": service}})))
+    let changes = probed.store.write_trouble().filter(|_| database == "ok").map(|kind| match kind {
+        "full" => "cannot be written: the disk is full",
+        _ => "cannot be written; the log says more",
+    });
+    let checks = Checks { database, service, changes };
+    (code, Json(json!({"status": status, "checks": checks})))
 }

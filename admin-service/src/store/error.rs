@@ -68,6 +68,9 @@ pub enum StoreError {
     /// Another replica holds the lease of a job, or took it over.
     #[error("another replica holds the lease")]
     LeaseLost,
+    /// The database's disk is full: it can be read, and not written.
+    #[error("the database's disk is full")]
+    Full(#[source] sqlx::Error),
     /// The database cannot be used now. What it is stays inside: it is for the log, not for a client.
     #[error("the database cannot be used now")]
     Unavailable(#[source] Failure),
@@ -102,7 +105,13 @@ impl From<RotationRefusal> for StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Unavailable(error.into())
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        // `SQLITE_FULL`, and PostgreSQL's `disk_full`.
+        if matches!(code.as_deref(), Some("13" | "53100")) {
+            Self::Full(error)
+        } else {
+            Self::Unavailable(error.into())
+        }
     }
 }
 
@@ -119,6 +128,15 @@ impl From<Failure> for StoreError {
 }
 
 impl StoreError {
+    /// What keeps the database from being written, in a word for metrics; `None`: nothing, the change was refused.
+    pub(super) fn trouble(&self) -> Option<&'static str> {
+        match self {
+            Self::Full(_) => Some("full"),
+            Self::Unavailable(_) => Some("unavailable"),
+            _ => None,
+        }
+    }
+
     /// Whether the database gave the transaction up only because others were at work, so that trying again may do:
     /// `serialization_failure` and `deadlock_detected` of PostgreSQL, and of SQLite the busy codes that come without a
     /// wait (`SQLITE_BUSY_RECOVERY`, `SQLITE_BUSY_SNAPSHOT`). Plain `SQLITE_BUSY` comes after the busy timeout.

@@ -34,7 +34,7 @@ mod usage;
 mod users;
 mod verify;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::AnyPool;
@@ -85,6 +85,8 @@ struct Inner {
     sources: Sources,
     restrictions_changed: watch::Sender<()>,
     history_changed: watch::Sender<()>,
+    /// Why the latest change could not be written, if it could not.
+    trouble: Mutex<Option<&'static str>>,
 }
 
 impl Store {
@@ -100,6 +102,13 @@ impl Store {
     /// [`StoreError::Unavailable`] when it does not within the store's patience.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.position().await.map(|_| ())
+    }
+
+    /// What kept the latest change from being written: `full` or `unavailable`; `None`: it was written, or refused for what
+    /// it was.
+    #[must_use]
+    pub fn write_trouble(&self) -> Option<&'static str> {
+        *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hears of every change of the restrictions that is made through this store or a clone of it.

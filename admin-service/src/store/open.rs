@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -196,6 +196,7 @@ pub(super) fn pools(
         sources,
         restrictions_changed: watch::Sender::new(()),
         history_changed: watch::Sender::new(()),
+        trouble: Mutex::default(),
     }
 }
 

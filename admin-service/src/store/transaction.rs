@@ -1,6 +1,7 @@
 //! How calls reach the database: reads on a connection, writes in a transaction that is tried again when it only lost
 //! a race, and both within the store's patience.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use sqlx::{Any, AnyConnection, Connection};
 use super::error::{Failure, StoreError};
 use super::{Inner, Store};
 use crate::clock::Sources;
+use crate::telemetry::WRITES_FAILED;
 
 /// How often a transaction is tried that others keep interrupting.
 const ATTEMPTS: u32 = 5;
@@ -48,6 +50,17 @@ pub(super) trait Work: Sync {
 impl Store {
     /// Does one transaction that writes.
     pub(super) async fn write<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
+        let done = self.write_at_last(work).await;
+        let trouble = done.as_ref().err().and_then(StoreError::trouble);
+        if let Some(kind) = trouble {
+            metrics::counter!(WRITES_FAILED, "kind" => kind).increment(1);
+        }
+        *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        done
+    }
+
+    /// Tries until the transaction is done, or fails for another reason than that others were at work.
+    async fn write_at_last<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
         let mut attempt = 1;
         loop {
             match self.0.attempt(work).await {

@@ -3,6 +3,8 @@
 
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres;
+#[path = "../../../tests/support/small_disk.rs"]
+mod small_disk;
 #[path = "../support/service.rs"]
 mod support;
 
@@ -23,5 +25,6 @@ mod token_changes;
 mod token_lists;
 mod token_rotation;
 mod tokens;
+mod trouble;
 mod usage;
 mod users;

@@ -1,0 +1,160 @@
+//! Databases that can be read and not written, because the disk is full or somebody holds a lock: verdicts go on, changes are
+//! refused in clear words, and all goes on by itself afterwards.
+
+use std::time::{Duration, Instant};
+
+use insta::assert_snapshot;
+use latchkey::token::TokenHash;
+use latchkey_admin::store::DatabaseUrl;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
+
+use crate::small_disk::SmallDisk;
+use crate::support::{Answer, Made, TestService};
+use crate::{postgres, usage};
+
+async fn verdict(service: &TestService, own: &Made) -> Value {
+    let question = json!({"token_hash": TokenHash::of(own.token.as_bytes())});
+    let asked = service.edge().request(Method::POST, "/edge/v1/verify").json(&question);
+    Answer::to(asked).await.expect(StatusCode::OK).json()
+}
+
+/// The token is good at each place that says so.
+async fn assert_usable(service: &TestService, own: &Made) {
+    assert_eq!(verdict(service, own).await["token"]["id"], json!(own.id));
+    let authz = service.edge().request(Method::GET, "/edge/v1/authz").bearer_auth(&own.token);
+    Answer::to(authz).await.expect(StatusCode::OK);
+    service.with(&own.token).get("/me").await.expect(StatusCode::OK);
+}
+
+async fn readiness(service: &TestService) -> Answer {
+    Answer::to(service.monitoring().request(Method::GET, "/readyz")).await
+}
+
+async fn metrics(service: &TestService) -> String {
+    Answer::to(service.monitoring().request(Method::GET, "/metrics")).await.text
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_changes_with_507_and_verdicts_go_on_and_nothing_is_lost_or_half_done() {
+    let Some(disk) = SmallDisk::mount(8) else { return };
+    let url = DatabaseUrl::sqlite_file(disk.path().join("latchkey.db"));
+    let service = TestService::start_on(Some(url), None).await;
+    let own = service.user_with("alice", &[]).await;
+    let report = json!({"edge": "vm-1", "sequence": 1, "usage": [
+        {"token_id": own.id, "allowed": 1, "denied": 0, "last_used_ms_ago": 0}]});
+    let send = || Answer::to(service.edge().request(Method::POST, "/edge/v1/usage").json(&report));
+
+    disk.fill();
+    let (made, refused) = loop_until_full(&service).await;
+    assert_snapshot!(refused.show(), @r#"
+    507 Insufficient Storage
+    {
+      "error": {
+        "code": "insufficient_storage",
+        "message": "The disk of the service's database is full, so nothing was changed; tokens are still verified",
+        "status": "ERROR"
+      }
+    }
+    "#);
+    let before = service.state().await;
+    for _ in 0..20 {
+        assert_usable(&service, &own).await;
+        let revoked = service.admin().delete(&format!("/tokens/{}", own.id)).await;
+        assert_eq!(revoked.code(), "insufficient_storage");
+    }
+    assert_eq!(send().await.code(), "insufficient_storage");
+    assert!(usage::kept(&service).await.is_empty(), "a report was counted and refused");
+    assert_eq!(before, service.state().await);
+    assert_snapshot!(readiness(&service).await.show(), @r#"
+    200 OK
+    {
+      "checks": {
+        "changes": "cannot be written: the disk is full",
+        "database": "ok",
+        "service": "ok"
+      },
+      "status": "ok"
+    }
+    "#);
+    let text = metrics(&service).await;
+    for name in [
+        r#"latchkey_writes_failed_total{kind="full"}"#,
+        r#"latchkey_errors_total{listener="api",code="insufficient_storage"}"#,
+    ] {
+        assert!(text.contains(name), "{name} is not in\n{text}");
+    }
+
+    disk.free();
+    send().await.expect(StatusCode::ACCEPTED);
+    assert_eq!(readiness(&service).await.json()["checks"].get("changes"), None);
+    service.admin().delete(&format!("/tokens/{}", own.id)).await.expect(StatusCode::NO_CONTENT);
+    assert_eq!(verdict(&service, &own).await["reason"], "revoked");
+    for number in 0..made {
+        service.admin().get(&format!("/users/user{number}")).await.expect(StatusCode::OK);
+    }
+    service.admin().get(&format!("/users/user{made}")).await.expect(StatusCode::NOT_FOUND);
+}
+
+/// Makes users until one cannot be written; gives how many were acknowledged, and the refusal.
+async fn loop_until_full(service: &TestService) -> (u32, Answer) {
+    for number in 0..5000 {
+        let answer = service.admin().post("/users", json!({"name": format!("user{number}")})).await;
+        if answer.status != StatusCode::CREATED {
+            return (number, answer);
+        }
+    }
+    panic!("the disk is not full");
+}
+
+/// Holds a lock that every change of a verdict needs for 10 seconds.
+async fn a_lock_of_ten_seconds(service: TestService, url: &str, lock: &'static str) {
+    let own = service.user_with("alice", &[]).await;
+    sqlx::any::install_default_drivers();
+    let mut other = AnyConnection::connect(url).await.unwrap();
+    for statement in lock.split(';') {
+        other.execute(AssertSqlSafe(statement)).await.unwrap();
+    }
+    #[expect(clippy::disallowed_methods, reason = "a lock is held for real time")]
+    let begun = Instant::now();
+    let (mut changes, mut verdicts) = (Vec::new(), 0);
+    for _ in 0..3 {
+        let (client, path) = (service.admin(), format!("/tokens/{}", own.id));
+        changes.push(tokio::spawn(async move { client.delete(&path).await }));
+    }
+    while begun.elapsed() < Duration::from_secs(10) {
+        assert_usable(&service, &own).await;
+        verdicts += 1;
+    }
+    assert!(verdicts > 50, "{verdicts} verdicts in 10 s");
+    for change in changes {
+        assert!(change.is_finished(), "a caller waits for longer than 10 s");
+        let refused = change.await.unwrap();
+        assert_eq!(
+            (refused.status, refused.code()),
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable".to_owned())
+        );
+        assert_eq!(refused.header("retry-after"), ["1"]);
+    }
+    assert_eq!(readiness(&service).await.status, StatusCode::OK);
+    assert!(metrics(&service).await.contains(r#"latchkey_writes_failed_total{kind="unavailable"}"#));
+    other.execute("COMMIT").await.unwrap();
+    assert_usable(&service, &own).await;
+    service.admin().delete(&format!("/tokens/{}", own.id)).await.expect(StatusCode::NO_CONTENT);
+    assert_eq!(verdict(&service, &own).await["reason"], "revoked");
+}
+
+#[tokio::test]
+async fn a_sqlite_file_that_is_locked_for_ten_seconds_gives_verdicts_and_refuses_changes() {
+    let service = TestService::start().await;
+    let url = service.database_url.to_string();
+    a_lock_of_ten_seconds(service, &url, "BEGIN IMMEDIATE").await;
+}
+
+#[tokio::test]
+async fn a_postgres_history_that_is_locked_for_ten_seconds_gives_verdicts_and_refuses_changes() {
+    let url = postgres::shared().database();
+    let service = TestService::start_on(Some(url.parse().unwrap()), None).await;
+    a_lock_of_ten_seconds(service, &url, "BEGIN;UPDATE history SET revision = revision").await;
+}
