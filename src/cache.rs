@@ -18,6 +18,9 @@ const BYTES_PER_ENTRY: usize = 512;
 /// What an entry takes beside what its verdict holds: its place here, in the map, and in the allocator's books.
 const OVERHEAD: usize = size_of::<Entry<Verdict>>() + size_of::<TokenHash>() + 64;
 
+/// What a token takes of which nothing is kept but that it was good.
+const BYTES_PER_FAMILIAR: usize = size_of::<Entry<()>>() + size_of::<TokenHash>() + 64;
+
 /// What bounds a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -50,6 +53,8 @@ pub struct Cache {
     limits: Limits,
     good: Space<Verdict>,
     bad: Space<Verdict>,
+    /// Tokens that were good until their time was over, or something of them changed. Nobody gets in here with a made-up one.
+    familiar: Space<()>,
     jitter: RandomState,
     evictions: Evictions,
 }
@@ -63,6 +68,7 @@ impl Cache {
             limits,
             good: space(limits.max_tokens),
             bad: space(limits.max_negative),
+            familiar: Space::new(limits.max_tokens, limits.max_tokens.saturating_mul(BYTES_PER_FAMILIAR)),
             jitter: RandomState::new(),
             evictions: Evictions::default(),
         }
@@ -70,24 +76,39 @@ impl Cache {
 
     /// The verdict on a token, if it is kept and its time is not over. Asking does not prolong that time.
     pub fn get(&mut self, hash: &TokenHash, now: Duration) -> Option<Verdict> {
-        for space in [&mut self.good, &mut self.bad] {
-            match space.get(hash) {
-                Some(entry) if entry.until > now => return Some(entry.value.clone()),
-                Some(_) => {
-                    space.remove(hash);
-                    self.evictions.expired += 1;
-                    return None;
-                }
-                None => {}
-            }
+        let entry = match self.good.get(hash) {
+            Some(entry) => entry,
+            None => self.bad.get(hash)?,
+        };
+        if entry.until > now {
+            return Some(entry.value.clone());
         }
+        self.take(hash);
+        self.evictions.expired += 1;
         None
+    }
+
+    /// Whether a token was good when it was last heard of: what is asked about it comes before what is asked about strangers.
+    #[must_use]
+    pub fn is_familiar(&self, hash: &TokenHash) -> bool {
+        self.familiar.contains(hash)
+    }
+
+    /// Takes out what is kept of a token, and remembers it if it was good. `false`: nothing is.
+    fn take(&mut self, hash: &TokenHash) -> bool {
+        let was_good = self.good.remove(hash);
+        if was_good {
+            let nothing = Entry { value: (), until: Duration::MAX, bytes: BYTES_PER_FAMILIAR };
+            self.familiar.insert(*hash, nothing);
+        }
+        was_good || self.bad.remove(hash)
     }
 
     /// Keeps a verdict, in the place of what was kept of the token before. Never beyond the token's own expiry.
     pub fn insert(&mut self, hash: TokenHash, verdict: Verdict, now: Duration) {
         self.good.remove(&hash);
         self.bad.remove(&hash);
+        self.familiar.remove(&hash);
         let (space, ttl, end) = match &verdict {
             Verdict::Usable(token) => (&mut self.good, self.limits.ttl, token.expires_at()),
             Verdict::Refused(_) => (&mut self.bad, self.limits.negative_ttl, None),
@@ -100,7 +121,7 @@ impl Cache {
 
     /// Forgets a token on which the verdict may have changed.
     pub fn remove(&mut self, hash: &TokenHash) {
-        if self.good.remove(hash) || self.bad.remove(hash) {
+        if self.take(hash) {
             self.evictions.changed += 1;
         }
     }

@@ -69,7 +69,7 @@ struct World {
 fn new_edge() -> (Cache, Feed, Lookups<usize, Answered>) {
     let limits =
         cache::Limits { max_tokens: TOKENS, ttl: TTL, max_negative: TOKENS, negative_ttl: NEGATIVE_TTL };
-    let most = lookups::Limits { waiters: 1000, waiters_per_token: 1000, callouts: 1000 };
+    let most = lookups::Limits { waiters: 1000, waiters_per_token: 1000, callouts: 1000, strangers: 1000 };
     (Cache::new(limits), Feed::new(STALE), Lookups::new(most, TIMEOUT))
 }
 
@@ -165,7 +165,7 @@ impl World {
         assert!(!(honest && known), "a known token is not served: {:?}", self.kept[token]);
         self.names += 1;
         self.waiting += 1;
-        if self.lookups.join(self.names, hash(token), now, token) == Ok(Joined::Ask) {
+        if self.lookups.join(self.names, hash(token), true, now, token) == Ok(Joined::Ask) {
             self.send(token);
         }
     }

@@ -24,6 +24,8 @@ pub struct Limits {
     pub waiters_per_token: usize,
     /// How many callouts may be under way.
     pub callouts: usize,
+    /// How many of them while a stranger asks for one more: the rest is for tokens that were good before.
+    pub strangers: usize,
 }
 
 /// Names a waiting stream.
@@ -104,7 +106,7 @@ impl<W, A: Clone> Lookups<W, A> {
         }
     }
 
-    /// Lets a stream wait for the verdict on a token.
+    /// Lets a stream wait for the verdict on a token, of which may be known that it was good before.
     ///
     /// # Errors
     /// Gives `request` back when a limit is reached; then nothing was changed.
@@ -112,18 +114,20 @@ impl<W, A: Clone> Lookups<W, A> {
         &mut self,
         waiter: WaiterId,
         hash: TokenHash,
+        familiar: bool,
         now: Duration,
         request: W,
     ) -> Result<Joined, W> {
         let deadline = now.saturating_add(self.timeout);
-        let under_way = self.tokens.len();
+        let most = if familiar { self.limits.callouts } else { self.limits.strangers };
+        let may_ask = self.tokens.len() < most;
         let full = self.waiters.len() >= self.limits.waiters || self.waiters.contains_key(&waiter);
         let joined = match self.tokens.get_mut(&hash) {
             Some(lookup) if !full && lookup.waiters.len() < self.limits.waiters_per_token => {
                 lookup.waiters.insert(waiter);
                 Joined::Wait
             }
-            None if !full && under_way < self.limits.callouts => {
+            None if !full && may_ask => {
                 self.tokens.insert(hash, Lookup { deadline, waiters: BTreeSet::from([waiter]) });
                 Joined::Ask
             }

@@ -44,6 +44,11 @@ impl<V> Space<V> {
         self.bytes
     }
 
+    /// Whether a hash is here; it is not taken for being asked for.
+    pub fn contains(&self, hash: &TokenHash) -> bool {
+        self.entries.contains(hash)
+    }
+
     pub fn get(&mut self, hash: &TokenHash) -> Option<&Entry<V>> {
         self.entries.get(hash)
     }

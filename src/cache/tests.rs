@@ -53,6 +53,28 @@ fn a_verdict_is_kept_for_its_time_give_or_take_a_tenth_and_asking_does_not_prolo
 }
 
 #[test]
+fn a_good_token_is_familiar_when_its_time_is_over_or_it_changes_and_a_bad_one_never() {
+    let mut cache = Cache::new(LIMITS);
+    for (token, verdict) in [(1, good(1, None, secs(0))), (2, good(2, None, secs(0))), (3, BAD)] {
+        cache.insert(hash(token), verdict, secs(0));
+        assert!(!cache.is_familiar(&hash(token)), "it is kept");
+    }
+    assert_eq!(cache.get(&hash(1), secs(331)), None);
+    cache.remove(&hash(2));
+    assert_eq!(cache.get(&hash(3), secs(331)), None);
+    let familiar = [1, 2, 3, 4].map(|token| cache.is_familiar(&hash(token)));
+    assert_eq!(familiar, [true, true, false, false]);
+    cache.insert(hash(1), BAD, secs(331));
+    assert!(!cache.is_familiar(&hash(1)), "it is bad now");
+    for token in 100..500 {
+        cache.insert(hash(token), good(token, None, secs(331)), secs(331));
+        cache.remove(&hash(token));
+    }
+    let kept = (100..500).filter(|token| cache.is_familiar(&hash(*token))).count();
+    assert_eq!(kept, LIMITS.max_tokens, "what is remembered is bounded");
+}
+
+#[test]
 fn what_came_together_does_not_go_together() {
     let mut cache = Cache::new(LIMITS);
     for token in 0..100 {

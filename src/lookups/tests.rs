@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits = Limits { waiters: 6, waiters_per_token: 4, callouts: 2 };
+const LIMITS: Limits = Limits { waiters: 6, waiters_per_token: 4, callouts: 2, strangers: 1 };
 const TIMEOUT: Duration = Duration::from_millis(100);
 
 fn ms(milliseconds: u64) -> Duration {
@@ -27,11 +27,11 @@ fn released(lookups: &mut Lookups<&'static str, u8>) -> Vec<(WaiterId, Option<u8
 #[test]
 fn streams_that_ask_for_the_same_token_share_one_callout() {
     let mut lookups = lookups();
-    assert_eq!(lookups.join(1, hash(1), ms(0), "a"), Ok(Joined::Ask));
-    assert_eq!(lookups.join(2, hash(1), ms(1), "b"), Ok(Joined::Wait));
+    assert_eq!(lookups.join(1, hash(1), true, ms(0), "a"), Ok(Joined::Ask));
+    assert_eq!(lookups.join(2, hash(1), true, ms(1), "b"), Ok(Joined::Wait));
     lookups.sent(hash(1), 70);
-    assert_eq!(lookups.join(3, hash(1), ms(2), "c"), Ok(Joined::Wait));
-    assert_eq!(lookups.join(4, hash(2), ms(2), "d"), Ok(Joined::Ask));
+    assert_eq!(lookups.join(3, hash(1), true, ms(2), "c"), Ok(Joined::Wait));
+    assert_eq!(lookups.join(4, hash(2), true, ms(2), "d"), Ok(Joined::Ask));
     lookups.sent(hash(2), 71);
     assert_eq!(lookups.asked(70), Some(hash(1)));
     assert_eq!(lookups.ended(70, Outcome::Answer(9), ms(5)), None);
@@ -44,18 +44,18 @@ fn streams_that_ask_for_the_same_token_share_one_callout() {
 #[test]
 fn after_an_answer_the_next_stream_asks_anew() {
     let mut lookups = lookups();
-    assert_eq!(lookups.join(1, hash(1), ms(0), "a"), Ok(Joined::Ask));
+    assert_eq!(lookups.join(1, hash(1), true, ms(0), "a"), Ok(Joined::Ask));
     lookups.sent(hash(1), 70);
     lookups.ended(70, Outcome::Answer(1), ms(1));
-    assert_eq!(lookups.join(2, hash(1), ms(1), "b"), Ok(Joined::Ask), "the first is not even released");
+    assert_eq!(lookups.join(2, hash(1), true, ms(1), "b"), Ok(Joined::Ask), "the first is not even released");
 }
 
 #[test]
 fn a_failed_callout_leaves_everyone_without_an_answer() {
     let mut lookups = lookups();
-    assert_eq!(lookups.join(1, hash(1), ms(0), "a"), Ok(Joined::Ask));
+    assert_eq!(lookups.join(1, hash(1), true, ms(0), "a"), Ok(Joined::Ask));
     lookups.sent(hash(1), 70);
-    assert_eq!(lookups.join(2, hash(1), ms(50), "b"), Ok(Joined::Wait));
+    assert_eq!(lookups.join(2, hash(1), true, ms(50), "b"), Ok(Joined::Wait));
     assert_eq!(lookups.ended(70, Outcome::Failed, ms(60)), None);
     assert_eq!(released(&mut lookups), [(1, None), (2, None)]);
 }
@@ -63,18 +63,18 @@ fn a_failed_callout_leaves_everyone_without_an_answer() {
 #[test]
 fn a_callout_that_cannot_be_sent_leaves_everyone_without_an_answer() {
     let mut lookups = lookups();
-    assert_eq!(lookups.join(1, hash(1), ms(0), "a"), Ok(Joined::Ask));
+    assert_eq!(lookups.join(1, hash(1), true, ms(0), "a"), Ok(Joined::Ask));
     lookups.not_sent(hash(1));
     assert_eq!(released(&mut lookups), [(1, None)]);
-    assert_eq!(lookups.join(2, hash(1), ms(0), "b"), Ok(Joined::Ask));
+    assert_eq!(lookups.join(2, hash(1), true, ms(0), "b"), Ok(Joined::Ask));
 }
 
 #[test]
 fn an_outdated_answer_is_nobodys_and_is_asked_for_again_while_anyone_has_time() {
     let mut lookups = lookups();
-    assert_eq!(lookups.join(1, hash(1), ms(0), "early"), Ok(Joined::Ask));
+    assert_eq!(lookups.join(1, hash(1), true, ms(0), "early"), Ok(Joined::Ask));
     lookups.sent(hash(1), 70);
-    assert_eq!(lookups.join(2, hash(1), ms(60), "late"), Ok(Joined::Wait));
+    assert_eq!(lookups.join(2, hash(1), true, ms(60), "late"), Ok(Joined::Wait));
     assert_eq!(lookups.ended(70, Outcome::Outdated, ms(80)), Some(hash(1)));
     assert_eq!(released(&mut lookups), [], "both have time");
     lookups.sent(hash(1), 71);
@@ -89,14 +89,14 @@ fn an_outdated_answer_is_nobodys_and_is_asked_for_again_while_anyone_has_time() 
 #[test]
 fn after_a_timeout_those_who_came_late_are_asked_for_again() {
     let mut lookups = lookups();
-    assert_eq!(lookups.join(1, hash(1), ms(0), "early"), Ok(Joined::Ask));
+    assert_eq!(lookups.join(1, hash(1), true, ms(0), "early"), Ok(Joined::Ask));
     lookups.sent(hash(1), 70);
-    assert_eq!(lookups.join(2, hash(1), ms(60), "late"), Ok(Joined::Wait));
+    assert_eq!(lookups.join(2, hash(1), true, ms(60), "late"), Ok(Joined::Wait));
     // The host's timer fires a little early by our clock: who was there when the callout was sent is refused all the same.
     assert_eq!(lookups.ended(70, Outcome::Timeout, ms(99)), Some(hash(1)));
     lookups.sent(hash(1), 71);
     assert_eq!(released(&mut lookups), [(1, None)]);
-    assert_eq!(lookups.join(3, hash(1), ms(120), "later"), Ok(Joined::Wait));
+    assert_eq!(lookups.join(3, hash(1), true, ms(120), "later"), Ok(Joined::Wait));
     lookups.sweep(ms(160));
     assert_eq!(released(&mut lookups), [(2, None)], "its own deadline has passed");
     assert_eq!(lookups.ended(71, Outcome::Answer(5), ms(180)), None);
@@ -108,13 +108,13 @@ fn after_a_timeout_those_who_came_late_are_asked_for_again() {
 #[test]
 fn a_callout_whose_end_is_never_reported_is_given_up_and_its_token_is_asked_about_anew() {
     let mut lookups = lookups();
-    assert_eq!(lookups.join(1, hash(1), ms(0), "a"), Ok(Joined::Ask));
+    assert_eq!(lookups.join(1, hash(1), true, ms(0), "a"), Ok(Joined::Ask));
     lookups.sent(hash(1), 70);
     lookups.sweep(ms(100));
     assert_eq!(released(&mut lookups), [(1, None)]);
     let given_up = TIMEOUT + GRACE;
     assert_eq!(
-        lookups.join(2, hash(1), given_up - ms(1), "b"),
+        lookups.join(2, hash(1), true, given_up - ms(1), "b"),
         Ok(Joined::Wait),
         "its end may still be reported"
     );
@@ -138,7 +138,7 @@ fn a_callout_whose_end_is_never_reported_is_given_up_and_its_token_is_asked_abou
 #[test]
 fn a_timeout_that_leaves_nobody_waiting_asks_nothing() {
     let mut lookups = lookups();
-    assert_eq!(lookups.join(1, hash(1), ms(0), "a"), Ok(Joined::Ask));
+    assert_eq!(lookups.join(1, hash(1), true, ms(0), "a"), Ok(Joined::Ask));
     lookups.sent(hash(1), 70);
     lookups.leave(1);
     assert!(!lookups.is_idle(), "the callout is under way");
@@ -150,11 +150,15 @@ fn a_timeout_that_leaves_nobody_waiting_asks_nothing() {
 #[test]
 fn when_the_first_leaves_the_others_get_their_answer() {
     let mut lookups = lookups();
-    assert_eq!(lookups.join(1, hash(1), ms(0), "a"), Ok(Joined::Ask));
+    assert_eq!(lookups.join(1, hash(1), true, ms(0), "a"), Ok(Joined::Ask));
     lookups.sent(hash(1), 70);
-    assert_eq!(lookups.join(2, hash(1), ms(0), "b"), Ok(Joined::Wait));
+    assert_eq!(lookups.join(2, hash(1), true, ms(0), "b"), Ok(Joined::Wait));
     lookups.leave(1);
-    assert_eq!(lookups.join(3, hash(1), ms(1), "c"), Ok(Joined::Wait), "the callout is still under way");
+    assert_eq!(
+        lookups.join(3, hash(1), true, ms(1), "c"),
+        Ok(Joined::Wait),
+        "the callout is still under way"
+    );
     assert_eq!(lookups.ended(70, Outcome::Answer(1), ms(2)), None);
     lookups.leave(3);
     assert_eq!(released(&mut lookups), [(2, Some(1))], "who leaves before its turn is not released");
@@ -164,22 +168,35 @@ fn when_the_first_leaves_the_others_get_their_answer() {
 fn at_a_limit_a_stream_is_turned_away_and_nothing_changes() {
     let mut lookups = lookups();
     for waiter in 1..=4 {
-        assert!(lookups.join(waiter, hash(1), ms(0), "").is_ok());
+        assert!(lookups.join(waiter, hash(1), true, ms(0), "").is_ok());
     }
-    assert_eq!(lookups.join(5, hash(1), ms(0), "too many for one token"), Err("too many for one token"));
-    assert_eq!(lookups.join(5, hash(2), ms(0), ""), Ok(Joined::Ask));
-    assert_eq!(lookups.join(6, hash(3), ms(0), "too many callouts"), Err("too many callouts"));
-    assert_eq!(lookups.join(6, hash(2), ms(0), ""), Ok(Joined::Wait));
-    assert_eq!(lookups.join(7, hash(2), ms(0), "too many"), Err("too many"));
+    assert_eq!(
+        lookups.join(5, hash(1), true, ms(0), "too many for one token"),
+        Err("too many for one token")
+    );
+    assert_eq!(lookups.join(5, hash(2), true, ms(0), ""), Ok(Joined::Ask));
+    assert_eq!(lookups.join(6, hash(3), true, ms(0), "too many callouts"), Err("too many callouts"));
+    assert_eq!(lookups.join(6, hash(2), true, ms(0), ""), Ok(Joined::Wait));
+    assert_eq!(lookups.join(7, hash(2), true, ms(0), "too many"), Err("too many"));
     lookups.leave(6);
-    assert_eq!(lookups.join(7, hash(2), ms(0), ""), Ok(Joined::Wait), "a place is free again");
+    assert_eq!(lookups.join(7, hash(2), true, ms(0), ""), Ok(Joined::Wait), "a place is free again");
+}
+
+#[test]
+fn contained_a_flood_of_strangers_leaves_room_for_tokens_that_were_good_before() {
+    let mut lookups = lookups();
+    assert_eq!(lookups.join(1, hash(1), false, ms(0), ""), Ok(Joined::Ask));
+    assert_eq!(lookups.join(2, hash(2), false, ms(0), "one stranger too many"), Err("one stranger too many"));
+    assert_eq!(lookups.join(2, hash(1), false, ms(0), ""), Ok(Joined::Wait), "it costs no callout");
+    assert_eq!(lookups.join(3, hash(3), true, ms(0), ""), Ok(Joined::Ask));
+    assert_eq!(lookups.join(4, hash(4), true, ms(0), "too many"), Err("too many"));
 }
 
 #[test]
 fn releases_come_in_batches() {
     let mut lookups = lookups();
     for waiter in 1..=4 {
-        assert!(lookups.join(waiter, hash(1), ms(0), "").is_ok());
+        assert!(lookups.join(waiter, hash(1), true, ms(0), "").is_ok());
     }
     lookups.not_sent(hash(1));
     assert_eq!(lookups.release(3).len(), 3);
@@ -303,7 +320,7 @@ impl History {
             Step::Join { token, sends } => {
                 self.next += 1;
                 let waiter = self.next;
-                match self.lookups.join(waiter, hash(token), self.now, waiter) {
+                match self.lookups.join(waiter, hash(token), true, self.now, waiter) {
                     Ok(joined) => {
                         self.waiting.push(waiter);
                         if joined == Joined::Ask {

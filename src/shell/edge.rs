@@ -22,7 +22,7 @@ use crate::token::TokenHash;
 use crate::wire::{CONTENT_TYPE, VERIFY_PATH, VerifyRequest, VerifyResponse};
 
 /// What bounds one root context. A waiting stream takes a few hundred bytes here, and its buffers in Envoy.
-const LIMITS: Limits = Limits { waiters: 16_384, waiters_per_token: 4096, callouts: 1024 };
+const LIMITS: Limits = Limits { waiters: 16_384, waiters_per_token: 4096, callouts: 1024, strangers: 512 };
 /// How many waiting streams are released in one callback: each nests a few frames on the VM's stack.
 const BATCH: usize = 32;
 /// How often the deadlines of waiting streams are looked at, while callouts are under way.
@@ -112,7 +112,8 @@ impl Edge {
     pub fn ask(&self, stream: WaiterId, waiting: Waiting) -> bool {
         let (hash, now) = (waiting.credential.hash, host::now());
         self.metrics.cache_missed();
-        let joined = self.lookups.borrow_mut().join(stream, hash, now, waiting);
+        let familiar = self.shared.is_familiar(&hash);
+        let joined = self.lookups.borrow_mut().join(stream, hash, familiar, now, waiting);
         if joined == Ok(Joined::Ask) {
             self.shared.follow(self.root);
             self.send_callout(hash);

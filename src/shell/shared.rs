@@ -107,6 +107,11 @@ impl Shared {
         self.cache.borrow_mut().get(hash, now)
     }
 
+    /// Whether a token was good when it was last heard of.
+    pub fn is_familiar(&self, hash: &TokenHash) -> bool {
+        self.cache.borrow().is_familiar(hash)
+    }
+
     /// Keeps what the service has said, unless it may be older than a change. `false`: it is, and must not be believed.
     pub fn keep(&self, answer: &VerifyResponse, verdict: &Verdict, now: Duration) -> bool {
         let age = self.feed.borrow().age_of(answer);
