@@ -86,6 +86,38 @@ fn a_token_is_changed_field_by_field() {
 }
 
 #[test]
+fn a_token_is_rotated_with_an_overlap_and_without() {
+    let shell = Shell::start();
+    let (id, old) = shell.user_with_token("bob", &["--scope", "read"]);
+    let works =
+        |token: &str| shell.command(&["me"]).env("LATCHKEY_TOKEN", token).output().unwrap().status.success();
+    let output = shell.run(&["token", "rotate", &id, "--overlap", "1h", "--expires-in", "30d"]);
+    let new = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(output.status.success() && new.lines().count() == 1, "{}", stderr(&output));
+    assert!(stderr(&output).starts_with("latchkey: the token own of bob is valid until "));
+    assert!(works(new.trim_end()) && works(&old) && new.trim_end() != old);
+    let (id, second) = shell.user_with_token("carol", &[]);
+    shell.refused(&["token", "rotate", &id], 2, "add --yes. Nothing was changed");
+    let made = shell.json(&["token", "rotate", &id, "--yes"]);
+    assert!(works(made["token"].as_str().unwrap()) && !works(&second));
+}
+
+#[test]
+fn a_rotation_whose_token_was_lost_is_repeated() {
+    let shell = Shell::start();
+    let (id, _) = shell.user_with_token("bob", &[]);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = shell.command(&["token", "rotate", &id, "--yes"]).stdout(full).output().unwrap();
+    assert_refused(&output, 1, &format!("rotate {id} again, and another takes its place"));
+    let token = shell.print(&["token", "rotate", &id, "--yes"]);
+    let output = shell.command(&["me"]).env("LATCHKEY_TOKEN", token.trim_end()).output().unwrap();
+    assert!(output.status.success());
+    let list = shell.json(&["token", "list", "--user", "bob"]);
+    let active = list["items"].as_array().unwrap().iter().filter(|token| token["status"] == "active");
+    assert_eq!(active.count(), 1);
+}
+
+#[test]
 fn a_token_that_could_not_be_shown_is_revoked() {
     let shell = Shell::start();
     let full = File::options().write(true).open("/dev/full").unwrap();
@@ -183,6 +215,10 @@ fn what_is_refused_changes_nothing() {
         (&["token", "update", &id, "--no-scopes", "--scope", "a"], 2, "cannot be used with"),
         (&["token", "update", &id, "--allowed-cidr", "x"], 1, "`allowed_cidrs` must hold networks such as"),
         (&["token", "update", &id, "--expires-at", "2199-01-01T00:00:00Z"], 1, "(expiry_too_long)"),
+        (&["token", "rotate", nobodys, "--yes"], 1, "(token_not_found)"),
+        (&["token", "rotate", &id, "--overlap", "soon"], 2, "must be a length of time"),
+        (&["token", "rotate", &id, "--overlap", "31d"], 1, "(invalid_value)"),
+        (&["token", "rotate", &id, "--yes", "--expires-in", "1000d"], 1, "(expiry_too_long)"),
         (&["token", "revoke", nobodys, "--yes"], 1, "(token_not_found)"),
         (&["token", "revoke", &id], 2, "add --yes. Nothing was changed"),
         (&["token", "delete-expired"], 2, "add --yes. Nothing was changed"),
@@ -207,6 +243,9 @@ fn on_a_terminal_a_revocation_is_asked_for() {
     assert!(shown.contains("Revoke own (lk_") && shown.contains(") of bob for good? [y/N]"), "{shown}");
     let (code, shown) = shell.on_terminal(&["token", "delete-expired", "--user", "bob"], "no\n");
     assert!(code == Some(1) && shown.contains("Delete all expired tokens of bob for good? [y/N]"), "{shown}");
+    let (code, shown) = shell.on_terminal(&["token", "rotate", &id], "no\n");
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.contains(") of bob, so that the old one is refused from now on? [y/N]"), "{shown}");
     assert_eq!(shell.state(), before);
     assert_eq!(shell.on_terminal(&["token", "revoke", &id], "yes\n").0, Some(0));
     assert_eq!(shell.json(&["token", "show", &id])["status"], "revoked");

@@ -6,6 +6,7 @@ mod given;
 mod list;
 mod made;
 mod revoke;
+mod rotate;
 mod show;
 mod update;
 
@@ -26,6 +27,7 @@ Examples:
   TOKEN=$(latchkey token create ci --expires-in 30d)
   latchkey token list
   latchkey token list --user bob --json | jq -r '.items[] | select(.status == \"active\") | .id'
+  TOKEN=$(latchkey token rotate 019a2b3c-… --overlap 1h)
   latchkey token revoke 019a2b3c-…")]
 pub(super) struct Args {
     #[command(flatten)]
@@ -45,6 +47,8 @@ enum Command {
     Show(show::Args),
     /// Changes a token's name, note, scopes, networks or expiry
     Update(update::Args),
+    /// Makes a successor with a new secret, prints it this once, and ends the old token
+    Rotate(rotate::Args),
     /// Revokes tokens: they are refused from now on, at every edge
     Revoke(revoke::Args),
     /// Deletes all of a user's expired tokens
@@ -58,6 +62,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Command::Create(args) => create::run(service, args),
         Command::Show(args) => show::run(service, args),
         Command::Update(args) => update::run(service, args),
+        Command::Rotate(args) => rotate::run(service, args),
         Command::Revoke(args) => revoke::run(service, args),
         Command::DeleteExpired(args) => delete_expired::run(service, args),
     }
