@@ -67,6 +67,12 @@ setup_wrk() {
     need wrk wrk
 }
 
+# What the tests of the command line use: a terminal to type on, and a certificate.
+setup_shell() {
+    need script bsdutils
+    need openssl openssl
+}
+
 # The gateway without the filter of the end-to-end tests.
 setup_nginx() {
     [ -x /usr/sbin/nginx ] || have nginx && return
@@ -103,7 +109,7 @@ has_postgres() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/
 only_one setup
 for part in "$@"; do
     case $part in
-    rust | wasm | musl | python | envoy | compose | nginx | postgres | wrk) "setup_$part" ;;
-    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, nginx, postgres and wrk, and not \"$part\"." ;;
+    rust | wasm | musl | python | envoy | compose | nginx | postgres | shell | wrk) "setup_$part" ;;
+    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, nginx, postgres, shell and wrk, and not \"$part\"." ;;
     esac
 done

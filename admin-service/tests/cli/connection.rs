@@ -2,6 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::process::Command;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::shell::Shell;
 use crate::support::{Place, assert_refused, stderr};
@@ -137,4 +143,73 @@ fn the_same_page_over_and_over_is_no_endless_list() {
     let page = "HTTP/1.1 200 OK\r\ncontent-length: 32\r\nconnection: close\r\n\r\n{\"items\":[],\"next_cursor\":\"abc\"}";
     let mut list = place.command(&["user", "list", "--url", &answering(page)]);
     assert_refused(&list.env("LATCHKEY_TOKEN", "lk_x").output().unwrap(), 1, "the same page twice");
+}
+
+/// Makes a certificate of this machine's that only its own file vouches for, and its key; gives their paths.
+fn certificate(place: &Place, name: &str) -> (String, String) {
+    let files = ["pem", "key"].map(|end| place.path(&format!("{name}.{end}")).to_str().unwrap().to_owned());
+    let [certificate, key] = files;
+    let kind =
+        ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2"];
+    let names = [
+        "-subj",
+        "/CN=latchkey",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-out",
+        &certificate,
+        "-keyout",
+        &key,
+    ];
+    assert!(Command::new("openssl").args(kind).args(names).output().unwrap().status.success());
+    (certificate, key)
+}
+
+/// Answers each request with `answer` over TLS; gives the URL.
+fn answering_over_tls((certificate, key): &(String, String), answer: &'static str) -> String {
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![CertificateDer::from_pem_file(certificate).unwrap()],
+            PrivateKeyDer::from_pem_file(key).unwrap(),
+        );
+    let config = Arc::new(config.unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = StreamOwned::new(connection, stream.unwrap());
+            if stream.read(&mut [0; 4096]).is_ok() {
+                let _ = stream.write_all(answer.as_bytes());
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+        }
+    });
+    url
+}
+
+#[test]
+fn https_is_spoken_with_whom_the_machine_or_ssl_cert_file_trusts_and_with_nobody_else() {
+    let place = Place::new();
+    let (own, other) = (certificate(&place, "own"), certificate(&place, "other"));
+    let url = answering_over_tls(&own, "HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{\"name\":\"bob\"}");
+    let run = |url: &str, file: Option<&str>| {
+        let mut command = place.command(&["me", "--url", url]);
+        command.env("LATCHKEY_TOKEN", "lk_x").env_remove("SSL_CERT_DIR").env_remove("SSL_CERT_FILE");
+        command.envs(file.map(|file| ("SSL_CERT_FILE", file))).output().unwrap()
+    };
+    let output = run(&url, Some(&own.0));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "name  bob\n", "{}", stderr(&output));
+    for file in [None, Some(other.0.as_str()), Some("nowhere")] {
+        assert_refused(&run(&url, file), 1, "SSL_CERT_FILE can name the certificates to trust");
+    }
+    assert_refused(&run(&url.replace("https:", "http:"), Some(&own.0)), 1, "cannot be reached");
+    let plain = answering("HTTP/1.1 200 OK\r\n\r\n").replace("http:", "https:");
+    assert_refused(&run(&plain, Some(&own.0)), 1, "no TLS with it");
 }

@@ -28,7 +28,7 @@ impl Unreached {
             }
             ureq::Error::HostNotFound => "its name is not known".to_owned(),
             ureq::Error::Timeout(_) => "it did not answer in time".to_owned(),
-            ureq::Error::Rustls(error) => {
+            error if is_about_tls(error) => {
                 format!("no TLS with it ({error}); SSL_CERT_FILE can name the certificates to trust")
             }
             error => harmless(&error.to_string()).into_owned(),
@@ -38,13 +38,22 @@ impl Unreached {
     /// Whether the request may have reached the service.
     fn may_have_arrived(&self) -> bool {
         match &self.0 {
+            error if is_about_tls(error) => false,
             ureq::Error::Io(error) => error.kind() != ErrorKind::ConnectionRefused,
-            ureq::Error::HostNotFound | ureq::Error::Rustls(_) | ureq::Error::ConnectionFailed => false,
+            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => false,
             ureq::Error::Timeout(timeout) => {
                 !matches!(timeout, ureq::Timeout::Connect | ureq::Timeout::Resolve)
             }
             _ => true,
         }
+    }
+}
+
+/// Whether no connection came about because of TLS: a certificate that is not trusted, or a peer that speaks none.
+fn is_about_tls(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Io(error) => error.kind() == ErrorKind::InvalidData,
+        error => matches!(error, ureq::Error::Rustls(_) | ureq::Error::Tls(_)),
     }
 }
 
