@@ -174,6 +174,38 @@ impl Scene {
         self.ask(401, verify(&json!({"token_hash": token}))).await;
         self.ask(401, verify(&json!({"token_hash": token})).bearer_auth(WRONG_EDGE_SECRET)).await;
         self.ask(404, edge.get(&format!("/edge/v1/{token}")).bearer_auth(EDGE_SECRET)).await;
+        self.ask_for_gateways(&edge).await;
+    }
+
+    /// What gateways without the filter and other services send, which hold tokens, as no filter's questions do.
+    async fn ask_for_gateways(&mut self, edge: &Caller) {
+        let token = self.alice.token.clone();
+        let authz = |secret: &str| edge.get("/edge/v1/authz").header("x-latchkey-edge-secret", secret);
+        self.ask(200, authz(EDGE_SECRET).bearer_auth(&token)).await;
+        self.ask(
+            200,
+            edge.get(&format!("/edge/v1/authz/{token}?{token}"))
+                .bearer_auth(&token)
+                .header("x-latchkey-edge-secret", EDGE_SECRET),
+        )
+        .await;
+        self.ask(401, authz(EDGE_SECRET).bearer_auth(FOREIGN)).await;
+        self.ask(401, authz(WRONG_EDGE_SECRET).bearer_auth(&token)).await;
+        self.ask(503, authz(EDGE_SECRET).bearer_auth(&token).header("x-latchkey-schemes", &token)).await;
+        self.ask(
+            503,
+            authz(EDGE_SECRET).bearer_auth(&token).header("x-latchkey-realm", format!("\"{token}")),
+        )
+        .await;
+        let introspect = |body: String| {
+            let request = edge.post("/edge/v1/introspect").bearer_auth(EDGE_SECRET);
+            request.header("content-type", "application/x-www-form-urlencoded").body(body)
+        };
+        self.ask(200, introspect(format!("token={token}"))).await;
+        self.ask(200, introspect(format!("token={FOREIGN}"))).await;
+        self.ask(400, introspect(format!("token={token}&token={token}"))).await;
+        self.ask(400, introspect(format!("token_hash={token}"))).await;
+        self.ask(400, introspect(format!("token={token}&client_address={token}"))).await;
     }
 
     /// The service falls silent, and then is gone.

@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::support::clients::Clients;
 use crate::support::database::Database;
 use crate::support::postgres::Cluster;
+use crate::support::small_disk::SmallDisk;
 use crate::support::{Answer, EnvoyConfig, Service, World, wait};
 
 #[tokio::test]
@@ -87,4 +88,43 @@ async fn steady_a_locked_sqlite_file_still_gives_verdicts_and_changes_wait_or_ar
     other.run("COMMIT").await;
     assert_eq!(world.admin.tokens_of("alice").await.len(), 2, "a refused change was made");
     assert_eq!(make().await.status, 201);
+}
+
+/// The service's disk is full: the gateway goes on, changes are told why they are not made, and room is all that is needed.
+#[tokio::test]
+async fn steady_a_full_disk_refuses_changes_and_no_request_and_is_written_again_with_no_restart() {
+    let Some(disk) = SmallDisk::mount(8) else { return };
+    let service = Service::on(&format!("sqlite://{}", disk.path().join("latchkey.db").display())).await;
+    let mut world = World::around(service, EnvoyConfig::uncached).await;
+    let alice = world.admin.user_with_token("alice").await;
+    let process = world.service.process().id();
+    let clients = Clients::start(&world.envoy.http1(), "/orders", &alice.token);
+    clients.see(200).await;
+
+    disk.fill();
+    let make = async |number: u32| {
+        let user = json!({"name": format!("user{number}")});
+        world.admin.call(Method::POST, "/users", Some(user)).await
+    };
+    let mut made = 0;
+    let refused = loop {
+        let answer = make(made).await;
+        if answer.status != 201 {
+            break answer;
+        }
+        made += 1;
+    };
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (507, &json!("insufficient_storage")));
+    for _ in 0..20 {
+        assert_eq!(make(made).await.status, 507);
+    }
+    let ready = world.service.readiness().await;
+    assert_eq!(ready.status, 200, "{ready:?}");
+    assert_eq!(ready.json()["checks"]["changes"], "cannot be written: the disk is full");
+
+    disk.free();
+    assert_eq!(make(made).await.status, 201, "the service does not write again");
+    assert_eq!(world.service.readiness().await.json()["checks"].get("changes"), None);
+    clients.assert_saw_only(&[200]).await;
+    assert_eq!(world.service.process().id(), process);
 }

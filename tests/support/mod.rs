@@ -26,6 +26,7 @@ pub mod reference;
 pub mod relay;
 pub mod secrets;
 pub mod service;
+pub mod small_disk;
 pub mod test_dir;
 pub mod upstream;
 pub mod wait;
