@@ -124,7 +124,7 @@ def token_id(options, token):
 
 def show(options, alice_id):
     gateway, management = options.gateway, options.management
-    state = os.path.relpath(options.state_dir)
+    state, program = os.path.relpath(options.state_dir), os.path.relpath(options.program)
     print(f"""
 The gateway is {gateway}, the management API {management}/api/v1 (described at {management}/docs).
 Try, in another terminal in this directory:
@@ -144,6 +144,11 @@ Try, in another terminal in this directory:
 
   # revoke the one you are using, and it is refused from then on; the next `make run` makes another
   curl -i -X DELETE {management}/api/v1/tokens/{alice_id} -H "Authorization: Bearer $(cat {state}/alice-token)"
+
+  # the same as the administrator, without curl; `{program} --help` lists the commands
+  export LATCHKEY_URL={management} LATCHKEY_TOKEN_FILE={state}/admin-token
+  {program} token list --user alice
+  {program} audit list --limit 10
 
 The administrator's token is in {state}/admin-token; logs are {state}/service.log and {state}/envoy.log. Ctrl-C ends it all.
 """, flush=True)

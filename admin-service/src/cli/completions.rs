@@ -34,5 +34,5 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "latchkey", &mut script);
-    print(&String::from_utf8_lossy(&script))
+    print(script)
 }

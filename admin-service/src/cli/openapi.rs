@@ -8,5 +8,5 @@ pub(super) fn run() -> Result<(), Failure> {
     let text = api::description().to_pretty_json();
     let text =
         text.map_err(|error| Failure::Failed(format!("the description cannot be written: {error}.")))?;
-    print(&format!("{text}\n"))
+    print(format!("{text}\n"))
 }

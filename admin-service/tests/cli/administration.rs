@@ -1,6 +1,6 @@
 //! `latchkey restrictions`, `scheduler`, `audit` and `me`: against a running service.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::shell::Shell;
 
@@ -173,4 +173,24 @@ fn the_audit_log_is_listed_by_what_is_asked_for() {
     }
     let nothing = shell.run(&["audit", "list", "--since", "2999-01-01T00:00:00Z"]);
     assert!(nothing.stdout.is_empty() && nothing.stderr == b"latchkey: there are no entries.\n");
+}
+
+#[test]
+fn the_audit_log_is_exported_whole_and_the_oldest_first() {
+    let shell = Shell::start();
+    shell.place.sql(
+        "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 3000) \
+         INSERT INTO audit SELECT substr(id, 1, 24) || printf('%012x', n), at, actor, token_id, address, request_id, \
+         action, 'user-' || n, details FROM n, (SELECT * FROM audit WHERE action = 'user.created')",
+    );
+    let output = shell.run(&["audit", "export"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "latchkey: 3002 entries are exported.\n");
+    assert_eq!(lines.len(), 3002);
+    assert!(lines.is_sorted_by_key(|line| line["id"].as_str().unwrap()));
+    let some =
+        shell.run(&["audit", "export", "--action", "token.created", "--until", "2999-01-01T00:00:00Z"]);
+    assert_eq!(some.stdout.iter().filter(|byte| **byte == b'\n').count(), 1);
+    shell.refused(&["audit", "export", "--action", "user.eaten"], 1, "must be one of user.created");
 }

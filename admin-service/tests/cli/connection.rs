@@ -145,6 +145,17 @@ fn the_same_page_over_and_over_is_no_endless_list() {
     assert_refused(&list.env("LATCHKEY_TOKEN", "lk_x").output().unwrap(), 1, "the same page twice");
 }
 
+#[test]
+fn an_export_that_breaks_off_is_not_taken_for_the_whole() {
+    let place = Place::new();
+    let half =
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n3\r\n{}\n\r\n3\r\n{";
+    let mut export = place.command(&["audit", "export", "--url", &answering(half)]);
+    let output = export.env("LATCHKEY_TOKEN", "lk_x").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).starts_with("latchkey: the export broke off ("), "{}", stderr(&output));
+}
+
 /// Makes a certificate of this machine's that only its own file vouches for, and its key; gives their paths.
 fn certificate(place: &Place, name: &str) -> (String, String) {
     let files = ["pem", "key"].map(|end| place.path(&format!("{name}.{end}")).to_str().unwrap().to_owned());

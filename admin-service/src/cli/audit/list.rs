@@ -1,10 +1,9 @@
 //! `latchkey audit list`.
 
+use super::filter::{Filter, borrowed};
 use crate::cli::Failure;
-use crate::cli::moment::Moment;
 use crate::cli::remote::Service;
 use crate::cli::show::{Column, List, text, time};
-use crate::clock::Sources;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -21,40 +20,6 @@ pub(super) struct Args {
     limit: Option<u64>,
 }
 
-/// Which entries: those that meet all that is given.
-#[derive(clap::Args)]
-pub(super) struct Filter {
-    /// By this user, system:scheduler or system:bootstrap
-    #[arg(long, value_name = "NAME")]
-    actor: Option<String>,
-
-    /// Of this kind, such as token.created
-    #[arg(long, value_name = "ACTION")]
-    action: Option<String>,
-
-    /// To this: a user's name, a token's identifier, restrictions or scheduler
-    #[arg(long, value_name = "SUBJECT")]
-    subject: Option<String>,
-
-    /// Not before this time, such as 2026-01-31T00:00:00Z, or so long ago, such as 24h
-    #[arg(long, value_name = "TIME|PERIOD")]
-    since: Option<Moment>,
-}
-
-impl Filter {
-    /// The query of those that are given.
-    pub fn query(&self) -> Vec<(&'static str, String)> {
-        let since = self.since.map(|since| since.ago(Sources::system().now()).to_string());
-        let given = [
-            ("actor", self.actor.clone()),
-            ("action", self.action.clone()),
-            ("subject", self.subject.clone()),
-            ("since", since),
-        ];
-        given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
-    }
-}
-
 const COLUMNS: &[Column] = &[
     Column("AT", |entry| time(&entry["at"])),
     Column("ACTOR", |entry| text(&entry["actor"])),
@@ -66,7 +31,7 @@ const COLUMNS: &[Column] = &[
 
 pub(super) fn run(service: &Service, args: &Args) -> Result<(), Failure> {
     let query = args.filter.query();
-    let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let query = borrowed(&query);
     let list = List { path: "/audit", query: &query, most: args.limit, what: "entries", columns: COLUMNS };
     list.show(service, &service.client()?)
 }

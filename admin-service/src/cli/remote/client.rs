@@ -1,5 +1,6 @@
 //! The management API's client: one request and its answer. It follows no redirect and sends the token nowhere else.
 
+use std::io::Read;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -7,9 +8,9 @@ use form_urlencoded::Serializer;
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use ureq::Agent;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, LOCATION};
-use ureq::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use ureq::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use ureq::{Agent, Body};
 
 use super::failure::{self, Unreached};
 use super::options::Token;
@@ -21,7 +22,7 @@ pub(in crate::cli) use ureq::http::Method;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long one request may take in all; the service gives up sooner.
+/// How long the service may keep silent; it gives up sooner itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The largest answer that is read, in bytes. A page of 200 tokens has some 2 MiB at most.
 const MOST: u64 = 64 << 20;
@@ -44,7 +45,7 @@ pub(in crate::cli) struct Client {
 }
 
 impl Http {
-    /// For requests to this URL, of so long at most. No proxy of the environment stands between this machine and itself.
+    /// For requests to this URL, whose answers keep silent for so long at most. No proxy of the environment stands between this machine and itself.
     pub(in crate::cli) fn to(url: &str, patience: Duration) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -52,7 +53,9 @@ impl Http {
             .max_redirects_will_error(false)
             .user_agent(concat!("latchkey/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(patience.min(CONNECT)))
-            .timeout_global(Some(patience));
+            .timeout_recv_response(Some(patience))
+            .timeout_per_read(Some(patience))
+            .timeout_per_write(Some(patience));
         let config = if is_loopback(url) { config.proxy(None) } else { config };
         let config = if url.starts_with("https:") { config.tls_config(tls::config()) } else { config };
         Self(config.build().into())
@@ -66,14 +69,30 @@ impl Http {
         headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
         body: String,
     ) -> Result<Answer, Unreached> {
+        Ok(whole(self.begin(method, url, headers, body)?)?)
+    }
+
+    /// Sends one request and reads the head of the answer.
+    fn begin(
+        &self,
+        method: Method,
+        url: &str,
+        headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
+        body: String,
+    ) -> Result<Response<Body>, Unreached> {
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = url.parse().map_err(|error| Unreached::from(ureq::http::Error::from(error)))?;
         request.headers_mut().extend(headers);
-        let (head, mut body) = self.0.run(request)?.into_parts();
-        let text = body.with_config().limit(MOST).lossy_utf8(true).read_to_string()?;
-        Ok(Answer { status: head.status, headers: head.headers, text })
+        Ok(self.0.run(request)?)
     }
+}
+
+/// Reads the rest of an answer.
+fn whole(answer: Response<Body>) -> Result<Answer, ureq::Error> {
+    let (head, mut body) = answer.into_parts();
+    let text = body.with_config().limit(MOST).lossy_utf8(true).read_to_string()?;
+    Ok(Answer { status: head.status, headers: head.headers, text })
 }
 
 /// Whether the host of a URL is this machine.
@@ -106,10 +125,6 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Answer, Failure> {
-        let mut url = format!("{}{BASE}{path}", self.url);
-        if !query.is_empty() {
-            url = format!("{url}?{}", Serializer::new(String::new()).extend_pairs(query).finish());
-        }
         let mut headers = vec![(AUTHORIZATION, self.authorization()?)];
         if body.is_some() {
             headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
@@ -117,9 +132,33 @@ impl Client {
         let only_reads = method == Method::GET;
         let answer = self
             .http
-            .send(method, &url, headers, body.map(Value::to_string).unwrap_or_default())
+            .send(method, &self.url_of(path, query), headers, body.map(Value::to_string).unwrap_or_default())
             .map_err(|unreached| failure::unreached(&self.url, &unreached, only_reads))?;
         if answer.status.is_success() { Ok(answer) } else { Err(self.refusal(&answer)) }
+    }
+
+    /// Reads a long answer as it comes, if it is one of success. Where it ends too soon, reading fails.
+    pub(in crate::cli) fn open(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<impl Read + use<>, Failure> {
+        let unreached = |unreached| failure::unreached(&self.url, &unreached, true);
+        let headers = [(AUTHORIZATION, self.authorization()?)];
+        let answer = self.http.begin(Method::GET, &self.url_of(path, query), headers, String::new());
+        let answer = answer.map_err(unreached)?;
+        if answer.status().is_success() {
+            return Ok(answer.into_body().into_reader());
+        }
+        Err(self.refusal(&whole(answer).map_err(|error| unreached(error.into()))?))
+    }
+
+    fn url_of(&self, path: &str, query: &[(&str, &str)]) -> String {
+        let url = format!("{}{BASE}{path}", self.url);
+        if query.is_empty() {
+            return url;
+        }
+        format!("{url}?{}", Serializer::new(String::new()).extend_pairs(query).finish())
     }
 
     /// An answer's body as `T`.

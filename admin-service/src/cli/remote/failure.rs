@@ -27,6 +27,9 @@ impl Unreached {
                 "nothing listens there".to_owned()
             }
             ureq::Error::HostNotFound => "its name is not known".to_owned(),
+            ureq::Error::Io(error) if error.kind() == ErrorKind::TimedOut => {
+                "it did not answer in time".to_owned()
+            }
             ureq::Error::Timeout(_) => "it did not answer in time".to_owned(),
             error if is_about_tls(error) => {
                 format!("no TLS with it ({error}); SSL_CERT_FILE can name the certificates to trust")

@@ -51,7 +51,7 @@ impl List<'_> {
         let row = |item: &Value| self.columns.iter().map(|Column(_, cell)| cell(item)).collect();
         let count = self.each_page(client, |page| {
             let items = page.items.iter().map(|item| serde_json::from_str(item.get()).unwrap_or_default());
-            if page.items.is_empty() { Ok(()) } else { print(&table.lines(items.map(|item| row(&item)))) }
+            if page.items.is_empty() { Ok(()) } else { print(table.lines(items.map(|item| row(&item)))) }
         })?;
         if count == 0 {
             note(&format!("there are no {}", self.what));
@@ -74,6 +74,6 @@ impl List<'_> {
             print(&text)
         })?;
         let begin = if between.starts_with('{') { between } else { "" };
-        print(&format!("{begin}\n], \"next_cursor\": {}}}\n", Value::from(next_cursor)))
+        print(format!("{begin}\n], \"next_cursor\": {}}}\n", Value::from(next_cursor)))
     }
 }

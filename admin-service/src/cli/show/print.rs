@@ -10,9 +10,9 @@ use crate::cli::remote::{Answer, Service};
 ///
 /// # Errors
 /// [`Failure::Unread`] where nobody reads any more, as after `| head`.
-pub(in crate::cli) fn print(text: &str) -> Result<(), Failure> {
+pub(in crate::cli) fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut stdout = stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+    stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
         ErrorKind::BrokenPipe => Failure::Unread,
         _ => Failure::Failed(format!("the answer could not be written to stdout ({error}).")),
     })
@@ -25,5 +25,5 @@ pub(in crate::cli) fn note(sentence: &str) {
 
 /// Writes an answer that is one object: field by field for people, as it is for programs.
 pub(in crate::cli) fn object(service: &Service, answer: &Answer) -> Result<(), Failure> {
-    print(&if service.json { format!("{}\n", answer.text) } else { fields(&answer.text) })
+    print(if service.json { format!("{}\n", answer.text) } else { fields(&answer.text) })
 }
