@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use super::client::{Answer, Caller};
 use super::docker::{self, Network};
@@ -12,6 +13,10 @@ use super::process::{Process, output_of};
 use super::reference::Reference;
 use super::test_dir::{self, root};
 use super::{dist, ports, wait};
+
+/// The counters that workers bring up to date at their ticks, which come every 250 ms; and the time of some of those.
+const TOLD_AT_TICKS: [&str; 2] = ["wasmcustom.latchkey.passed", "wasmcustom.latchkey.cache_hits"];
+const TICKS: Duration = Duration::from_millis(600);
 
 pub const IMAGE: &str = "envoyproxy/envoy:v1.40.0";
 
@@ -212,9 +217,22 @@ impl Envoy {
     }
 
     /// The filter's counter or gauge `latchkey.<name>` (`refused.expired`, for instance), all workers together; 0 if it
-    /// is not there.
+    /// is not there. What workers count of every request they tell a little later, which is waited for.
     pub async fn metric(&self, name: &str) -> u64 {
-        self.stat(&format!("wasmcustom.latchkey.{name}")).await
+        let name = format!("wasmcustom.latchkey.{name}");
+        if !TOLD_AT_TICKS.contains(&&*name) {
+            return self.stat(&name).await;
+        }
+        let (mut value, mut since) = (self.stat(&name).await, wait::now());
+        wait::until("the workers have told what they counted", async || {
+            let now = self.stat(&name).await;
+            if now != value {
+                (value, since) = (now, wait::now());
+            }
+            (since.elapsed() > TICKS).then_some(())
+        })
+        .await;
+        value
     }
 
     /// Any counter or gauge of Envoy's, by its full name; 0 if it is not there.
