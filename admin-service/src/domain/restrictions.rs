@@ -13,7 +13,7 @@ use super::token::Expiry;
 pub struct Restrictions {
     /// The longest time from a token's making to its expiry; `None`: no limit, and a token may last for ever.
     pub max_lifetime: Option<Period>,
-    /// The most live tokens that one user may have; `None`: no limit.
+    /// The most live tokens that one user may have; 0: nobody makes tokens; `None`: no limit.
     pub max_tokens_per_user: Option<u32>,
     /// What becomes of expired tokens.
     pub delete_expired: DeleteExpired,
@@ -69,9 +69,6 @@ impl Restrictions {
         let second = Period::from_millis(1000);
         if self.max_lifetime.is_some_and(|longest| longest < second) {
             return refuse("max_lifetime", "must be at least \"1s\", or null for no limit");
-        }
-        if self.max_tokens_per_user == Some(0) {
-            return refuse("max_tokens_per_user", "must be at least 1, or null for no limit");
         }
         if self.delete_expired.every < second {
             return refuse("delete_expired.every", "must be at least \"1s\"");
@@ -198,9 +195,6 @@ mod tests {
         let mut wrong = restrictions(Some(Period::from_millis(999)));
         assert_eq!(wrong.check().unwrap_err().field, "max_lifetime");
         wrong.max_lifetime = None;
-        wrong.max_tokens_per_user = Some(0);
-        assert_eq!(wrong.check().unwrap_err().field, "max_tokens_per_user");
-        wrong.max_tokens_per_user = None;
         wrong.delete_expired.every = Period::from_millis(0);
         assert_eq!(wrong.check().unwrap_err().field, "delete_expired.every");
         wrong.delete_expired.every = Period::from_millis(1000);

@@ -35,7 +35,7 @@ pub enum StoreError {
     #[error("the token was rotated already, and its successor is in use: rotate {0}")]
     TokenRotated(TokenId),
     /// The user has as many live tokens as the restrictions allow.
-    #[error("the user has {count} live tokens, and the limit is {limit}; revoke one before making another")]
+    #[error("{}", limit_reached(*limit, *count))]
     TokenLimitReached {
         /// The most live tokens of one user.
         limit: u32,
@@ -100,6 +100,18 @@ impl From<RotationRefusal> for StoreError {
             RotationRefusal::NotActive(status) => Self::TokenNotActive(status),
             RotationRefusal::Rotated(successor) => Self::TokenRotated(successor),
         }
+    }
+}
+
+/// What to do about a limit that is reached.
+fn limit_reached(limit: u32, count: u32) -> String {
+    match limit {
+        0 => format!(
+            "an administrator has stopped the making of tokens: the limit is 0 (max_tokens_per_user), and the user has {count} live tokens"
+        ),
+        _ => format!(
+            "the user has {count} live tokens, and the limit is {limit}; revoke one before making another"
+        ),
     }
 }
 

@@ -62,7 +62,6 @@ async fn restrictions_that_cannot_be_are_refused_with_the_field_that_is_wrong() 
         ("/max_lifetime", json!("a while"), 422),
         ("/max_lifetime", json!("0s"), 422),
         ("/max_lifetime", json!(90), 400),
-        ("/max_tokens_per_user", json!(0), 422),
         ("/max_tokens_per_user", json!(-1), 422),
         ("/max_tokens_per_user", json!(4_294_967_296_u64), 422),
         ("/max_tokens_per_user", json!("10"), 400),
@@ -84,9 +83,8 @@ async fn restrictions_that_cannot_be_are_refused_with_the_field_that_is_wrong() 
     "max_lifetime" `max_lifetime` must be a length of time such as "30d", "12h" or "90m"
     "max_lifetime" `max_lifetime` must be at least "1s", or null for no limit
     "max_lifetime" Field `max_lifetime`: invalid type: integer `90`, expected a string
-    "max_tokens_per_user" `max_tokens_per_user` must be at least 1, or null for no limit
-    "max_tokens_per_user" `max_tokens_per_user` must be 1 to 4294967295, or null for no limit
-    "max_tokens_per_user" `max_tokens_per_user` must be 1 to 4294967295, or null for no limit
+    "max_tokens_per_user" `max_tokens_per_user` must be 0 to 4294967295, where 0 stops the making of tokens, or null for no limit
+    "max_tokens_per_user" `max_tokens_per_user` must be 0 to 4294967295, where 0 stops the making of tokens, or null for no limit
     "max_tokens_per_user" Field `max_tokens_per_user`: invalid type: string, expected a whole number
     "max_tokens_per_user" Field `max_tokens_per_user`: invalid type: floating point `1.5`, expected a whole number
     "delete_expired.after" `delete_expired.after` must be a length of time such as "30d", "12h" or "90m"
@@ -95,6 +93,29 @@ async fn restrictions_that_cannot_be_are_refused_with_the_field_that_is_wrong() 
     "delete_expired" Field `delete_expired`: invalid type: array, expected an object
     "delete_expired" Unknown field `now`, expected one of `enabled`, `after`, `every`
     "#);
+}
+
+#[tokio::test]
+async fn a_limit_of_0_stops_the_making_of_tokens_and_the_error_says_so() {
+    let service = TestService::start().await;
+    let own = service.user_with("alice", &["latchkey:tokens"]).await;
+    let stopped = restrictions(&json!("90d"), &json!(0));
+    service.admin().put("/restrictions", stopped).await.expect(StatusCode::OK);
+    let alice = service.with(&own.token);
+    for client in [&alice, &service.admin()] {
+        let refused =
+            service.refused(client, Method::POST, "/users/alice/tokens", Some(json!({"name": "ci"}))).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT);
+        let message = "An administrator has stopped the making of tokens: the limit is 0 (max_tokens_per_user), \
+            and the user has 1 live tokens";
+        let error = json!({
+            "status": "ERROR", "code": "token_limit_reached", "limit": 0, "count": 1, "message": message,
+        });
+        assert_eq!(refused.json()["error"], error);
+    }
+    alice.get("/me").await.expect(StatusCode::OK);
+    service.admin().put("/restrictions", restrictions(&json!("90d"), &json!(2))).await.expect(StatusCode::OK);
+    alice.post("/users/alice/tokens", json!({"name": "ci"})).await.expect(StatusCode::CREATED);
 }
 
 #[tokio::test]

@@ -5,12 +5,13 @@ use latchkey_admin::domain::restrictions::{DeleteExpired, Restrictions};
 use latchkey_admin::domain::token::Expiry;
 use latchkey_admin::store::{StoreError, Touched};
 
-use crate::support::{Fixture, name, new_token, on_both_databases, origin};
+use crate::support::{Fixture, admin_token, name, new_token, on_both_databases, origin};
 
 on_both_databases![
     the_defaults_are_those_of_the_contract,
     restrictions_are_read_as_they_were_put,
     restrictions_that_nobody_could_keep_to_are_refused,
+    where_the_making_of_tokens_is_stopped_nobody_makes_one_but_a_first_administrator,
     putting_the_same_again_leaves_no_trace,
     a_change_is_heard_by_those_who_wait_for_it,
     what_a_limit_would_touch_is_counted_and_not_changed,
@@ -45,11 +46,24 @@ async fn restrictions_are_read_as_they_were_put(db: Fixture) {
 }
 
 async fn restrictions_that_nobody_could_keep_to_are_refused(db: Fixture) {
-    let wrong = Restrictions { max_tokens_per_user: Some(0), ..others() };
+    let wrong = Restrictions { max_lifetime: Some(Period::from_millis(999)), ..others() };
     let put = db.refused(db.store.put_restrictions(&origin(), &wrong)).await;
-    assert!(matches!(put, StoreError::InvalidRestriction(invalid) if invalid.field == "max_tokens_per_user"));
+    assert!(matches!(put, StoreError::InvalidRestriction(invalid) if invalid.field == "max_lifetime"));
     let tried = db.refused(db.store.touched_by(&wrong)).await;
     assert!(matches!(tried, StoreError::InvalidRestriction(_)));
+}
+
+async fn where_the_making_of_tokens_is_stopped_nobody_makes_one_but_a_first_administrator(db: Fixture) {
+    db.user("alice").await;
+    let token = db.token("alice").await;
+    let stopped = Restrictions { max_tokens_per_user: Some(0), ..others() };
+    db.store.put_restrictions(&origin(), &stopped).await.unwrap();
+    let (origin, alice, another) = (origin(), name("alice"), new_token(Expiry::Latest));
+    let refused = db.refused(db.store.create_token(&origin, &alice, &another)).await;
+    assert!(matches!(refused, StoreError::TokenLimitReached { limit: 0, count: 1 }), "{refused}");
+    assert!(refused.to_string().contains("max_tokens_per_user"), "{refused}");
+    assert!(db.is_valid(&token).await);
+    db.store.bootstrap(&name("admin"), &admin_token()).await.unwrap();
 }
 
 async fn putting_the_same_again_leaves_no_trace(db: Fixture) {

@@ -22,7 +22,7 @@ pub(super) struct RestrictionsBody {
     /// The longest lifetime of a token; null: no limit.
     #[schema(example = "365d")]
     max_lifetime: Option<String>,
-    /// The most live tokens of one user; null: no limit.
+    /// The most live tokens of one user; 0: nobody makes tokens; null: no limit.
     #[schema(example = 10)]
     max_tokens_per_user: Option<u32>,
     delete_expired: DeleteExpiredBody,

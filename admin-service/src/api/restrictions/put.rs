@@ -42,9 +42,9 @@ pub(super) struct NewRestrictionsBody {
     #[serde(deserialize_with = "nullable")]
     #[schema(required = true)]
     max_lifetime: Option<String>,
-    /// The most live tokens of one user, at least 1.
+    /// The most live tokens of one user. 0 is the switch that stops the making of tokens; those that there are still work.
     #[serde(deserialize_with = "nullable")]
-    #[schema(required = true, minimum = 1, maximum = 4_294_967_295_u32)]
+    #[schema(required = true, minimum = 0, maximum = 4_294_967_295_u32)]
     max_tokens_per_user: Option<i64>,
     #[serde(deserialize_with = "object")]
     #[schema(required = true)]
@@ -96,7 +96,7 @@ struct TouchedBody {
 impl NewRestrictionsBody {
     fn check(self) -> Result<Restrictions, ApiError> {
         let most = |most: i64| {
-            let problem = "`max_tokens_per_user` must be 1 to 4294967295, or null for no limit";
+            let problem = "`max_tokens_per_user` must be 0 to 4294967295, where 0 stops the making of tokens, or null for no limit";
             u32::try_from(most).map_err(|_| ApiError::field("max_tokens_per_user", problem))
         };
         let delete = self.delete_expired;
