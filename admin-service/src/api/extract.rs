@@ -1,9 +1,12 @@
 //! Reading a request's body and query strictly: what is not understood is refused, with the name of what was wrong.
 
+use std::str::FromStr;
+
 use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
@@ -148,6 +151,26 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> 
 pub fn bad_parameter(name: &str, problem: &impl std::fmt::Display) -> ApiError {
     let message = format!("The query parameter `{name}` {problem}");
     ApiError::new(Code::InvalidQuery, message).with("parameter", name)
+}
+
+/// A query parameter that is its type's own, if it is given.
+///
+/// # Errors
+/// [`Code::InvalidQuery`] with the `parameter`.
+pub fn parameter<T: FromStr<Err: std::fmt::Display>>(
+    name: &str,
+    value: Option<&str>,
+) -> Result<Option<T>, ApiError> {
+    value.map(str::parse).transpose().map_err(|problem| bad_parameter(name, &problem))
+}
+
+/// A query parameter that is a time, if it is given.
+///
+/// # Errors
+/// [`Code::InvalidQuery`] with the `parameter`.
+pub fn time_parameter(name: &str, value: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
+    let problem = "must be a time such as 2030-12-31T00:00:00Z (RFC 3339)";
+    value.map(str::parse).transpose().map_err(|_| bad_parameter(name, &problem))
 }
 
 /// For operations that take no query parameters: one that is given is a mistake of the caller's.

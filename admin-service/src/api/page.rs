@@ -1,10 +1,13 @@
 //! Pages, as callers ask for them and see them.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::extract::bad_parameter;
-use crate::domain::page::{Limit, Page, PageRequest};
+use crate::domain::page::{InvalidCursor, Limit, Page, PageRequest};
 use crate::error::{ApiError, Code, sentence};
 
 /// The query parameters of a list.
@@ -26,13 +29,21 @@ impl PageQuery {
 }
 
 /// Which page is asked for.
-pub(super) fn page_request(limit: Option<&str>, cursor: Option<&str>) -> Result<PageRequest, ApiError> {
+pub(super) fn page_request<C: FromStr<Err = InvalidCursor>>(
+    limit: Option<&str>,
+    cursor: Option<&str>,
+) -> Result<PageRequest<C>, ApiError> {
     // What is no number is as far out of bounds as 0 is.
     let limit = limit.map(|text| Limit::new(text.parse().unwrap_or(0))).transpose();
     let limit = limit.map_err(|problem| bad_parameter("limit", &problem))?.unwrap_or_default();
     let cursor = cursor.map(str::parse).transpose();
-    let cursor = cursor.map_err(|problem| ApiError::new(Code::InvalidCursor, sentence(&problem)))?;
+    let cursor = cursor.map_err(|problem| invalid_cursor(&problem))?;
     Ok(PageRequest { limit, cursor })
+}
+
+/// The refusal of a cursor.
+pub(super) fn invalid_cursor(problem: &InvalidCursor) -> ApiError {
+    ApiError::new(Code::InvalidCursor, sentence(problem))
 }
 
 /// One page of a list.
@@ -46,7 +57,7 @@ pub(super) struct PageBody<T> {
 }
 
 impl<T> PageBody<T> {
-    pub(super) fn of<U>(page: Page<U>, view: impl FnMut(U) -> T) -> Self {
+    pub(super) fn of<U, C: Display>(page: Page<U, C>, view: impl FnMut(U) -> T) -> Self {
         let page = page.map(view);
         Self { items: page.items, next_cursor: page.next_cursor.map(|cursor| cursor.to_string()) }
     }

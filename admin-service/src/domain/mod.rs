@@ -13,6 +13,7 @@ pub mod stats;
 mod text;
 pub mod token;
 pub mod token_patch;
+pub mod token_search;
 pub mod usage;
 pub mod user;
 pub mod verdict;

@@ -34,6 +34,12 @@ impl FromStr for Cursor {
     }
 }
 
+impl From<Uuid> for Cursor {
+    fn from(id: Uuid) -> Self {
+        Self(id)
+    }
+}
+
 impl Serialize for Cursor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -72,37 +78,44 @@ impl Default for Limit {
 }
 
 /// Which page of a list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PageRequest {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRequest<C = Cursor> {
     /// How many items at most.
     pub limit: Limit,
     /// Where the page before it ended; `None`: the first page.
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<C>,
+}
+
+impl<C> Default for PageRequest<C> {
+    /// The first page.
+    fn default() -> Self {
+        Self { limit: Limit::default(), cursor: None }
+    }
 }
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Page<T> {
+pub struct Page<T, C = Cursor> {
     /// Its items.
     pub items: Vec<T>,
     /// Where the next page begins; `None`: there is none.
-    pub next_cursor: Option<Cursor>,
+    pub next_cursor: Option<C>,
 }
 
-impl<T> Page<T> {
+impl<T, C> Page<T, C> {
     /// Makes a page of what a query found when it looked for one item more than the page may have.
     #[must_use]
-    pub fn of(mut found: Vec<T>, limit: Limit, id: impl Fn(&T) -> Uuid) -> Self {
+    pub fn of<P: Into<C>>(mut found: Vec<T>, limit: Limit, place: impl Fn(&T) -> P) -> Self {
         let most = usize::from(limit.get());
         let more = found.len() > most;
         found.truncate(most);
-        let next_cursor = found.last().filter(|_| more).map(|last| Cursor(id(last)));
+        let next_cursor = found.last().filter(|_| more).map(|last| place(last).into());
         Self { items: found, next_cursor }
     }
 
     /// The same page with other items.
     #[must_use]
-    pub fn map<U>(self, change: impl FnMut(T) -> U) -> Page<U> {
+    pub fn map<U>(self, change: impl FnMut(T) -> U) -> Page<U, C> {
         Page { items: self.items.into_iter().map(change).collect(), next_cursor: self.next_cursor }
     }
 }
@@ -124,7 +137,7 @@ mod tests {
     fn a_page_has_a_cursor_only_where_another_follows() {
         let two = Limit::new(2).unwrap();
         let id = |item: &u128| Uuid::from_u128(*item);
-        assert_eq!(Page::of(vec![1, 2], two, id), Page { items: vec![1, 2], next_cursor: None });
+        assert_eq!(Page::<_, Cursor>::of(vec![1, 2], two, id), Page { items: vec![1, 2], next_cursor: None });
         let first = Page::of(vec![1, 2, 3], two, id);
         assert_eq!(first, Page { items: vec![1, 2], next_cursor: Some(Cursor(Uuid::from_u128(2))) });
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -253,6 +254,16 @@ impl fmt::Display for TokenStatus {
             Self::Expired => "expired",
             Self::Revoked => "revoked",
         })
+    }
+}
+
+impl FromStr for TokenStatus {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let all = [Self::Active, Self::Expired, Self::Revoked];
+        let found = all.into_iter().find(|status| status.to_string() == text);
+        found.ok_or_else(|| Invalid::because("must be one of active, expired, revoked"))
     }
 }
 

@@ -24,6 +24,7 @@ mod retention;
 mod rotation;
 mod row;
 mod scheduler;
+mod search;
 mod stats;
 mod token_rows;
 mod token_update;

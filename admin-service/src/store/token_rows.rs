@@ -7,6 +7,7 @@ use super::error::StoreError;
 use super::row::{Columns, damaged};
 use crate::domain::scope::Scopes;
 use crate::domain::token::{Description, Networks, Schemes, Token, TokenId, TokenName};
+use crate::domain::token_search::folded;
 use crate::domain::user::{UserId, UserName};
 
 /// The columns that [`token`] reads, of `tokens AS t` joined with `users AS u`, before the rest of the statement.
@@ -42,6 +43,13 @@ pub(super) fn token(row: &AnyRow) -> Result<Token, StoreError> {
         rotated_from: row.uuid_or_null("rotated_from")?.map(TokenId),
         rotated_to: row.uuid_or_null("rotated_to")?.map(TokenId),
     })
+}
+
+/// What a search compares of a token, where it is not all ASCII: of the rest the databases make it themselves.
+pub(super) fn folded_text(token: &Token) -> Option<String> {
+    let description = token.description.as_ref().map(Description::as_str).unwrap_or_default();
+    let text = format!("{}\n{description}", token.name);
+    (!text.is_ascii()).then(|| folded(&text))
 }
 
 /// Schemes as they are stored.

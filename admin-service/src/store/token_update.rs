@@ -6,7 +6,7 @@ use sqlx::query;
 use super::authority::Confirmed;
 use super::error::StoreError;
 use super::row::millis;
-use super::token_rows::networks_text;
+use super::token_rows::{folded_text, networks_text};
 use super::transaction::{Tx, Work};
 use super::{Store, audit, history, restrictions, tokens, users};
 use crate::domain::audit::{Action, Origin};
@@ -91,14 +91,15 @@ fn details(before: &Token, after: &Token) -> Value {
 /// Writes all that can change of a token by being asked for.
 async fn save(tx: &mut Tx<'_>, token: &Token) -> Result<(), StoreError> {
     query(
-        "UPDATE tokens SET name = $1, description = $2, scopes = $3, allowed_cidrs = $4, expires_at = $5 \
-         WHERE id = $6",
+        "UPDATE tokens SET name = $1, description = $2, scopes = $3, allowed_cidrs = $4, expires_at = $5, \
+         folded = $6 WHERE id = $7",
     )
     .bind(token.name.to_string())
     .bind(token.description.as_ref().map(ToString::to_string))
     .bind(token.scopes.to_string())
     .bind(networks_text(&token.allowed_cidrs))
     .bind(token.expires_at.map(millis))
+    .bind(folded_text(token))
     .bind(token.id.to_string())
     .execute(&mut *tx.connection)
     .await?;

@@ -4,16 +4,14 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::query;
-use uuid::Uuid;
 
 use super::authority::Confirmed;
 use super::error::StoreError;
 use super::row::{Columns, millis};
-use super::token_rows::{networks_text, schemes_text, select_token, token};
+use super::token_rows::{folded_text, networks_text, schemes_text, select_token, token};
 use super::transaction::{Statement, Tx, Work};
 use super::{Batch, Store, audit, history, restrictions, users};
 use crate::domain::audit::{Action, Origin, Subject};
-use crate::domain::page::{Page, PageRequest};
 use crate::domain::restrictions::Restrictions;
 use crate::domain::token::{NewToken, Token, TokenId};
 use crate::domain::user::{User, UserName};
@@ -40,26 +38,6 @@ impl Store {
     pub async fn token(&self, id: TokenId) -> Result<Token, StoreError> {
         let row = self.row(one(id)).await?;
         row.as_ref().map(token).ok_or(StoreError::TokenNotFound)?
-    }
-
-    /// A user's tokens in the order in which they were made.
-    ///
-    /// # Errors
-    /// [`StoreError::UserNotFound`], [`StoreError::Unavailable`].
-    pub async fn tokens_of_user(
-        &self,
-        name: &UserName,
-        page: PageRequest,
-    ) -> Result<Page<Token>, StoreError> {
-        let user = self.user(name).await?;
-        let statement = query(select_token!(
-            "FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.user_id = $1 AND t.id > $2 ORDER BY t.id LIMIT $3"
-        ));
-        let after = page.cursor.map_or(Uuid::nil(), |cursor| cursor.0);
-        let rows = statement.bind(user.id.to_string()).bind(after.to_string());
-        let rows = self.rows(rows.bind(i64::from(page.limit.get()) + 1)).await?;
-        let tokens = rows.iter().map(token).collect::<Result<_, _>>()?;
-        Ok(Page::of(tokens, page.limit, |token| token.id.0))
     }
 
     /// Revokes a token: every verdict on it is no from now on. Repeating this changes nothing.
@@ -184,7 +162,7 @@ pub(super) async fn admit(
 pub(super) async fn save(tx: &mut Tx<'_>, token: &Token) -> Result<(), StoreError> {
     query(
         "INSERT INTO tokens (id, user_id, hash, name, description, hint, schemes, scopes, allowed_cidrs, created_at, \
-         expires_at, rotated_from) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+         expires_at, rotated_from, folded) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     )
     .bind(token.id.to_string())
     .bind(token.user_id.to_string())
@@ -198,6 +176,7 @@ pub(super) async fn save(tx: &mut Tx<'_>, token: &Token) -> Result<(), StoreErro
     .bind(millis(token.created_at))
     .bind(token.expires_at.map(millis))
     .bind(token.rotated_from.map(|id| id.to_string()))
+    .bind(folded_text(token))
     .execute(&mut *tx.connection)
     .await?;
     Ok(())

@@ -64,6 +64,7 @@ fn case(operation: &Operation, token: &str) -> Case {
         | "DELETE /users/{name}"
         | "GET /users/{name}/tokens"
         | "DELETE /users/{name}/tokens"
+        | "GET /tokens"
         | "GET /tokens/{id}"
         | "DELETE /tokens/{id}"
         | "GET /restrictions"

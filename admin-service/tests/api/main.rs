@@ -24,6 +24,7 @@ mod stats;
 mod token_changes;
 mod token_lists;
 mod token_rotation;
+mod token_search;
 mod tokens;
 mod trouble;
 mod usage;

@@ -29,6 +29,7 @@ mod restrictions;
 mod retention;
 mod rotation;
 mod scheduler;
+mod search;
 mod stats;
 mod token_update;
 mod tokens;

@@ -132,7 +132,7 @@ async fn an_overlapped_token_is_not_counted_and_its_successor_is(db: Fixture) {
     assert!(matches!(error, StoreError::TokenLimitReached { limit: 2, count: 2 }), "{error}");
     // Who has more tokens than are allowed since the limit was lowered can still rotate them.
     limit(&db, 1).await;
-    let third = db.store.tokens_of_user(&name("alice"), PageRequest::default()).await.unwrap().items;
+    let third = db.tokens_of("alice").await;
     rotate(&db, &third[3], "0s").await.unwrap();
     // All of a user's tokens end with the user, overlapped ones too.
     let disable = UserPatch { active: Some(false), ..UserPatch::default() };

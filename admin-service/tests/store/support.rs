@@ -8,8 +8,10 @@ use latchkey::token::{Secret, TokenHash, TokenPrefix};
 use latchkey_admin::clock::{Clock, ManualClock, OsEntropy, Sources};
 use latchkey_admin::domain::audit::{Actor, Origin};
 use latchkey_admin::domain::changes::Position;
+use latchkey_admin::domain::page::PageRequest;
 use latchkey_admin::domain::scope::Scopes;
 use latchkey_admin::domain::token::{Expiry, Networks, NewToken, Token, TokenSpec};
+use latchkey_admin::domain::token_search::TokenFilter;
 use latchkey_admin::domain::user::{NewUser, User, UserName};
 use latchkey_admin::domain::verdict::Outcome;
 use latchkey_admin::store::{DatabaseUrl, Store, StoreError, StoreOptions};
@@ -146,6 +148,12 @@ impl Fixture {
 
     pub async fn token_until(&self, user: &str, end: Timestamp) -> Token {
         self.store.create_token(&origin(), &name(user), &new_token(Expiry::At(end))).await.unwrap()
+    }
+
+    /// The tokens of a user, as they were made.
+    pub async fn tokens_of(&self, user: &str) -> Vec<Token> {
+        let filter = TokenFilter { user: Some(name(user)), ..TokenFilter::default() };
+        self.store.search_tokens(&filter, PageRequest::default()).await.unwrap().items
     }
 
     pub async fn outcome(&self, token: &Token) -> Outcome {

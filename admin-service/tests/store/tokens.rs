@@ -5,7 +5,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use latchkey::token::TokenHash;
 use latchkey::wire::{RefusalReason, Scheme};
-use latchkey_admin::domain::page::{Limit, PageRequest};
 use latchkey_admin::domain::period::Period;
 use latchkey_admin::domain::restrictions::ExpiryRefusal;
 use latchkey_admin::domain::scope::Scopes;
@@ -29,7 +28,6 @@ on_both_databases![
     an_unknown_hash_and_an_unknown_token_are_told_apart_from_failures,
     deleting_the_expired_tokens_of_a_user_spares_all_others,
     deleting_more_expired_tokens_than_one_batch_deletes_them_all,
-    tokens_come_in_pages_of_their_user_alone,
 ];
 
 async fn a_token_is_read_as_it_was_made(db: Fixture) {
@@ -205,26 +203,4 @@ async fn a_batch_that_another_deleter_has_emptied_is_not_the_last() {
     deletion.commit().await.unwrap();
     assert_eq!(batches.await.unwrap().unwrap(), 200);
     assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 0);
-}
-
-async fn tokens_come_in_pages_of_their_user_alone(db: Fixture) {
-    db.user("alice").await;
-    db.user("bob").await;
-    let mut ids = Vec::new();
-    for _ in 0..5 {
-        ids.push(db.token("alice").await.id);
-        db.token("bob").await;
-        db.clock.advance(Duration::from_millis(1));
-    }
-    let mut page = PageRequest { limit: Limit::new(2).unwrap(), cursor: None };
-    let mut found = Vec::new();
-    loop {
-        let next = db.store.tokens_of_user(&name("alice"), page).await.unwrap();
-        found.extend(next.items.iter().map(|token| token.id));
-        match next.next_cursor {
-            Some(cursor) => page.cursor = Some(cursor),
-            None => break,
-        }
-    }
-    assert_eq!(found, ids);
 }

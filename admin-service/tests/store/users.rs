@@ -2,6 +2,7 @@
 
 use latchkey::wire::RefusalReason;
 use latchkey_admin::domain::page::{Limit, PageRequest};
+use latchkey_admin::domain::token_search::TokenFilter;
 use latchkey_admin::domain::user::{NewUser, UserPatch};
 use latchkey_admin::domain::verdict::Outcome;
 use latchkey_admin::store::StoreError;
@@ -58,7 +59,8 @@ async fn an_unknown_user_is_not_found(db: Fixture) {
     assert!(matches!(update, StoreError::UserNotFound(_)));
     let delete = db.refused(db.store.delete_user(&origin(), &nobody)).await;
     assert!(matches!(delete, StoreError::UserNotFound(_)));
-    let list = db.refused(db.store.tokens_of_user(&nobody, PageRequest::default())).await;
+    let of_nobody = TokenFilter { user: Some(nobody.clone()), ..TokenFilter::default() };
+    let list = db.refused(db.store.search_tokens(&of_nobody, PageRequest::default())).await;
     assert!(matches!(list, StoreError::UserNotFound(_)));
     let expired = db.refused(db.store.delete_expired_of_user(&origin(), &nobody)).await;
     assert!(matches!(expired, StoreError::UserNotFound(_)));

@@ -12,6 +12,7 @@ use latchkey_admin::config::Config;
 use latchkey_admin::domain::page::{Limit, PageRequest};
 use latchkey_admin::domain::scope::Scopes;
 use latchkey_admin::domain::token::{NewToken, TokenSpec};
+use latchkey_admin::domain::token_search::TokenFilter;
 use latchkey_admin::edge::secret::{EdgeSecrets, SecretSource};
 use latchkey_admin::feed::Feed;
 use latchkey_admin::lifecycle::{Trigger, shutdown};
@@ -181,7 +182,9 @@ impl TestService {
         let users = self.store.users(page).await.unwrap().items;
         let mut state = format!("{:?}\n{:?}\n", self.store.position().await, self.store.restrictions().await);
         for user in users {
-            let tokens = self.store.tokens_of_user(&user.name, page).await.unwrap().items;
+            let filter = TokenFilter { user: Some(user.name.clone()), ..TokenFilter::default() };
+            let page = PageRequest { limit: page.limit, cursor: None };
+            let tokens = self.store.search_tokens(&filter, page).await.unwrap().items;
             state += &format!("{user:?} {tokens:?}\n");
         }
         state + &format!("{:?}", self.store.audit(&Default::default(), page).await.unwrap().items)

@@ -1,19 +1,21 @@
-//! `/tokens`: tokens by their identifier.
+//! `/tokens`: tokens of all users, and each by its identifier.
 
 pub(in crate::api) mod created;
 pub(in crate::api) mod fields;
+pub(in crate::api) mod get;
 mod id;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::domain::token::{Token, TokenStatus};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    id::routes()
+    OpenApiRouter::new().routes(routes!(get::search_tokens)).merge(id::routes())
 }
 
 /// A token, without its secret.
