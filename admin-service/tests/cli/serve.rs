@@ -1,5 +1,6 @@
 //! `latchkey serve` and `latchkey openapi`: how they end, what they read, what they log and print.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Place, assert_refused, now, stderr, wait_for};
+use crate::support::{Place, Serving, assert_refused, now, stderr, wait_for};
 
 #[test]
 fn sigterm_and_sigint_end_the_service_with_exit_code_0() {
@@ -180,4 +181,26 @@ fn openapi_prints_the_description() {
     let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
     let description = serde_json::to_value(latchkey_admin::api::description()).unwrap();
     assert_eq!(printed, description);
+}
+
+/// As on a full disk.
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let place = Place::new();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = place.command(&["serve", "--log-level", "trace", "--listen", "127.0.0.1:0"]);
+    command.args(["--edge-listen", "127.0.0.1:0", "--metrics-listen", &free.to_string()]);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut serving = Serving { child: command.stderr(full).spawn().unwrap(), log: place.path("none") };
+    for probe in ["readyz", "livez", "readyz"] {
+        wait_for("an answer", || {
+            assert_eq!(serving.child.try_wait().unwrap(), None, "the service has ended");
+            let Ok(mut stream) = TcpStream::connect(free) else { return false };
+            write!(stream, "GET /{probe} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
+        });
+    }
+    serving.signal("TERM");
+    assert_eq!(serving.ended().code(), Some(0));
 }
