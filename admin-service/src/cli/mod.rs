@@ -47,7 +47,7 @@ Examples:
   latchkey new-epoch                           after the database was restored from a backup
   latchkey openapi > openapi.json              the management API's description
 
-Every flag is also a variable: --database-url is LATCHKEY_DATABASE_URL. Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+Flags of what runs beside the database are variables too: --database-url is LATCHKEY_DATABASE_URL. Exit codes: 0 done, 1 failed, 2 wrong usage.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

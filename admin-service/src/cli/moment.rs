@@ -30,6 +30,14 @@ impl FromStr for Moment {
 }
 
 impl Moment {
+    /// The time that is meant, a length of time counted from `now` on.
+    pub(super) fn ahead(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(time) => time,
+            Self::Away(period) => period.after(now),
+        }
+    }
+
     /// The time that is meant, a length of time counted back from `now`.
     pub(super) fn ago(self, now: Timestamp) -> Timestamp {
         match self {
@@ -46,9 +54,12 @@ mod tests {
     #[test]
     fn a_moment_is_a_time_or_so_far_from_now() {
         let now: Timestamp = "2026-01-08T00:00:00Z".parse().unwrap();
-        let meant = |text: &str| text.parse::<Moment>().unwrap().ago(now).to_string();
-        assert_eq!(meant("7d"), "2026-01-01T00:00:00Z");
-        assert_eq!(meant("2026-02-01T01:00:00+01:00"), "2026-02-01T00:00:00Z");
+        let meant = |text: &str| {
+            let moment: Moment = text.parse().unwrap();
+            [moment.ahead(now), moment.ago(now)].map(|time| time.to_string())
+        };
+        assert_eq!(meant("7d"), ["2026-01-15T00:00:00Z", "2026-01-01T00:00:00Z"]);
+        assert_eq!(meant("2026-02-01T01:00:00+01:00"), ["2026-02-01T00:00:00Z"; 2]);
         for bad in ["", "tomorrow", "2026-02-01", "7"] {
             assert!(bad.parse::<Moment>().is_err(), "{bad}");
         }

@@ -5,7 +5,7 @@ use std::fs::File;
 use latchkey::token::{TokenPrefix, check_shape};
 use latchkey_admin::clock::Sources;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::shell::{Shell, mask};
 use crate::support::{assert_refused, stderr};
@@ -146,6 +146,41 @@ fn one_lists_ones_own_tokens_and_an_administrator_those_of_others() {
     assert!(as_bob(&["token", "create", "second"]).status.success());
     assert!(as_bob(&["token", "revoke", &id, "--yes"]).status.success());
     assert_refused(&as_bob(&["me"]), 1, "LATCHKEY_TOKEN is expired, revoked, or not of http://");
+}
+
+#[test]
+fn an_administrator_looks_for_tokens_among_those_of_all_users() {
+    let shell = Shell::start();
+    shell.user_with_token("bob", &["--expires-in", "2d", "--description", "for the builds"]);
+    let (id, token) = shell.user_with_token("carol", &["--scope", "latchkey:tokens"]);
+    shell.print(&["token", "create", "ci", "--user", "carol"]);
+    shell.print(&["token", "revoke", &id, "--yes"]);
+    insta::assert_snapshot!(shell.masked(&["token", "search"]), @"");
+    let found = |args: &[&str]| {
+        let list = shell.json(&[&["token", "search"], args].concat());
+        let name = |token: &Value| {
+            format!("{}/{}", token["user"].as_str().unwrap(), token["name"].as_str().unwrap())
+        };
+        list["items"].as_array().unwrap().iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&["builds"]), ["bob/own"]);
+    assert_eq!(found(&["--expires-before", "7d"]), ["bob/own"]);
+    assert_eq!(found(&["--status", "revoked"]), ["carol/own"]);
+    assert_eq!(found(&["--user", "carol", "--status", "active"]), ["carol/ci"]);
+    assert_eq!(found(&["--last-used-before", "1d"]), [""; 0]);
+    assert_eq!(found(&["--last-used-before", "2999-01-01T00:00:00Z", "--limit", "2"]).len(), 2);
+    let nothing = shell.run(&["token", "search", "nothing"]);
+    assert!(nothing.stdout.is_empty() && nothing.stderr == b"latchkey: there are no such tokens.\n");
+    for (args, code, text) in [
+        (&["--status", "lost"][..], 2, "lost"),
+        (&["--expires-before", "soon"], 2, "such as 7d"),
+        (&["--user", "Carol"], 2, "1 to 64 characters"),
+        (&[""], 1, "(invalid_query)"),
+    ] {
+        shell.refused(&[&["token", "search"], args].concat(), code, text);
+    }
+    let output = shell.command(&["token", "search"]).env("LATCHKEY_TOKEN", token).output().unwrap();
+    assert_refused(&output, 1, "(api_key_invalid)");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `latchkey audit list`.
 
-use super::filter::{Filter, borrowed};
+use super::filter::Filter;
 use crate::cli::Failure;
 use crate::cli::remote::Service;
 use crate::cli::show::{Column, List, text, time};
@@ -30,8 +30,12 @@ const COLUMNS: &[Column] = &[
 ];
 
 pub(super) fn run(service: &Service, args: &Args) -> Result<(), Failure> {
-    let query = args.filter.query();
-    let query = borrowed(&query);
-    let list = List { path: "/audit", query: &query, most: args.limit, what: "entries", columns: COLUMNS };
+    let list = List {
+        path: "/audit",
+        query: &args.filter.query(),
+        most: args.limit,
+        what: "entries",
+        columns: COLUMNS,
+    };
     list.show(service, &service.client()?)
 }

@@ -20,7 +20,7 @@ pub(in crate::cli) struct Page {
 pub(in crate::cli) fn pages(
     client: &Client,
     path: &str,
-    query: &[(&str, &str)],
+    query: &[(&'static str, String)],
     most: Option<u64>,
     mut each: impl FnMut(&Page) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -28,7 +28,9 @@ pub(in crate::cli) fn pages(
     let mut cursor: Option<String> = None;
     loop {
         let limit = left.min(LARGEST).to_string();
-        let mut query = [query, &[("limit", limit.as_str())]].concat();
+        let mut query: Vec<(&str, &str)> =
+            query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        query.push(("limit", &limit));
         query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
         let page: Page = client.parsed(&client.call(Method::GET, path, &query, None)?)?;
         each(&page)?;

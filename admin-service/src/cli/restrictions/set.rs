@@ -26,7 +26,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "PERIOD|none", value_parser = limit::<Period>)]
     max_lifetime: Option<Limit<Period>>,
 
-    /// The most live tokens of one user; none: no limit
+    /// The most live tokens of one user; 0: none can be made; none: no limit
     #[arg(long, value_name = "N|none", value_parser = limit::<u32>)]
     max_tokens_per_user: Option<Limit<u32>>,
 

@@ -15,7 +15,7 @@ pub(in crate::cli) struct List<'a> {
     /// The path below `/api/v1`.
     pub(in crate::cli) path: &'a str,
     /// Its query, but for the pages.
-    pub(in crate::cli) query: &'a [(&'a str, &'a str)],
+    pub(in crate::cli) query: &'a [(&'static str, String)],
     /// How many items at most; `None`: all.
     pub(in crate::cli) most: Option<u64>,
     /// What its items are called.

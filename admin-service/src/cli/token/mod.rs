@@ -7,6 +7,7 @@ mod list;
 mod made;
 mod revoke;
 mod rotate;
+mod search;
 mod show;
 mod update;
 
@@ -41,6 +42,8 @@ pub(super) struct Args {
 enum Command {
     /// Lists a user's tokens
     List(list::Args),
+    /// Looks for tokens among those of all users
+    Search(search::Args),
     /// Makes a token, and prints it this once
     Create(create::Args),
     /// Shows one token, without its secret
@@ -59,6 +62,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let service = &args.service;
     match &args.command {
         Command::List(args) => list::run(service, args),
+        Command::Search(args) => search::run(service, args),
         Command::Create(args) => create::run(service, args),
         Command::Show(args) => show::run(service, args),
         Command::Update(args) => update::run(service, args),
