@@ -30,14 +30,14 @@ pub struct Goal {
 }
 
 /// What is allowed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Bound {
     AtMost(f64),
     AtLeast(f64),
 }
 
 impl Goal {
-    /// A figure that is to be small.
+    /// A figure that is to be small. Where the aim is what it must be, there is none beyond that.
     pub fn at_most(what: impl Into<String>, measured: f64, unit: &'static str, must: f64, aim: f64) -> Self {
         Self { what: what.into(), measured, unit, must: Bound::AtMost(must), aim: Bound::AtMost(aim) }
     }
@@ -48,15 +48,15 @@ impl Goal {
     }
 
     fn row(&self) -> Vec<String> {
-        let verdict = if self.aim.holds(self.measured) {
-            "aim reached"
-        } else if self.must.holds(self.measured) {
-            "met"
-        } else {
-            "**falls short**"
+        let aims_higher = self.aim != self.must;
+        let verdict = match (self.must.holds(self.measured), self.aim.holds(self.measured)) {
+            (true, true) if aims_higher => "aim reached",
+            (true, _) => "met",
+            (false, _) => "**falls short**",
         };
         let measured = format!("{} {}", figure(self.measured), self.unit);
         let [must, aim] = [self.must, self.aim].map(|bound| format!("{bound} {}", self.unit));
+        let aim = if aims_higher { aim } else { String::new() };
         [self.what.clone(), measured, must, aim, verdict.to_owned()]
             .map(|cell| cell.trim_end().to_owned())
             .into()
@@ -81,9 +81,10 @@ impl std::fmt::Display for Bound {
     }
 }
 
-/// A number to about three digits.
+/// A number to about three digits, and more where it is a share of nearly everything.
 pub fn figure(number: f64) -> String {
     let digits = match number.abs() {
+        99.0..100.0 => 3,
         100.0.. => 0,
         10.0.. => 1,
         _ => 2,
