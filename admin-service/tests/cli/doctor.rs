@@ -140,7 +140,7 @@ fn what_is_wrong_in_a_database_is_found() {
     place.sql("UPDATE tokens SET revoked_at = 0; UPDATE restrictions SET delete_expired_enabled = 1, max_tokens_per_user = 0, max_lifetime_ms = 1000");
     place.sql("INSERT INTO jobs (name, last_run_at) VALUES ('delete_expired', 0)");
     let found = look();
-    assert_found(&found, "problem restrictions", "max_tokens_per_user must be at least 1");
+    assert_found(&found, "warning restrictions", "nobody can make a token: max_tokens_per_user is 0");
     assert_found(&found, "warning administrator", "no live token has the scope latchkey:admin");
     assert_found(&found, "warning scheduler", "it ran last at 1970-01-01T00:00:00Z, though a run was due");
     place.sql(
@@ -149,6 +149,8 @@ fn what_is_wrong_in_a_database_is_found() {
     let found = look();
     assert_found(&found, "warning restrictions", "no token lives longer than 1s");
     assert_found(&found, "problem scheduler", "its last run failed: The disk is full.");
+    place.sql("UPDATE restrictions SET delete_expired_every_ms = 500");
+    assert_found(&look(), "problem restrictions", "delete_expired.every must be at least");
     place.sql("UPDATE audit SET id = 'ffffffff' || substr(id, 9), at = at + 4000000000000");
     assert_found(&look(), "problem clock", "a clock was set back");
     place.sql("UPDATE latchkey_migrations SET version = version + 1000");

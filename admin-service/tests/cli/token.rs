@@ -155,7 +155,13 @@ fn an_administrator_looks_for_tokens_among_those_of_all_users() {
     let (id, token) = shell.user_with_token("carol", &["--scope", "latchkey:tokens"]);
     shell.print(&["token", "create", "ci", "--user", "carol"]);
     shell.print(&["token", "revoke", &id, "--yes"]);
-    insta::assert_snapshot!(shell.masked(&["token", "search"]), @"");
+    insta::assert_snapshot!(shell.masked(&["token", "search"]), @r"
+    ID                                    USER   NAME       HINT     STATUS   EXPIRES            LAST USED  SCOPES
+    xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx  admin  bootstrap  xx_xxxx  active   xxxx-xx-xx xx:xxx  -          latchkey:admin
+    xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx  bob    own        xx_xxxx  active   xxxx-xx-xx xx:xxx  -          -
+    xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx  carol  own        xx_xxxx  revoked  xxxx-xx-xx xx:xxx  -          latchkey:tokens
+    xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx  carol  ci         xx_xxxx  active   xxxx-xx-xx xx:xxx  -          -
+    ");
     let found = |args: &[&str]| {
         let list = shell.json(&[&["token", "search"], args].concat());
         let name = |token: &Value| {

@@ -60,6 +60,13 @@ fn restrictions(limits: &Restrictions, findings: &mut Findings) {
             "latchkey restrictions set --delete-expired on",
         );
     }
+    if limits.max_tokens_per_user == Some(0) {
+        findings.warning(
+            CHECK,
+            "nobody can make a token: max_tokens_per_user is 0.",
+            "latchkey restrictions set --max-tokens-per-user 10, once tokens may be made again.",
+        );
+    }
     let most = limits
         .max_tokens_per_user
         .map_or_else(|| "any number of".to_owned(), |most| format!("at most {most}"));
