@@ -15,6 +15,15 @@ use super::{ports, test_dir, wait};
 pub struct Nginx {
     port: u16,
     process: Process,
+    /// The file that hands it the edge secret.
+    secret: PathBuf,
+}
+
+impl Drop for Nginx {
+    /// What a test leaves behind is searched for secrets, and this one was put there.
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.secret);
+    }
 }
 
 impl Nginx {
@@ -42,7 +51,7 @@ impl Nginx {
         // The process that was started is the one that answers, and ends at once with the test.
         command.args(["-g", "daemon off; master_process off;"]);
         let process = Process::start("nginx", &mut command, &test_dir::file("nginx", "log"));
-        let mut nginx = Self { port, process };
+        let mut nginx = Self { port, process, secret };
         wait::until("nginx takes connections", async || {
             nginx.process.assert_running();
             tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop)
