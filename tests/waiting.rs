@@ -2,6 +2,7 @@
 //! them reaches the upstream before the verdict.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -51,8 +52,9 @@ async fn contained_streams_that_ask_for_the_same_token_share_one_callout_however
 }
 
 const TIMEOUT: Duration = Duration::from_millis(2000);
-/// How late an answer may be on a busy machine: less than another's time on top of one's own.
-const LITTLE: Duration = Duration::from_millis(1900);
+/// When an answer comes at the end of one's own time. Envoy counts from when its event loop last read the clock, so a timer may end
+/// a little early; on a busy machine an answer is late, by less than another's time on top of one's own.
+const IN_TIME: Range<Duration> = Duration::from_millis(1900)..Duration::from_millis(3900);
 
 /// Sends a request, and tells its answer's status and how long that took.
 async fn timed(request: RequestBuilder) -> (u16, Duration) {
@@ -94,15 +96,15 @@ async fn each_stream_waits_for_its_own_time_and_not_for_another_s() {
     for early in early {
         let (status, took) = early.await.expect("an answer");
         assert_eq!(status, 503);
-        assert!(took >= TIMEOUT && took < TIMEOUT + LITTLE, "an early one was answered after {took:?}");
+        assert!(IN_TIME.contains(&took), "an early one was answered after {took:?}");
     }
     let [recovered, failed] = late.map(async |late| late.await.expect("an answer"));
     let (status, took) = recovered.await;
     assert_eq!(status, 200, "asked for again, it got the verdict; after {took:?}");
-    assert!(took < TIMEOUT + LITTLE, "a late one was answered after {took:?}");
+    assert!(took < IN_TIME.end, "a late one was answered after {took:?}");
     let (status, took) = failed.await;
     assert_eq!(status, 503);
-    assert!(took >= TIMEOUT && took < TIMEOUT + LITTLE, "a late one was answered after {took:?}");
+    assert!(IN_TIME.contains(&took), "a late one was answered after {took:?}");
     assert_eq!(service.questions().len(), 4, "each token is asked about twice");
     assert_eq!(upstream.count(), 1);
 }
