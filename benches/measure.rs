@@ -23,10 +23,11 @@ pub enum Measurement {
     Garbage,
 }
 
-/// How many tokens take turns where each request has to ask, and how many of them the filter has room for: before one has
-/// its turn again, it has been forgotten.
+/// How many tokens take turns where each request has to ask, and how many of them the filter has room for: so few that even the
+/// shortest round, each of which begins with the same tokens, pushes all of them out before one has its
+/// turn again.
 const TOKENS: usize = 20_000;
-const ROOM: usize = 2000;
+const ROOM: usize = 100;
 
 impl Measurement {
     fn title(self) -> &'static str {
