@@ -23,9 +23,8 @@ pub enum Measurement {
     Garbage,
 }
 
-/// How many tokens take turns where each request has to ask, and how many of them the filter has room for: so few that even the
-/// shortest round, each of which begins with the same tokens, pushes all of them out before one has its
-/// turn again.
+/// How many tokens take turns where each request has to ask, and how many of them the filter has room for: so few that even a
+/// short round has pushed out those it began with when the next one begins with them.
 const TOKENS: usize = 20_000;
 const ROOM: usize = 100;
 

@@ -92,6 +92,18 @@ fn tokens() -> String {
     )
 }
 
+/// How often each token is named by what the audit log says of the batches.
+fn times_deleted(batches: &[String]) -> BTreeMap<String, u32> {
+    let mut times = BTreeMap::new();
+    for batch in batches {
+        let batch: Value = serde_json::from_str(batch).expect("details in JSON");
+        for id in batch["token_ids"].as_array().expect("identifiers") {
+            *times.entry(id.as_str().expect("an identifier").to_owned()).or_insert(0) += 1;
+        }
+    }
+    times
+}
+
 /// Two replicas and 20,000 tokens that are due. The holder of the lease is stopped in the middle by a row that this test
 /// has locked, and killed there; the other has to do the rest.
 #[tokio::test]
@@ -145,13 +157,7 @@ async fn exact_two_schedulers_delete_each_due_token_once_and_one_takes_over_when
     .await;
     assert!(before * 500 < DUE, "nothing was left for the other to do");
     let batches = database.column("SELECT details FROM audit WHERE action = 'tokens.deleted'").await;
-    let mut times = BTreeMap::new();
-    for batch in &batches {
-        let batch: Value = serde_json::from_str(batch).expect("details in JSON");
-        for id in batch["token_ids"].as_array().expect("identifiers") {
-            *times.entry(id.as_str().expect("an identifier").to_owned()).or_insert(0) += 1;
-        }
-    }
+    let times = times_deleted(&batches);
     let twice: Vec<_> = times.iter().filter(|(_, times)| **times > 1).collect();
     assert!(twice.is_empty(), "deleted more than once: {twice:?}");
     assert!(times.into_keys().collect::<BTreeSet<_>>() == due, "other tokens were deleted than were due");
