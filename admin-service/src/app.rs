@@ -1,6 +1,7 @@
 //! What every handler may use: the store, time and randomness, and the settings that stay as they are.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use latchkey::token::TokenPrefix;
@@ -15,9 +16,20 @@ use crate::feed::{Feed, Follower};
 use crate::jobs::{Runner, RunnerHandle, holder};
 use crate::store::{OpenError, Store, StoreOptions};
 
-/// The service as its handlers see it. Cheap to clone.
+/// The service as its handlers see it. Cheap to clone, which is done several times for each request.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Parts>);
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// What an [`App`] consists of.
+pub struct Parts {
     /// The database.
     pub store: Store,
     /// Time and randomness.
@@ -33,7 +45,7 @@ pub struct App {
     /// What limits failed authentications.
     pub attempts: Attempts,
     /// What was configured.
-    pub settings: Arc<Settings>,
+    pub settings: Settings,
 }
 
 /// What the service does beside answering, for [`crate::server::run`].
@@ -76,9 +88,8 @@ impl App {
             public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{api}")),
             edge_secrets: config.edge_secrets.clone(),
         };
-        let settings = Arc::new(settings);
-        let app = Self { store, sources, scheduler, feed, used, census, attempts, settings };
-        Ok((app, Tasks { runner, follower }))
+        let parts = Parts { store, sources, scheduler, feed, used, census, attempts, settings };
+        Ok((Self(Arc::new(parts)), Tasks { runner, follower }))
     }
 
     /// The whole URL of a path such as `/api/v1/users/alice`.

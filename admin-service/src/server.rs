@@ -16,6 +16,7 @@ use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use tokio::net::{TcpListener, TcpSocket};
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
@@ -181,17 +182,18 @@ fn announce(addresses: Addresses, app: &App) {
 
 /// What every listener's router gets: answers for what is not there, the limit of bodies, and the observer around it all.
 fn finish(router: Router, observer: Observer) -> Router {
-    router
-        .fallback(nothing_here)
-        .method_not_allowed_fallback(other_method)
-        .layer(DefaultBodyLimit::max(api::extract::MAX_BODY))
-        .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, HeaderValue::from_static("no-store")))
-        .layer(SetResponseHeaderLayer::overriding(
-            X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ))
-        .layer(CatchPanicLayer::custom(|_| panicked()))
+    let no_store =
+        SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let no_sniff =
+        SetResponseHeaderLayer::overriding(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // One layer of them all, the outermost first: the router clones what is in a layer for each request, layer by layer.
+    let layers = ServiceBuilder::new()
         .layer(from_fn_with_state(observer, observe::observe))
+        .layer(CatchPanicLayer::custom(|_| panicked()))
+        .layer(no_sniff)
+        .layer(no_store)
+        .layer(DefaultBodyLimit::max(api::extract::MAX_BODY));
+    router.fallback(nothing_here).method_not_allowed_fallback(other_method).layer(layers)
 }
 
 async fn nothing_here() -> ApiError {

@@ -51,13 +51,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Judges a token at a time; `None`: no token has the hash. The first of revoked, expired and user disabled that
-    /// holds is the reason.
+    /// Judges a token at a time. The first of revoked, expired and user disabled that holds is the reason against it.
     #[must_use]
-    pub fn of(token: Option<Token>, user_active: bool, now: Timestamp) -> Self {
-        let Some(token) = token else {
-            return Self::Refused(RefusalReason::Unknown);
-        };
+    pub fn of(token: Token, user_active: bool, now: Timestamp) -> Self {
         match token.status(now) {
             TokenStatus::Revoked => Self::Refused(RefusalReason::Revoked),
             TokenStatus::Expired => Self::Refused(RefusalReason::Expired),

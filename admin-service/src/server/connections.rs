@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::lifecycle::{DRAIN, Shutdown};
@@ -101,9 +102,9 @@ async fn connection(
 ) {
     // Answers are small and wanted at once; where this fails they come a little later.
     let _ = stream.set_nodelay(true);
-    let (requests, activity) = watch::channel(Activity::default());
+    let activity = Arc::<Activity>::default();
+    let requests = activity.clone();
     let service = Extension(ConnectInfo(peer)).layer(router);
-    let requests = Arc::new(requests);
     let service = service_fn(move |request: Request<Incoming>| {
         let under_way = UnderWay::begin(requests.clone());
         let answer = service.clone().oneshot(request);
@@ -116,49 +117,51 @@ async fn connection(
     // The builder's own timers begin when it knows the protocol, and not all of them then.
     let ended = tokio::select! {
         ended = served => ended,
-        () = unused(activity, limits) => return,
+        () = unused(&activity, limits) => return,
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection ended early");
     }
 }
 
-/// What has been asked on a connection.
-#[derive(Clone, Copy, Default)]
+/// What is asked on a connection. It is written for every request, so nobody is woken by it.
+#[derive(Default)]
 struct Activity {
-    under_way: usize,
+    under_way: AtomicUsize,
+    /// How many requests have ended.
+    ended: AtomicUsize,
     /// Whether a request has succeeded.
-    succeeded: bool,
+    succeeded: AtomicBool,
 }
 
-/// Waits until the client has left its connection unused for too long.
-async fn unused(mut activity: watch::Receiver<Activity>, limits: Limits) {
+/// Waits until the client has left its connection unused for too long: at least so long, and less than twice.
+async fn unused(activity: &Activity, limits: Limits) {
     loop {
-        let now = *activity.borrow_and_update();
-        let patience = if now.succeeded { limits.idle } else { limits.first };
-        match tokio::time::timeout(patience, activity.changed()).await {
-            Ok(Ok(())) => {}
-            Err(_) if now.under_way == 0 => return,
-            // Nothing more will be asked, or what was asked is still being answered; that has limits of its own.
-            Ok(Err(_)) => return std::future::pending().await,
-            Err(_) => {}
+        let ended = activity.ended.load(Ordering::Relaxed);
+        let succeeded = activity.succeeded.load(Ordering::Relaxed);
+        tokio::time::sleep(if succeeded { limits.idle } else { limits.first }).await;
+        // What is still being answered has limits of its own.
+        let busy = activity.under_way.load(Ordering::Relaxed) > 0;
+        if !busy && activity.ended.load(Ordering::Relaxed) == ended {
+            return;
         }
     }
 }
 
 /// A request under way, until it is dropped: its client may go away before it is answered.
-struct UnderWay(Arc<watch::Sender<Activity>>);
+struct UnderWay(Arc<Activity>);
 
 impl UnderWay {
-    fn begin(requests: Arc<watch::Sender<Activity>>) -> Self {
-        requests.send_modify(|activity| activity.under_way += 1);
-        Self(requests)
+    fn begin(activity: Arc<Activity>) -> Self {
+        activity.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(activity)
     }
 
     /// The answer, which is under way until the whole of it is sent.
     fn answered(self, response: Response<Body>) -> Response<Body> {
-        let succeeded = response.status().is_success();
-        self.0.send_modify(|activity| activity.succeeded |= succeeded);
+        if response.status().is_success() {
+            self.0.succeeded.store(true, Ordering::Relaxed);
+        }
         // One of known size is handed over at once; only others are worth being watched.
         if response.body().size_hint().exact().is_some() {
             return response;
@@ -195,7 +198,8 @@ impl hyper::body::Body for Watched {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.send_modify(|activity| activity.under_way -= 1);
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -92,6 +92,12 @@ pub enum Failure {
     /// A row holds what this program would never write.
     #[error("the database holds {0}, which this program would not have written")]
     Damaged(String),
+    /// It kept the statement from working that this call shared with others.
+    #[error(transparent)]
+    Shared(std::sync::Arc<StoreError>),
+    /// The service is ending.
+    #[error("the look-up was given up")]
+    GivenUp,
 }
 
 impl From<RotationRefusal> for StoreError {

@@ -17,6 +17,7 @@ mod error;
 mod examine;
 mod history;
 mod leases;
+mod look_ups;
 mod migrate;
 mod open;
 mod restrictions;
@@ -33,7 +34,6 @@ mod transaction;
 mod url;
 mod usage;
 mod users;
-mod verify;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -42,6 +42,7 @@ use sqlx::AnyPool;
 use tokio::sync::watch;
 
 use crate::clock::Sources;
+use look_ups::LookUps;
 
 pub use error::{Failure, StoreError};
 pub use examine::Examination;
@@ -84,6 +85,7 @@ struct Inner {
     begin: &'static str,
     patience: Duration,
     sources: Sources,
+    look_ups: LookUps,
     restrictions_changed: watch::Sender<()>,
     history_changed: watch::Sender<()>,
     /// Why the latest change could not be written, if it could not.

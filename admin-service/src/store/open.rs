@@ -11,10 +11,14 @@ use sqlx::migrate::MigrateError;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use tokio::sync::watch;
 
+use super::look_ups::LookUps;
 use super::migrate::{Kind, check, migrate};
 use super::url::{DatabaseUrl, Location};
 use super::{Inner, Store, StoreOptions};
 use crate::clock::{NoEntropy, Sources};
+
+/// How long a connection may have been idle and still be used unasked. Asking costs as much as many a statement.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Why a database cannot be opened. Nothing was changed in it.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +175,10 @@ pub(super) fn pools(
         AnyPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(options.patience)
+            .test_before_acquire(false)
+            .before_acquire(|connection, about| {
+                Box::pin(async move { Ok(about.idle_for < FRESH || connection.ping().await.is_ok()) })
+            })
             .after_connect(move |connection, _| {
                 let settings = AssertSqlSafe(Arc::clone(&settings));
                 Box::pin(async move { connection.execute(settings).await.map(|_| ()) })
@@ -194,6 +202,7 @@ pub(super) fn pools(
         begin,
         patience: options.patience,
         sources,
+        look_ups: LookUps::default(),
         restrictions_changed: watch::Sender::new(()),
         history_changed: watch::Sender::new(()),
         trouble: Mutex::default(),

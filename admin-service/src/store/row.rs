@@ -51,8 +51,13 @@ pub(super) trait Columns {
 
     /// A token's hash.
     fn token_hash(&self, name: &str) -> Result<TokenHash, StoreError> {
-        let bytes: Vec<u8> = self.column(name)?;
-        Ok(TokenHash::from_bytes(bytes.try_into().map_err(|_| damaged(name))?))
+        self.token_hash_or_null(name)?.ok_or_else(|| damaged(name))
+    }
+
+    /// A token's hash that may be absent.
+    fn token_hash_or_null(&self, name: &str) -> Result<Option<TokenHash>, StoreError> {
+        let bytes: Option<Vec<u8>> = self.column(name)?;
+        bytes.map(|bytes| Ok(TokenHash::from_bytes(bytes.try_into().map_err(|_| damaged(name))?))).transpose()
     }
 
     /// A UUID.

@@ -22,6 +22,7 @@ mod feed;
 mod followers;
 mod history;
 mod limits;
+mod look_ups;
 mod open;
 mod outage;
 mod races;

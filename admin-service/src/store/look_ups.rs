@@ -1,0 +1,159 @@
+//! Look-ups that share a statement: most of what one costs is the way to the database and back, so those that come
+//! while others are under way are asked for together, next.
+
+use std::pin::pin;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use latchkey::token::TokenHash;
+use latchkey::wire::RefusalReason;
+use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, query};
+use tokio::sync::{OwnedMutexGuard, oneshot};
+
+use super::Store;
+use super::error::{Failure, StoreError};
+use super::row::Columns;
+use super::token_rows::{select_token, token};
+use crate::domain::verdict::{Epoch, Outcome, Revision, Verdict};
+
+/// How long a statement may take before those that wait for their turn are asked for beside it: one connection that
+/// hangs holds up no look-up but its own.
+const SLOW: Duration = Duration::from_millis(10);
+
+/// For how many tokens there is a statement. Of fewer, the last is asked for again.
+const SIZES: [usize; 7] = [1, 2, 4, 8, 16, 32, MOST];
+/// The most tokens of one statement.
+const MOST: usize = 64;
+
+/// The statements, each with its size: token, user and revision are of one moment.
+static STATEMENTS: LazyLock<[(usize, Arc<str>); SIZES.len()]> = LazyLock::new(|| {
+    SIZES.map(|size| {
+        let binds: Vec<String> = (1..=size).map(|number| format!("${number}")).collect();
+        let select = select_token!(", h.epoch, h.revision FROM history h LEFT JOIN tokens t ON t.hash IN");
+        (size, format!("{select} ({}) LEFT JOIN users u ON u.id = t.user_id", binds.join(", ")).into())
+    })
+});
+
+/// What is being looked up.
+#[derive(Debug, Default)]
+pub(super) struct LookUps {
+    waiting: Mutex<Vec<LookUp>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The right to ask the database for those that wait. It is given back by one who saw that nobody does.
+type Turn = OwnedMutexGuard<()>;
+
+/// One that waits for its verdict.
+#[derive(Debug)]
+struct LookUp {
+    hash: TokenHash,
+    answer: oneshot::Sender<Result<Verdict, StoreError>>,
+}
+
+impl LookUps {
+    fn add(&self, look_up: LookUp) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(look_up);
+    }
+
+    /// Those that wait, as many as one statement takes; `None`: nobody does, and the turn has ended.
+    fn next(&self, turn: Turn) -> Option<(Turn, Vec<LookUp>)> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|look_up| !look_up.answer.is_closed());
+        if waiting.is_empty() {
+            // While nobody can be added: whoever is next finds it free.
+            drop(turn);
+            return None;
+        }
+        let count = waiting.len().min(MOST);
+        Some((turn, waiting.drain(..count).collect()))
+    }
+}
+
+impl Store {
+    /// What the service says of a token hash.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: then there is no verdict, neither yes nor no.
+    pub async fn verify(&self, hash: TokenHash) -> Result<Verdict, StoreError> {
+        let (answer, verdict) = oneshot::channel();
+        self.0.look_ups.add(LookUp { hash, answer });
+        self.ask();
+        verdict.await.unwrap_or_else(|_| Err(Failure::GivenUp.into()))
+    }
+
+    /// Sees to it that those who wait are asked for.
+    fn ask(&self) {
+        if let Ok(turn) = self.0.look_ups.turn.clone().try_lock_owned() {
+            // A task of its own: whoever came first may go away, and the others still wait.
+            tokio::spawn(self.clone().take(turn));
+        }
+    }
+
+    async fn take(self, mut turn: Turn) {
+        loop {
+            // What has arrived already comes along.
+            tokio::task::yield_now().await;
+            let Some((kept, batch)) = self.0.look_ups.next(turn) else { return };
+            let mut answered = pin!(self.answer(batch));
+            if tokio::time::timeout(SLOW, &mut answered).await.is_err() {
+                drop(kept);
+                self.ask();
+                return answered.await;
+            }
+            turn = kept;
+        }
+    }
+
+    async fn answer(&self, batch: Vec<LookUp>) {
+        // Whoever does not wait any more needs no answer.
+        match self.found(&batch).await {
+            Ok(rows) => {
+                for LookUp { hash, answer } in batch {
+                    let _ = answer.send(self.verdict(hash, &rows));
+                }
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                for LookUp { answer, .. } in batch {
+                    let _ = answer.send(Err(Failure::Shared(error.clone()).into()));
+                }
+            }
+        }
+    }
+
+    /// The rows of those tokens that are known; where none is, one row that tells the history alone.
+    async fn found(&self, batch: &[LookUp]) -> Result<Vec<AnyRow>, StoreError> {
+        let mut hashes: Vec<TokenHash> = batch.iter().map(|look_up| look_up.hash).collect();
+        let fitting = STATEMENTS.iter().find(|(size, _)| *size >= hashes.len());
+        let Some(((size, sql), last)) = fitting.zip(hashes.last().copied()) else { return Ok(Vec::new()) };
+        hashes.resize(*size, last);
+        let mut statement = query(AssertSqlSafe(sql.clone()));
+        for hash in hashes {
+            statement = statement.bind(hash.as_bytes().to_vec());
+        }
+        self.rows(statement).await
+    }
+
+    fn verdict(&self, hash: TokenHash, rows: &[AnyRow]) -> Result<Verdict, StoreError> {
+        let history = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let mut known = None;
+        for row in rows {
+            if row.token_hash_or_null("hash")? == Some(hash) {
+                known = Some((token(row)?, row.flag("user_active")?));
+                break;
+            }
+        }
+        // The time of the answer, so that a slow database does not stretch a token's life.
+        let now = self.sources().now();
+        Ok(Verdict {
+            epoch: Epoch(history.text("epoch")?),
+            revision: Revision(history.number("revision")?),
+            outcome: match known {
+                Some((token, user_active)) => Outcome::of(token, user_active, now),
+                None => Outcome::Refused(RefusalReason::Unknown),
+            },
+        })
+    }
+}

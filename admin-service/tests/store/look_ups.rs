@@ -1,0 +1,116 @@
+//! Many look-ups at once, which share statements: each gets its own verdict, and none waits for another's trouble.
+
+use std::process::Command;
+use std::time::Duration;
+
+use latchkey::token::TokenHash;
+use latchkey::wire::RefusalReason;
+use latchkey_admin::domain::verdict::Outcome;
+use latchkey_admin::store::Store;
+use tokio::task::JoinSet;
+
+use crate::postgres::Cluster;
+use crate::support::{Fixture, eventually, on_both_databases, origin};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+on_both_databases!(
+    each_of_many_look_ups_at_once_gets_its_own_verdict,
+    one_who_goes_away_takes_nobodys_verdict_along,
+    a_look_up_sees_what_was_acknowledged_before_it_was_asked,
+);
+
+async fn each_of_many_look_ups_at_once_gets_its_own_verdict(db: Fixture) {
+    db.user("alice").await;
+    let mut expected = Vec::new();
+    for number in 0..9_u32 {
+        let token = db.token("alice").await;
+        if number % 3 == 0 {
+            db.store.revoke_token(&origin(), token.id).await.unwrap();
+            expected.push((token.hash, Err(RefusalReason::Revoked)));
+        } else {
+            expected.push((token.hash, Ok(token.id)));
+        }
+        let unknown = TokenHash::of(&number.to_be_bytes());
+        expected.push((unknown, Err(RefusalReason::Unknown)));
+    }
+    for at_once in [1, 2, 3, 7, 18, 40, 65, 300] {
+        let mut asked = JoinSet::new();
+        for (hash, expected) in expected.iter().copied().cycle().take(at_once) {
+            let store = db.store.clone();
+            asked.spawn(async move { (store.verify(hash).await.unwrap().outcome, expected) });
+        }
+        for (outcome, expected) in asked.join_all().await {
+            let found = match outcome {
+                Outcome::Valid(token) => Ok(token.id),
+                Outcome::Refused(reason) => Err(reason),
+            };
+            assert_eq!(found, expected, "{at_once} at once");
+        }
+    }
+}
+
+async fn one_who_goes_away_takes_nobodys_verdict_along(db: Fixture) {
+    db.user("alice").await;
+    let token = db.token("alice").await;
+    let mut asked = JoinSet::new();
+    for number in 0..200 {
+        let store = db.store.clone();
+        let look_up = async move { store.verify(token.hash).await.unwrap().outcome };
+        asked.spawn(async move {
+            match number % 2 {
+                0 => tokio::time::timeout(Duration::ZERO, look_up).await.ok(),
+                _ => Some(look_up.await),
+            }
+        });
+    }
+    let answered = asked.join_all().await.into_iter().flatten();
+    let valid = answered.filter(|outcome| matches!(outcome, Outcome::Valid(_))).count();
+    assert!(valid >= 100, "{valid} answered");
+}
+
+async fn a_look_up_sees_what_was_acknowledged_before_it_was_asked(db: Fixture) {
+    db.user("alice").await;
+    for _ in 0..20 {
+        let token = db.token("alice").await;
+        let mut others = JoinSet::new();
+        for _ in 0..20 {
+            let store = db.store.clone();
+            others.spawn(async move { store.verify(token.hash).await.map(|_| ()) });
+        }
+        db.store.revoke_token(&origin(), token.id).await.unwrap();
+        let outcome = db.store.verify(token.hash).await.unwrap().outcome;
+        assert_eq!(outcome, Outcome::Refused(RefusalReason::Revoked));
+        others.join_all().await.into_iter().for_each(Result::unwrap);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_hangs_holds_up_no_look_up_but_its_own() {
+    let cluster = Cluster::start(false);
+    let url = cluster.database();
+    let db = Fixture::on(url.parse().unwrap(), url, None).await;
+    db.user("alice").await;
+    let token = db.token("alice").await;
+    db.store.close().await;
+    let store = db.impatient_store(PATIENCE).await;
+    store.verify(token.hash).await.unwrap();
+    let others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let count = format!("SELECT COUNT(*) {others}");
+    eventually("that one look-up has one connection", async || db.number(&count).await == 1).await;
+    let backend = db.number(&format!("SELECT CAST(MIN(pid) AS BIGINT) {others}")).await;
+    let signal = |name: &str| {
+        let sent = Command::new("kill").args([format!("-{name}"), backend.to_string()]).status();
+        assert!(sent.unwrap().success());
+    };
+    signal("STOP");
+    let look_up = |store: Store| async move { store.verify(token.hash).await.unwrap().outcome };
+    let hanging = tokio::spawn(look_up(store.clone()));
+    // The first may have come in time to share its statement.
+    let beside = || tokio::time::timeout(Duration::from_secs(1), look_up(store.clone()));
+    eventually("a look-up beside it", async || matches!(beside().await, Ok(Outcome::Valid(_)))).await;
+    assert!(!hanging.is_finished(), "its connection hangs");
+    signal("CONT");
+    assert!(matches!(hanging.await.unwrap(), Outcome::Valid(_)));
+    store.close().await;
+}
