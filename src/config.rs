@@ -37,6 +37,8 @@ pub struct Config {
     pub stale_max: Duration,
     /// How often the use of tokens is reported.
     pub usage_flush: Duration,
+    /// How long before its end responses to a token's requests tell of it; zero: never.
+    pub expiry_warning: Duration,
     /// What requests need.
     pub rules: Rules,
     /// Whether decisions are enforced.
@@ -131,6 +133,7 @@ impl Config {
             },
             stale_max: raw.stale.max_ms.milliseconds(),
             usage_flush: raw.usage.flush_ms.milliseconds(),
+            expiry_warning: raw.expiry.warn_ms.milliseconds(),
             rules: rules(raw.rules)?,
             mode: raw.mode,
         })

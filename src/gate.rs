@@ -133,6 +133,15 @@ impl Verdict {
         }
     }
 
+    /// When the token expires, on the clock that [`Verdict::of`] was given; `None`: never, or it may not be used.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Duration> {
+        match self {
+            Self::Usable(token) => token.expires_at,
+            Self::Refused(_) => None,
+        }
+    }
+
     /// Whether the client's address matters to the judgement.
     #[must_use]
     pub fn is_bound_to_networks(&self) -> bool {

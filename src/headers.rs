@@ -5,9 +5,12 @@ use std::str::FromStr;
 use crate::credential::Values;
 use crate::gate::Identity;
 use crate::rules::Target;
+use crate::trace::Traceparent;
 
 /// The header that carries credentials, as Envoy spells names.
 pub const AUTHORIZATION: &str = "authorization";
+/// The response header that tells in how many seconds the token expires.
+pub const EXPIRES_IN: &str = "x-latchkey-expires-in";
 /// Names that Envoy or HTTP itself gives a meaning to; an identity in one of them would break the request.
 const RESERVED: [&str; 12] = [
     "authorization",
@@ -115,6 +118,8 @@ pub struct RequestHeaders<'a> {
     pub authorization: Values<'a>,
     /// Whether it is a gRPC request.
     pub grpc: bool,
+    /// The trace that it belongs to.
+    pub trace: Option<Traceparent<'a>>,
     /// The names of headers that could be taken for identity headers, as they are spelt.
     pub spoofed: Vec<&'a [u8]>,
 }
@@ -131,6 +136,7 @@ impl<'a> RequestHeaders<'a> {
                 b":authority" => read.target.authority = Some(value),
                 b"content-type" => read.grpc = is_grpc(value),
                 b"authorization" => read.authorization.add(value),
+                b"traceparent" => read.trace = Traceparent::of(value),
                 name if identity.is_spoof(name) => read.spoofed.push(name),
                 _ => {}
             }

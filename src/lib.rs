@@ -16,5 +16,6 @@ pub mod rules;
 #[cfg(target_arch = "wasm32")]
 mod shell;
 pub mod token;
+pub mod trace;
 pub mod usage;
 pub mod wire;

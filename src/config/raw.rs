@@ -44,6 +44,9 @@ pub(super) struct Raw {
     /// How the use of tokens is reported.
     #[serde(default)]
     pub(super) usage: Usage,
+    /// How clients learn that their token ends soon.
+    #[serde(default)]
+    pub(super) expiry: Expiry,
     /// What requests need: the first rule that matches decides; where none does, a token is required and no scope.
     #[serde(default)]
     pub(super) rules: Vec<Rule>,
@@ -125,6 +128,15 @@ pub(super) struct Usage {
     pub(super) flush_ms: Whole<100, 3_600_000>,
 }
 
+/// How clients learn that their token ends soon.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Expiry {
+    /// How long before a token expires its responses begin to carry `x-latchkey-expires-in`, in milliseconds; 0: none does.
+    pub(super) warn_ms: Whole<0, 31_536_000_000>,
+}
+
 /// One rule: which requests it is about, and what they need.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -204,6 +216,13 @@ impl Default for Stale {
 impl Default for Usage {
     fn default() -> Self {
         Self { flush_ms: Whole(10_000) }
+    }
+}
+
+impl Default for Expiry {
+    /// Five days.
+    fn default() -> Self {
+        Self { warn_ms: Whole(5 * 24 * 3_600_000) }
     }
 }
 

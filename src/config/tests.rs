@@ -40,6 +40,7 @@ fn everything_but_the_cluster_has_the_contract_s_default() {
     assert_eq!(config.cache.negative_ttl, Duration::from_secs(10));
     assert_eq!(config.stale_max, Duration::from_secs(30));
     assert_eq!(config.usage_flush, Duration::from_secs(10));
+    assert_eq!(config.expiry_warning, Duration::from_secs(5 * 24 * 3600));
     assert_eq!(config.mode, Mode::Enforce);
 }
 
@@ -53,7 +54,7 @@ fn every_field_of_the_contract_is_read() {
         "realm": "my api", "schemes": ["basic"], "token_prefix": null, "identity_headers": null,
         "forward_authorization": true,
         "cache": {"max_tokens": 1, "ttl_ms": 2, "max_negative": 3, "negative_ttl_ms": 4},
-        "stale": {"max_ms": 5}, "usage": {"flush_ms": 600},
+        "stale": {"max_ms": 5}, "usage": {"flush_ms": 600}, "expiry": {"warn_ms": 0},
         "rules": [
             {"match": {"path_prefix": "/public/", "methods": ["GET"], "host": "*.example.com"}, "auth": "none"},
             {"match": {"path": "/x"}, "auth": "optional"},
@@ -70,6 +71,7 @@ fn every_field_of_the_contract_is_read() {
     assert_eq!(config.identity_headers, IdentityHeaders { set: false, ..IdentityHeaders::default() });
     assert!(config.forward_authorization);
     assert_eq!(config.usage_flush, Duration::from_millis(600));
+    assert_eq!(config.expiry_warning, Duration::ZERO);
     assert_eq!(config.mode, Mode::Shadow);
     let target =
         |path: &'static str| crate::rules::Target { path: Some(path.as_bytes()), ..Default::default() };
@@ -140,6 +142,8 @@ fn what_is_wrong_is_named_with_its_field_and_what_is_allowed() {
         (with("cache", json!({"ttl_ms": 0})), "cache.ttl_ms", "from 1 to"),
         (with("stale", json!({"max_ms": 86_400_001})), "stale.max_ms", "from 0 to"),
         (with("usage", json!({"flush_ms": 99})), "usage.flush_ms", "from 100 to"),
+        (with("expiry", json!({"warn_ms": -1})), "expiry.warn_ms", "from 0 to"),
+        (with("expiry", json!({"warn": 5})), "expiry.warn", "`warn_ms`"),
         (with("mode", json!("dry")), "mode", "`enforce`, `shadow`"),
         (with("rules", json!({})), "rules", "a sequence is needed"),
         (with("relam", json!("x")), "relam", "`realm`"),

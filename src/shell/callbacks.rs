@@ -81,6 +81,12 @@ extern "C" fn proxy_on_request_trailers(stream: u32, _: usize) -> Action {
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn proxy_on_response_headers(stream: u32, _: usize, _: u32) -> Action {
+    Contexts::of_this_vm(|contexts| contexts.response_headers(stream));
+    Action::Continue
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn proxy_on_delete(context: u32) {
     Contexts::of_this_vm(|contexts| contexts.deleted(context));
 }

@@ -8,6 +8,7 @@ use super::host;
 use crate::config::{EdgeSecret, Service};
 use crate::headers::{self, Pairs};
 use crate::lookups::CallId;
+use crate::trace::{TRACEPARENT, Traceparent};
 use crate::wire::CONTENT_TYPE;
 
 /// How a callout ended.
@@ -68,27 +69,32 @@ pub struct Ended {
 
 /// Asks for a path. `None`: Envoy did not send it.
 pub fn get(service: &Service, cluster: &str, path: &str, timeout: Duration) -> Option<CallId> {
-    send(service, cluster, [(":method", "GET"), (":path", path)], &[], timeout)
+    send(service, cluster, &[(":method", "GET"), (":path", path)], &[], timeout)
 }
 
-/// Puts JSON to a path. `None`: Envoy did not send it.
-pub fn post(service: &Service, cluster: &str, path: &str, body: &[u8], timeout: Duration) -> Option<CallId> {
-    send(service, cluster, [(":method", "POST"), (":path", path)], body, timeout)
+/// Puts JSON to a path, as a part of `trace`. `None`: Envoy did not send it.
+pub fn post(
+    service: &Service,
+    cluster: &str,
+    path: &str,
+    trace: Option<Traceparent<'_>>,
+    body: &[u8],
+) -> Option<CallId> {
+    let mut request = vec![(":method", "POST"), (":path", path), ("content-type", CONTENT_TYPE)];
+    request.extend(trace.map(|trace| (TRACEPARENT, trace.as_str())));
+    send(service, cluster, &request, body, service.timeout)
 }
 
 fn send(
     service: &Service,
     cluster: &str,
-    request: [(&str, &str); 2],
+    request: &[(&str, &str)],
     body: &[u8],
     timeout: Duration,
 ) -> Option<CallId> {
     let secret = service.secret.as_ref().map(EdgeSecret::authorization);
-    let mut headers = Vec::from(request);
+    let mut headers = request.to_vec();
     headers.push((":authority", service.authority.as_str()));
-    if !body.is_empty() {
-        headers.push(("content-type", CONTENT_TYPE));
-    }
     headers.extend(secret.as_deref().map(|secret| (headers::AUTHORIZATION, secret)));
     host::dispatch(cluster, &headers, body, timeout)
 }

@@ -85,10 +85,24 @@ impl Contexts {
         action
     }
 
+    /// The response to a request: it tells of a token that ends soon.
+    pub fn response_headers(&self, stream: u32) {
+        if let Some(edge) = self.warning(stream) {
+            edge.warn(stream);
+        }
+    }
+
+    /// Who has to warn of the end of a stream's token.
+    fn warning(&self, stream: u32) -> Option<Rc<Edge>> {
+        self.roots.borrow().iter().find(|edge| edge.warns(stream)).map(Rc::clone)
+    }
+
     /// A context is gone: a stream's, or a root context's.
     pub fn deleted(&self, context: u32) {
         let stream = self.streams.borrow_mut().remove(&context);
-        if stream.is_none() {
+        if let Some(edge) = self.warning(context) {
+            edge.warn_no_more(context);
+        } else if stream.is_none() {
             self.root_deleted(context);
         }
     }

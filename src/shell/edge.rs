@@ -3,6 +3,7 @@
 //! No host call is made while a `RefCell` is borrowed, so nothing that the host does within a call can find one borrowed.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -16,9 +17,11 @@ use super::shared::Shared;
 use crate::config::{Config, Mode};
 use crate::credential::Credential;
 use crate::gate::{self, Identity, Verdict};
+use crate::headers::EXPIRES_IN;
 use crate::lookups::{CallId, Joined, Limits, Lookups, Outcome, Release, WaiterId};
 use crate::refusal::{Reason, Refusal};
 use crate::token::TokenHash;
+use crate::trace::Traceparent;
 use crate::wire::{CONTENT_TYPE, VERIFY_PATH, VerifyRequest, VerifyResponse};
 
 /// What bounds one root context. A waiting stream takes a few hundred bytes here, and its buffers in Envoy.
@@ -60,6 +63,8 @@ pub struct Edge {
     /// The time between ticks; zero: there are none.
     tick: Cell<Duration>,
     last_complaint: Cell<Option<Duration>>,
+    /// When the tokens end of those streams whose responses are to tell of it.
+    expiring: RefCell<HashMap<u32, Duration>>,
 }
 
 impl Edge {
@@ -75,6 +80,7 @@ impl Edge {
             queue: Cell::new(None),
             tick: Cell::new(Duration::ZERO),
             last_complaint: Cell::new(None),
+            expiring: RefCell::default(),
         }
     }
 
@@ -86,37 +92,64 @@ impl Edge {
     /// Judges the current stream's request by the verdict that is kept on its token; `None`: none is, or it does not serve.
     pub fn judge(
         &self,
+        stream: u32,
         credential: &Credential,
         scopes: &Arc<[String]>,
     ) -> Option<Result<Arc<Identity>, Refusal>> {
         let now = host::now();
         let verdict = self.shared.verdict(&credential.hash, now)?;
         self.metrics.cache_hit();
-        Some(self.judge_by(&verdict, credential, scopes, now))
+        Some(self.judge_by(&verdict, stream, credential, scopes, now))
     }
 
     fn judge_by(
         &self,
         verdict: &Verdict,
+        stream: u32,
         credential: &Credential,
         scopes: &Arc<[String]>,
         now: Duration,
     ) -> Result<Arc<Identity>, Refusal> {
         let judgement = gate::judge(credential, scopes, client_address(verdict), verdict, now);
         self.shared.used(verdict, judgement.is_ok(), now);
+        let warning_from = |end: &Duration| end.saturating_sub(now) < self.config.expiry_warning;
+        if judgement.is_ok()
+            && let Some(end) = verdict.expires_at().filter(warning_from)
+        {
+            self.expiring.borrow_mut().insert(stream, end);
+        }
         judgement
     }
 
+    /// Whether the response to a stream's request is to tell that its token ends soon.
+    pub fn warns(&self, stream: u32) -> bool {
+        self.expiring.borrow().contains_key(&stream)
+    }
+
+    /// In the callback of its response's headers: tells a client when its token ends.
+    pub fn warn(&self, stream: u32) {
+        let end = self.expiring.borrow_mut().remove(&stream);
+        if let Some(end) = end {
+            let left = end.saturating_sub(host::now()).as_secs();
+            host::set_response_header(EXPIRES_IN, &left.to_string());
+        }
+    }
+
+    /// A stream is gone, perhaps before its response.
+    pub fn warn_no_more(&self, stream: u32) {
+        self.expiring.borrow_mut().remove(&stream);
+    }
+
     /// Lets a stream wait for a verdict, and sees to it that the change feed is followed: a VM that is asked nothing has nothing
-    /// to follow it for. `false`: too many wait already, and it does not.
-    pub fn ask(&self, stream: WaiterId, waiting: Waiting) -> bool {
+    /// to follow it for. `false`: too many wait already, and it does not. Who asks first has the callout be a part of its `trace`.
+    pub fn ask(&self, stream: WaiterId, waiting: Waiting, trace: Option<Traceparent<'_>>) -> bool {
         let (hash, now) = (waiting.credential.hash, host::now());
         self.metrics.cache_missed();
         let familiar = self.shared.is_familiar(&hash);
         let joined = self.lookups.borrow_mut().join(stream, hash, familiar, now, waiting);
         if joined == Ok(Joined::Ask) {
             self.shared.follow(self.root);
-            self.send_callout(hash);
+            self.send_callout(hash, trace);
             // Whoever cannot be served is released in a callback of its own: this stream has not even paused yet.
             self.wake_for_the_rest();
         }
@@ -128,10 +161,10 @@ impl Edge {
         self.lookups.borrow_mut().leave(stream);
     }
 
-    fn send_callout(&self, hash: TokenHash) {
+    fn send_callout(&self, hash: TokenHash, trace: Option<Traceparent<'_>>) {
         let service = &self.config.service;
         let body = serde_json::to_vec(&VerifyRequest { token_hash: hash }).unwrap_or_default();
-        let sent = callout::post(service, &service.cluster, VERIFY_PATH, &body, service.timeout);
+        let sent = callout::post(service, &service.cluster, VERIFY_PATH, trace, &body);
         if let Some(call) = sent {
             self.lookups.borrow_mut().sent(hash, call);
             self.metrics.callout_sent();
@@ -179,7 +212,7 @@ impl Edge {
         let now = host::now();
         let again = self.lookups.borrow_mut().ended(call, outcome, now);
         if let Some(hash) = again {
-            self.send_callout(hash);
+            self.send_callout(hash, None);
         }
     }
 
@@ -236,7 +269,7 @@ impl Edge {
     fn settle_waiting(&self, release: &Release<Waiting, Verdict>) {
         let Waiting { credential, scopes, grpc, passed } = &release.request;
         let verdict = match &release.answer {
-            Some(verdict) => self.judge_by(verdict, credential, scopes, host::now()),
+            Some(verdict) => self.judge_by(verdict, release.waiter, credential, scopes, host::now()),
             None => Err(Refusal::new(Reason::Unavailable, Some(credential.scheme))),
         };
         if self.settle(verdict.map(Some), *grpc) {

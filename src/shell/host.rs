@@ -17,6 +17,7 @@ const OK: Status = 0;
 /// The header maps and buffers of the ABI that the filter touches.
 const REQUEST_HEADERS: u32 = 0;
 const REQUEST_TRAILERS: u32 = 1;
+const RESPONSE_HEADERS: u32 = 2;
 const CALLOUT_HEADERS: u32 = 6;
 const CALLOUT_BODY: u32 = 4;
 const PLUGIN_CONFIGURATION: u32 = 7;
@@ -78,6 +79,21 @@ pub fn add_request_header(name: &str, value: &str) -> bool {
     let status = unsafe {
         imports::proxy_add_header_map_value(
             REQUEST_HEADERS,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
+    };
+    status == OK
+}
+
+/// Sets a response header in the place of any that the upstream has sent by this name; in the callback of the response's headers.
+pub fn set_response_header(name: &str, value: &str) -> bool {
+    // SAFETY: both texts live for the whole call, and the host only reads them.
+    let status = unsafe {
+        imports::proxy_replace_header_map_value(
+            RESPONSE_HEADERS,
             name.as_ptr(),
             name.len(),
             value.as_ptr(),

@@ -12,6 +12,7 @@ use crate::gate::{self, Decision, Identity};
 use crate::headers::{self, Pairs, RequestHeaders};
 use crate::refusal::{Reason, Refusal};
 use crate::rules::Requirement;
+use crate::trace::Traceparent;
 use crate::wire::CONTENT_TYPE;
 
 /// What Envoy does with what it asked about, as the ABI numbers it.
@@ -66,9 +67,9 @@ impl Stream {
         match decision {
             Decision::Pass => self.settle(Ok(None)),
             Decision::Refuse(refusal) => self.settle(Err(refusal)),
-            Decision::Ask(credential) => match edge.judge(&credential, &requirement.scopes) {
+            Decision::Ask(credential) => match edge.judge(self.id, &credential, &requirement.scopes) {
                 Some(judgement) => self.settle(judgement.map(Some)),
-                None => self.ask(credential, &requirement),
+                None => self.ask(credential, &requirement, request.trace),
             },
         }
     }
@@ -95,11 +96,16 @@ impl Stream {
         Action::Pause
     }
 
-    fn ask(&mut self, credential: Credential, requirement: &Requirement) -> Action {
+    fn ask(
+        &mut self,
+        credential: Credential,
+        requirement: &Requirement,
+        trace: Option<Traceparent<'_>>,
+    ) -> Action {
         let (scheme, passed) = (credential.scheme, Rc::<Cell<bool>>::default());
         let scopes = requirement.scopes.clone();
         let waiting = Waiting { credential, scopes, grpc: self.grpc, passed: Rc::clone(&passed) };
-        if self.edge.ask(self.id, waiting) {
+        if self.edge.ask(self.id, waiting, trace) {
             self.progress = Progress::Asked(passed);
             Action::Pause
         } else {

@@ -214,7 +214,7 @@ impl Shared {
         let Some(report) = self.usage.borrow_mut().report(now) else { return };
         let body = serde_json::to_vec(&report).unwrap_or_default();
         let service = &self.service;
-        let sent = callout::post(service, &service.usage_cluster, USAGE_PATH, &body, service.timeout);
+        let sent = callout::post(service, &service.usage_cluster, USAGE_PATH, None, &body);
         self.report.set(sent);
         if sent.is_none() {
             self.not_reported(CalloutEnd::NotSent, now);

@@ -7,7 +7,7 @@ use crate::support::envoy_config::connection_manager;
 use crate::support::{Answer, World, made_up, ports};
 
 /// Everything that the module uses.
-pub const CAPABILITIES: [&str; 35] = [
+pub const CAPABILITIES: [&str; 37] = [
     "proxy_on_memory_allocate",
     "proxy_on_context_create",
     "proxy_on_vm_start",
@@ -16,6 +16,7 @@ pub const CAPABILITIES: [&str; 35] = [
     "proxy_on_request_headers",
     "proxy_on_request_body",
     "proxy_on_request_trailers",
+    "proxy_on_response_headers",
     "proxy_on_delete",
     "proxy_on_http_call_response",
     "proxy_on_queue_ready",
@@ -27,6 +28,7 @@ pub const CAPABILITIES: [&str; 35] = [
     "proxy_set_effective_context",
     "proxy_continue_stream",
     "proxy_add_header_map_value",
+    "proxy_replace_header_map_value",
     "proxy_remove_header_map_value",
     "proxy_set_property",
     "proxy_get_property",
@@ -76,13 +78,14 @@ pub fn plugin(manager: &mut Value) -> &mut Value {
 /// 504 is Envoy's end of a request that the filter holds and cannot let go.
 type Row = (&'static [&'static str], u16, u16);
 
-const WITHHELD: [Row; 17] = [
+const WITHHELD: [Row; 18] = [
     (&[], 200, 401),
     (&["proxy_get_property"], 200, 401),
     (&["proxy_define_metric"], 200, 401),
     (&["proxy_increment_metric"], 200, 401),
     (&["proxy_set_tick_period_milliseconds", "proxy_on_tick"], 200, 401),
     (&["proxy_register_shared_queue", "proxy_on_queue_ready"], 200, 401),
+    (&["proxy_replace_header_map_value", "proxy_on_response_headers"], 200, 401),
     (&["proxy_get_header_map_pairs"], 503, 503),
     (&["proxy_remove_header_map_value"], 503, 401),
     (&["proxy_add_header_map_value"], 503, 401),

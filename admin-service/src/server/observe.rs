@@ -7,6 +7,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
+use latchkey::trace::{TRACEPARENT, Traceparent};
 
 use crate::clock::Sources;
 use crate::error::Code;
@@ -37,6 +38,8 @@ impl Observer {
 pub struct RequestFacts {
     /// Its identifier: the client's if it sent a sane one, else a new one.
     pub id: String,
+    /// The trace that it is a part of (W3C Trace Context), for the log.
+    pub trace: Option<String>,
     /// The authenticated user, for the log; set by `auth`.
     pub user: OnceLock<String>,
 }
@@ -49,7 +52,8 @@ pub struct LoggedElsewhere;
 /// Gives the request an identifier, and logs and counts its answer.
 pub async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
     let watch = Stopwatch::start();
-    let facts = Arc::new(RequestFacts { id: request_id(&request, &observer.sources), user: OnceLock::new() });
+    let id = request_id(&request, &observer.sources);
+    let facts = Arc::new(RequestFacts { id, trace: trace_id(&request), user: OnceLock::new() });
     request.extensions_mut().insert(facts.clone());
     let method = known_method(request.method());
     let path = request.extensions().get::<MatchedPath>().cloned();
@@ -103,6 +107,7 @@ fn log(
                 status = status.as_u16(),
                 ms = (took.as_secs_f64() * 1e6).round() / 1e3,
                 request_id = facts.id,
+                trace_id = facts.trace,
                 user = facts.user.get().map(String::as_str),
                 "answered"
             )
@@ -128,6 +133,12 @@ fn request_id(request: &Request, sources: &Sources) -> String {
         Some(id) => id.to_owned(),
         None => sources.new_id(sources.now()).map(|id| id.to_string()).unwrap_or_default(),
     }
+}
+
+/// The trace that the client has put the request into.
+fn trace_id(request: &Request) -> Option<String> {
+    let value = request.headers().get(TRACEPARENT)?;
+    Traceparent::of(value.as_bytes()).map(|trace| trace.trace_id().to_owned())
 }
 
 /// The method, or `other`: clients may make names up, and each would be a new time series.

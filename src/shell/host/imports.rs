@@ -22,6 +22,13 @@ unsafe extern "C" {
         value: *const u8,
         value_size: usize,
     ) -> Status;
+    pub(super) fn proxy_replace_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> Status;
     pub(super) fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> Status;
     pub(super) fn proxy_get_property(
         path: *const u8,
