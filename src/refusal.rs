@@ -134,6 +134,12 @@ impl Reason {
             _ => "Provided API key is invalid",
         }
     }
+
+    /// The body that every refusal by the filter has.
+    #[must_use]
+    pub fn body(self) -> String {
+        format!(r#"{{ "error": {{ "status": "ERROR", "message": "{}" }} }}"#, self.message())
+    }
 }
 
 impl From<RefusalReason> for Reason {
@@ -191,20 +197,20 @@ pub struct Refusal {
     /// The scheme that was used, if it is one of the enabled ones.
     scheme: Option<Scheme>,
     /// The scopes that the request needs, for a refusal that is about them.
-    scopes: Arc<[String]>,
+    scopes: Option<Arc<[String]>>,
 }
 
 impl Refusal {
     /// A refusal of a request whose credential came with `scheme`; `None` where there was none that is enabled.
     #[must_use]
     pub fn new(reason: Reason, scheme: Option<Scheme>) -> Self {
-        Self { reason, scheme, scopes: Arc::from([]) }
+        Self { reason, scheme, scopes: None }
     }
 
     /// A refusal for want of one or more of `scopes`, all of which the request needs.
     #[must_use]
     pub fn insufficient_scope(scopes: &Arc<[String]>) -> Self {
-        Self { reason: Reason::InsufficientScope, scheme: None, scopes: Arc::clone(scopes) }
+        Self { reason: Reason::InsufficientScope, scheme: None, scopes: Some(Arc::clone(scopes)) }
     }
 
     /// Why.
@@ -217,7 +223,7 @@ impl Refusal {
     #[must_use]
     pub fn challenges(&self, realm: &Realm, schemes: Schemes) -> Vec<String> {
         let realm = realm.as_str();
-        let scope = self.scopes.join(" ");
+        let scope = self.scopes.as_deref().unwrap_or_default().join(" ");
         match (self.reason, self.reason.status()) {
             (Reason::InsufficientScope, _) => {
                 vec![format!(r#"Bearer realm="{realm}", error="insufficient_scope", scope="{scope}""#)]
@@ -246,10 +252,10 @@ impl Refusal {
         headers
     }
 
-    /// The body that every refusal by the filter has.
+    /// What the answer follows from, where that is its reason and the scheme alone.
     #[must_use]
-    pub fn body(&self) -> String {
-        format!(r#"{{ "error": {{ "status": "ERROR", "message": "{}" }} }}"#, self.reason.message())
+    pub fn always_the_same(&self) -> Option<(Reason, Option<Scheme>)> {
+        self.scopes.is_none().then_some((self.reason, self.scheme))
     }
 }
 
@@ -347,7 +353,7 @@ mod tests {
     #[test]
     fn the_body_is_the_contracts_json() {
         for reason in Reason::ALL {
-            let body: serde_json::Value = serde_json::from_str(&Refusal::new(reason, None).body()).unwrap();
+            let body: serde_json::Value = serde_json::from_str(&reason.body()).unwrap();
             let expected = serde_json::json!({"error": {"status": "ERROR", "message": reason.message()}});
             assert_eq!(body, expected);
         }

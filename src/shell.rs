@@ -11,4 +11,5 @@ mod host;
 mod http;
 mod logger;
 mod metrics;
+mod refusals;
 mod shared;

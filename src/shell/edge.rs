@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::callout::{self, CalloutEnd, Ended};
 use super::host;
 use super::metrics::Metrics;
+use super::refusals::Answers;
 use super::shared::Shared;
 use crate::config::{Config, Mode};
 use crate::credential::Credential;
@@ -22,7 +23,7 @@ use crate::lookups::{CallId, Joined, Limits, Lookups, Outcome, Release, WaiterId
 use crate::refusal::{Reason, Refusal};
 use crate::token::TokenHash;
 use crate::trace::Traceparent;
-use crate::wire::{CONTENT_TYPE, VERIFY_PATH, VerifyRequest, VerifyResponse};
+use crate::wire::{VERIFY_PATH, VerifyRequest, VerifyResponse};
 
 /// What bounds one root context. A waiting stream takes a few hundred bytes here, and its buffers in Envoy.
 const LIMITS: Limits = Limits { waiters: 16_384, waiters_per_token: 4096, callouts: 1024, strangers: 512 };
@@ -63,6 +64,7 @@ pub struct Edge {
     /// The time between ticks; zero: there are none.
     tick: Cell<Duration>,
     last_complaint: Cell<Option<Duration>>,
+    answers: Answers,
     /// When the tokens end of those streams whose responses are to tell of it.
     expiring: RefCell<HashMap<u32, Duration>>,
 }
@@ -80,6 +82,7 @@ impl Edge {
             queue: Cell::new(None),
             tick: Cell::new(Duration::ZERO),
             last_complaint: Cell::new(None),
+            answers: Answers::default(),
             expiring: RefCell::default(),
         }
     }
@@ -337,21 +340,8 @@ impl Edge {
 
     /// Answers the current stream in the upstream's place.
     pub fn refuse(&self, refusal: &Refusal, grpc: bool) {
-        let reason = refusal.reason();
-        self.metrics.refused(reason);
-        let headers = refusal.headers(&self.config.realm, self.config.accepted.schemes);
-        let mut headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        // To a gRPC request Envoy answers with trailers alone, and takes the body for their message.
-        let body = if grpc { reason.message().to_owned() } else { refusal.body() };
-        if !grpc {
-            headers.push(("content-type", CONTENT_TYPE));
-        }
-        if !host::send_local_response(reason.status(), reason.details(), &headers, &body) {
-            log::error!(
-                "latchkey: Envoy did not take a refusal ({}); the request stays stopped",
-                reason.name()
-            );
-        }
+        self.metrics.refused(refusal.reason());
+        self.answers.to(refusal, &self.config, grpc).send();
     }
 
     /// Logs an outage, once in a while.

@@ -118,8 +118,8 @@ pub fn property(path: &str) -> Option<Vec<u8>> {
 }
 
 /// Answers the request in the upstream's place. `details` are the response code details of the access log.
-pub fn send_local_response(status: u16, details: &str, headers: &[(&str, &str)], body: &str) -> bool {
-    let headers = serialise_pairs(headers);
+/// `headers` are serialised.
+pub fn send_local_response(status: u16, details: &str, headers: &[u8], body: &str) -> bool {
     // SAFETY: all buffers live for the whole call, and the host only reads them. -1: no gRPC status of our own.
     let status = unsafe {
         imports::proxy_send_local_response(

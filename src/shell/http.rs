@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::edge::{Edge, Waiting};
 use super::host;
+use super::refusals::Answer;
 use crate::config::Mode;
 use crate::credential::{self, Credential, Values};
 use crate::gate::{self, Decision, Identity};
@@ -13,7 +14,6 @@ use crate::headers::{self, Pairs, RequestHeaders};
 use crate::refusal::{Reason, Refusal};
 use crate::rules::Requirement;
 use crate::trace::Traceparent;
-use crate::wire::CONTENT_TYPE;
 
 /// What Envoy does with what it asked about, as the ABI numbers it.
 #[repr(u32)]
@@ -158,9 +158,6 @@ impl Drop for Stream {
 
 /// Refuses a request of which nothing can be known.
 pub fn closed() -> Action {
-    let reason = Reason::Unavailable;
-    let headers = [("retry-after", "1"), ("content-type", CONTENT_TYPE)];
-    let body = Refusal::new(reason, None).body();
-    host::send_local_response(reason.status(), reason.details(), &headers, &body);
+    Answer::closed().send();
     Action::Pause
 }

@@ -35,7 +35,7 @@ pub fn refused(refusal: &Refusal, realm: &Realm, schemes: Schemes, grpc: bool) -
     let reason = refusal.reason();
     // Every reason's status is one.
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    let mut response = answer(status, refusal.body(), reason.message(), grpc);
+    let mut response = answer(status, reason.body(), reason.message(), grpc);
     let headers = refusal.headers(realm, schemes).into_iter();
     add(&mut response, headers.map(|(name, value)| (name.to_owned(), value)));
     response
