@@ -19,7 +19,8 @@ text_type! {
         if first && text.len() <= 64 && text.bytes().all(|b| allowed(b) || b"._@-".contains(&b)) {
             Ok(())
         } else {
-            Err(Invalid::because("must be 1 to 64 characters of a-z, 0-9, '.', '_', '@' and '-', beginning with a letter or digit"))
+            let has = if text.len() > 64 { format!("; it has {}", text.chars().count()) } else { String::new() };
+            Err(Invalid(format!("must be 1 to 64 characters of a-z, 0-9, '.', '_', '@' and '-', beginning with a letter or digit{has}")))
         }
     }
 }

@@ -55,10 +55,8 @@ impl Work for Update<'_> {
             TokenStatus::Active => {}
             status => return Err(StoreError::TokenNotActive(status)),
         }
-        let restrictions = restrictions::current(tx).await?;
-        let latest = restrictions.max_lifetime.map(|longest| longest.after(before.created_at));
-        let changed = self.patch.apply(before.clone(), &restrictions, now);
-        let after = changed.map_err(|refusal| StoreError::Expiry { refusal, latest })?;
+        let limits = restrictions::current(tx).await?.limits();
+        let after = self.patch.apply(before.clone(), &limits, now)?;
         if after == before {
             return Ok(after);
         }

@@ -60,7 +60,7 @@ async fn where_the_making_of_tokens_is_stopped_nobody_makes_one_but_a_first_admi
     db.store.put_restrictions(&origin(), &stopped).await.unwrap();
     let (origin, alice, another) = (origin(), name("alice"), new_token(Expiry::Latest));
     let refused = db.refused(db.store.create_token(&origin, &alice, &another)).await;
-    assert!(matches!(refused, StoreError::TokenLimitReached { limit: 0, count: 1 }), "{refused}");
+    assert!(matches!(refused, StoreError::TokenLimitReached { limit: 0, count: 1, .. }), "{refused}");
     assert!(refused.to_string().contains("max_tokens_per_user"), "{refused}");
     assert!(db.is_valid(&token).await);
     db.store.bootstrap(&name("admin"), &admin_token()).await.unwrap();

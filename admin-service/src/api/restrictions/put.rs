@@ -96,7 +96,10 @@ struct TouchedBody {
 impl NewRestrictionsBody {
     fn check(self) -> Result<Restrictions, ApiError> {
         let most = |most: i64| {
-            let problem = "`max_tokens_per_user` must be 0 to 4294967295, where 0 stops the making of tokens, or null for no limit";
+            let problem = format!(
+                "`max_tokens_per_user` must be 0 to {}, where 0 stops the making of tokens, or null for no limit; it is {most}",
+                u32::MAX
+            );
             u32::try_from(most).map_err(|_| ApiError::field("max_tokens_per_user", problem))
         };
         let delete = self.delete_expired;

@@ -81,9 +81,9 @@ impl TokenPatchBody {
         (status = 409, description = "`token_not_active`: the token is expired or revoked; `token_status` says which. `user_not_active`: its user was deleted.",
          body = ErrorBody,
          example = json!({"error": {"status": "ERROR", "code": "token_not_active", "message": "The token is revoked, and stays so; make another", "token_status": "revoked"}})),
-        (status = 422, description = "`expiry_too_long`: it would live longer than is allowed; `max_lifetime` says how long that is, and `latest_expires_at` until when.",
+        (status = 422, description = "`expiry_too_long`: it would live longer than is allowed; `max_lifetime` says how long that is, `latest_expires_at` until when, and `asked_for` what was asked for.",
          body = ErrorBody,
-         example = json!({"error": {"status": "ERROR", "code": "expiry_too_long", "message": "A token may live for at most 90d", "max_lifetime": "90d", "latest_expires_at": "2030-12-31T00:00:00Z"}})),
+         example = json!({"error": {"status": "ERROR", "code": "expiry_too_long", "message": "A token may live for at most 90d: until 2030-12-31T00:00:00Z; 2031-01-01T00:00:00Z was asked for", "max_lifetime": "90d", "limit_of": "service", "latest_expires_at": "2030-12-31T00:00:00Z", "asked_for": "2031-01-01T00:00:00Z"}})),
     ),
 )]
 pub(super) async fn update_token(
