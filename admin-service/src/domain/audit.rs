@@ -113,6 +113,8 @@ actions! {
     UserCreated = "user.created",
     /// A user's fields were changed, or it was disabled or enabled.
     UserUpdated = "user.updated",
+    /// A user got limits of its own, or has them no longer.
+    UserRestrictionsUpdated = "user_restrictions.updated",
     /// A user was deleted.
     UserDeleted = "user.deleted",
     /// A token was made.

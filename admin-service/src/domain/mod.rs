@@ -17,6 +17,7 @@ pub mod token_patch;
 pub mod token_search;
 pub mod usage;
 pub mod user;
+pub mod user_restrictions;
 pub mod verdict;
 
 pub use text::Invalid;

@@ -7,6 +7,9 @@ use super::limits::{Limit, Limits, Whose};
 use super::period::Period;
 use super::text::Invalid;
 
+/// The shortest period of a limit.
+const LEAST: Period = Period::from_millis(1000);
+
 /// The limits of one service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,21 +50,13 @@ impl Restrictions {
     /// # Errors
     /// [`InvalidRestriction`] names the first field that is wrong.
     pub fn check(&self) -> Result<(), InvalidRestriction> {
-        let least = Period::from_millis(1000);
-        if let Some(longest) = self.max_lifetime.filter(|longest| *longest < least) {
-            return refuse(
-                "max_lifetime",
-                format!("must be at least \"{least}\", or null for no limit, and is \"{longest}\""),
-            );
+        check_lifetime(self.max_lifetime)?;
+        match self.delete_expired.every {
+            every if every < LEAST => {
+                refuse("delete_expired.every", format!("must be at least \"{LEAST}\", and is \"{every}\""))
+            }
+            _ => Ok(()),
         }
-        let every = self.delete_expired.every;
-        if every < least {
-            return refuse(
-                "delete_expired.every",
-                format!("must be at least \"{least}\", and is \"{every}\""),
-            );
-        }
-        Ok(())
     }
 
     /// What they say of any one user.
@@ -72,6 +67,17 @@ impl Restrictions {
             lifetime: Limit { most: self.max_lifetime, whose },
             tokens: Limit { most: self.max_tokens_per_user, whose },
         }
+    }
+}
+
+/// Checks that a longest lifetime lets something through.
+pub(super) fn check_lifetime(longest: Option<Period>) -> Result<(), InvalidRestriction> {
+    match longest {
+        Some(longest) if longest < LEAST => refuse(
+            "max_lifetime",
+            format!("must be at least \"{LEAST}\", or null for no limit, and is \"{longest}\""),
+        ),
+        _ => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::text::{Invalid, id_type, plain, shown_name, text_type};
+use super::user_restrictions::UserRestrictions;
 
 id_type! {
     /// A user's identifier (UUIDv7), which stays the same whatever else changes.
@@ -88,6 +89,8 @@ pub struct User {
     pub deleted: bool,
     /// When the user was made.
     pub created_at: Timestamp,
+    /// The limits of its own, in place of the service's.
+    pub restrictions: UserRestrictions,
 }
 
 /// A user to be made.

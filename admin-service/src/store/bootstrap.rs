@@ -57,7 +57,7 @@ impl Work for Bootstrap<'_> {
         }
         let user = users::lock(tx, self.user).await?;
         // Where the making of tokens is stopped, this is the way for an administrator who has none to allow it again.
-        let limits = restrictions.limits();
+        let limits = user.restrictions.limits(&restrictions);
         let tokens = Limit { most: limits.tokens.most.filter(|most| *most > 0), ..limits.tokens };
         tokens::insert(tx, &by, &user, self.token, &Limits { tokens, ..limits }).await
     }

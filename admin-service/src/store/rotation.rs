@@ -8,7 +8,7 @@ use super::authority::Confirmed;
 use super::error::StoreError;
 use super::row::millis;
 use super::transaction::{Tx, Work};
-use super::{Store, audit, history, restrictions, tokens, users};
+use super::{Store, audit, history, tokens, user_restrictions, users};
 use crate::domain::audit::{Action, Origin};
 use crate::domain::limits::Limits;
 use crate::domain::rotation::{Rotation, Succession};
@@ -53,7 +53,7 @@ impl Work for Rotate<'_> {
         let old = tokens::read(tx, self.id).await?;
         by.may_give(&old.scopes, &old.allowed_cidrs)?;
         users::may_have_tokens(&user)?;
-        let (now, limits) = (tx.now(), restrictions::current(tx).await?.limits());
+        let (now, limits) = (tx.now(), user_restrictions::of(tx, &user).await?);
         let last = last_successor(tx, &old).await?;
         let succession = Succession::of(&old, last.as_ref(), now)?;
         if succession == Succession::Again {

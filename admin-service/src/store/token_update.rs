@@ -8,7 +8,7 @@ use super::error::StoreError;
 use super::row::millis;
 use super::token_rows::{folded_text, networks_text};
 use super::transaction::{Tx, Work};
-use super::{Store, audit, history, restrictions, tokens, users};
+use super::{Store, audit, history, tokens, user_restrictions, users};
 use crate::domain::audit::{Action, Origin};
 use crate::domain::token::{Token, TokenId, TokenStatus};
 use crate::domain::token_patch::TokenPatch;
@@ -55,7 +55,7 @@ impl Work for Update<'_> {
             TokenStatus::Active => {}
             status => return Err(StoreError::TokenNotActive(status)),
         }
-        let limits = restrictions::current(tx).await?.limits();
+        let limits = user_restrictions::of(tx, &user).await?;
         let after = self.patch.apply(before.clone(), &limits, now)?;
         if after == before {
             return Ok(after);

@@ -10,7 +10,7 @@ use super::error::StoreError;
 use super::row::{Columns, millis};
 use super::token_rows::{folded_text, networks_text, schemes_text, select_token, token};
 use super::transaction::{Statement, Tx, Work};
-use super::{Batch, Store, audit, history, restrictions, users};
+use super::{Batch, Store, audit, history, user_restrictions, users};
 use crate::domain::audit::{Action, Origin, Subject};
 use crate::domain::limits::{Limit, Limits};
 use crate::domain::token::{NewToken, Token, TokenId};
@@ -81,7 +81,7 @@ impl Work for Create<'_> {
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Token, StoreError> {
         let user = users::lock(tx, self.user).await?;
         let by = Confirmed::look(tx, self.origin).await?;
-        let limits = restrictions::current(tx).await?.limits();
+        let limits = user_restrictions::of(tx, &user).await?;
         insert(tx, &by, &user, self.token, &limits).await
     }
 }

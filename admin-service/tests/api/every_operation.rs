@@ -68,6 +68,8 @@ fn case(operation: &Operation, token: &str) -> Case {
         | "GET /tokens/{id}"
         | "DELETE /tokens/{id}"
         | "GET /restrictions"
+        | "GET /users/{name}/restrictions"
+        | "DELETE /users/{name}/restrictions"
         | "GET /scheduler"
         | "POST /scheduler/run"
         | "GET /audit"
@@ -75,6 +77,7 @@ fn case(operation: &Operation, token: &str) -> Case {
         | "GET /stats" => None,
         "POST /users" => Some(json!({"name": "carol"})),
         "PATCH /users/{name}" => Some(json!({"displayName": "Alice"})),
+        "PUT /users/{name}/restrictions" => Some(json!({"max_tokens_per_user": 20})),
         "PATCH /tokens/{id}" => Some(json!({"name": "renamed"})),
         "POST /tokens/{id}/rotate" => Some(json!({"overlap": "1h"})),
         "POST /users/{name}/tokens" => Some(json!({"name": "ci"})),

@@ -28,4 +28,5 @@ mod token_search;
 mod tokens;
 mod trouble;
 mod usage;
+mod user_restrictions;
 mod users;

@@ -150,16 +150,56 @@ async fn a_dry_run_tells_what_the_limits_would_touch_and_changes_nothing() {
     200 OK
     {
       "dry_run": true,
+      "examples": {
+        "max_lifetime": [
+          {
+            "expires_at": "2027-01-01T00:00:00Z",
+            "hint": "[hint]",
+            "id": "[id]",
+            "name": "bootstrap",
+            "user": "admin"
+          },
+          {
+            "expires_at": "2027-01-01T00:00:02Z",
+            "hint": "[hint]",
+            "id": "[id]",
+            "name": "own",
+            "user": "alice"
+          },
+          {
+            "expires_at": "2027-01-01T00:00:06Z",
+            "hint": "[hint]",
+            "id": "[id]",
+            "name": "own",
+            "user": "bob"
+          }
+        ],
+        "max_tokens_per_user": [
+          {
+            "live_tokens": 2,
+            "user": "alice"
+          }
+        ]
+      },
       "would_touch": {
         "max_lifetime": 3,
-        "max_tokens_per_user": 1
+        "max_tokens_per_user": 1,
+        "users": 1
       }
     }
     "#);
     let nothing =
         service.admin().put("/restrictions?dry_run=true", restrictions(&json!(null), &json!(null))).await;
-    assert_eq!(nothing.json()["would_touch"], json!({"max_lifetime": 0, "max_tokens_per_user": 0}));
+    let nothing = nothing.json();
+    assert_eq!(nothing["would_touch"], json!({"max_lifetime": 0, "max_tokens_per_user": 0, "users": 0}));
+    assert_eq!(nothing["examples"], json!({"max_lifetime": [], "max_tokens_per_user": []}));
     assert_eq!(before, service.state().await);
+}
+
+#[tokio::test]
+async fn a_dry_run_is_asked_for_or_not_and_nothing_between() {
+    let service = TestService::start().await;
+    let before = service.state().await;
     let path = "/restrictions?dry_run=yes";
     let refused = service
         .refused(&service.admin(), Method::PUT, path, Some(restrictions(&json!("30d"), &json!(1))))
