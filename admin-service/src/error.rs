@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
@@ -13,7 +13,7 @@ use crate::domain::limits::ExpiryRefusal;
 use crate::store::StoreError;
 
 /// What went wrong, for programs: the `code` of an error body. Codes are never renamed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     /// 400: the body is no JSON.
@@ -146,7 +146,7 @@ struct ErrorDetail {
     status: &'static str,
     code: Code,
     /// A sentence for people.
-    #[schema(example = "The user already has 10 live tokens, and 10 are allowed.")]
+    #[schema(example = "The user has 10 live tokens, and the limit is 10; revoke one before making another")]
     message: String,
     #[serde(flatten)]
     #[schema(value_type = Object)]

@@ -1,57 +1,16 @@
 //! Every operation of the description, against everyone who may not call it. The list comes from the description: an
 //! operation without a case here makes the test fail.
 
-use std::collections::BTreeSet;
-
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::described::{Operation, operations};
 use crate::support::{Client, TestService};
-
-/// One operation, as the description tells it.
-struct Operation {
-    method: Method,
-    path: String,
-    /// The scope that it needs; `None`: any token will do.
-    scope: Option<String>,
-    has_body: bool,
-}
 
 /// How to call an operation so that it succeeds, on objects of the user `alice`.
 struct Case {
     path: String,
     body: Option<Value>,
-}
-
-/// The operations that the description lists.
-fn operations() -> Vec<Operation> {
-    let description: Value =
-        serde_json::from_str(&latchkey_admin::api::description().to_json().unwrap()).unwrap();
-    let mut operations = Vec::new();
-    for (path, item) in description["paths"].as_object().unwrap() {
-        for (method, operation) in item.as_object().unwrap() {
-            operations.push(Operation {
-                method: method.to_uppercase().parse().unwrap(),
-                path: path.strip_prefix("/api/v1").unwrap().to_owned(),
-                scope: needed_scope(&operation["security"], path),
-                has_body: operation.get("requestBody").is_some(),
-            });
-        }
-    }
-    operations
-}
-
-/// The scope in the security requirement, which must be the same for both schemes.
-fn needed_scope(security: &Value, path: &str) -> Option<String> {
-    let scopes: BTreeSet<Vec<String>> = ["bearer", "basic"]
-        .iter()
-        .enumerate()
-        .map(|(index, scheme)| serde_json::from_value(security[index][scheme].clone()).expect(path))
-        .collect();
-    assert_eq!(scopes.len(), 1, "{path}: the schemes need different scopes");
-    let scopes = scopes.into_iter().next().unwrap();
-    assert!(scopes.len() <= 1, "{path}: more than one scope");
-    scopes.into_iter().next()
 }
 
 /// How to call each operation. A new operation needs a line here.

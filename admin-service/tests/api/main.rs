@@ -13,6 +13,7 @@ mod audit;
 mod authentication;
 mod authz;
 mod changes;
+mod described;
 mod edge;
 mod every_operation;
 mod http;
