@@ -141,7 +141,9 @@ fn exemplify(content: &mut Content, schemas: &Schemas) {
         Some(RefOr::Ref(named)) => schemas.kinds(&named.ref_location),
         _ => Vec::new(),
     };
-    if kinds.is_empty() {
+    if content.example.is_some() {
+        // It has one of its own.
+    } else if kinds.is_empty() {
         content.example = content.schema.as_ref().map(|schema: &RefOr<Schema>| schemas.example_of(schema));
     } else {
         content.examples = kinds.into_iter().map(|(name, value)| (name, example(value))).collect();

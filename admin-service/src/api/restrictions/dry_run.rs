@@ -60,7 +60,7 @@ struct TouchedTokenBody {
     #[schema(example = "lk_a1B2")]
     hint: String,
     /// From when on it is expired; null: never.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-12-31T00:00:00Z")]
     expires_at: Option<Timestamp>,
 }
 
