@@ -220,7 +220,7 @@ async fn every_operation_is_unavailable_without_the_database() {
 #[tokio::test]
 async fn a_run_of_the_scheduler_is_refused_while_another_replica_is_at_it() {
     let service = TestService::start().await;
-    let lasts = Period::from_days(1);
+    let lasts = Period::from_millis(60_000);
     let lease = Lease { job: JOB, holder: Holder("replica-2".to_owned()), lasts };
     // The service itself may be at it, for it has just begun.
     let taken = tokio::time::timeout(Duration::from_secs(60), async {

@@ -1,7 +1,7 @@
 //! Every operation of the description, against those who may not call it in whatever way. The list comes from the
 //! description: an operation without a case here makes the test fail.
 
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::described::{Operation, operations};

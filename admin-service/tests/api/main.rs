@@ -13,6 +13,7 @@ mod audit;
 mod authentication;
 mod authorization;
 mod authz;
+mod bad_input;
 mod changes;
 mod described;
 mod edge;
