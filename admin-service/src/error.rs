@@ -4,17 +4,16 @@ use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::domain::authority::Beyond;
-use crate::domain::restrictions::ExpiryRefusal;
+use crate::domain::limits::ExpiryRefusal;
 use crate::store::StoreError;
 
 /// What went wrong, for programs: the `code` of an error body. Codes are never renamed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     /// 400: the body is no JSON.
@@ -147,7 +146,7 @@ struct ErrorDetail {
     status: &'static str,
     code: Code,
     /// A sentence for people.
-    #[schema(example = "The user already has 10 live tokens, and 10 are allowed.")]
+    #[schema(example = "The user has 10 live tokens, and the limit is 10; revoke one before making another")]
     message: String,
     #[serde(flatten)]
     #[schema(value_type = Object)]
@@ -222,10 +221,11 @@ impl From<StoreError> for ApiError {
             StoreError::TokenRotated(successor) => {
                 Self::new(Code::TokenRotated, message).with("successor", successor.to_string())
             }
-            StoreError::TokenLimitReached { limit, count } => {
-                Self::new(Code::TokenLimitReached, message).with("limit", limit).with("count", count)
+            StoreError::TokenLimitReached { limit, whose, count } => {
+                let error = Self::new(Code::TokenLimitReached, message).with("limit", limit);
+                error.with("limit_of", json!(whose)).with("count", count)
             }
-            StoreError::Expiry { refusal, latest } => expiry(refusal, latest),
+            StoreError::Expiry(refusal) => expiry(&refusal),
             StoreError::InvalidRestriction(refused) => Self::field(refused.field, message),
             StoreError::CallerRefused => crate::auth::no_longer_valid(),
             StoreError::CallerLacks(scope) => crate::auth::lacks(scope),
@@ -247,18 +247,18 @@ impl From<StoreError> for ApiError {
     }
 }
 
-/// The refusal of an expiry, with the limit that it goes beyond.
-fn expiry(refusal: ExpiryRefusal, latest: Option<Timestamp>) -> ApiError {
-    let message = sentence(&refusal);
+/// The refusal of an expiry, with the limit that it goes beyond and what was asked for.
+fn expiry(refusal: &ExpiryRefusal) -> ApiError {
+    let message = sentence(refusal);
     match refusal {
-        ExpiryRefusal::NotInFuture | ExpiryRefusal::Rotated => ApiError::field("expires_at", message),
-        ExpiryRefusal::TooLong { longest } => {
-            let error = ApiError::new(Code::ExpiryTooLong, message).with("max_lifetime", longest.to_string());
-            match latest {
-                Some(latest) => error.with("latest_expires_at", latest.to_string()),
-                None => error,
-            }
+        ExpiryRefusal::NotInFuture { asked, .. } | ExpiryRefusal::Rotated { asked, .. } => {
+            ApiError::field("expires_at", message).with("asked_for", asked.value())
         }
+        ExpiryRefusal::TooLong(limit) => ApiError::new(Code::ExpiryTooLong, message)
+            .with("max_lifetime", limit.longest.to_string())
+            .with("limit_of", json!(limit.whose))
+            .with("latest_expires_at", limit.latest.to_string())
+            .with("asked_for", limit.asked.value()),
     }
 }
 

@@ -2,7 +2,9 @@
 #![allow(unused_qualifications, reason = "utoipa's macros write the types of query parameters with a path")]
 
 mod audit;
+mod complete;
 mod describe;
+mod examples;
 pub mod extract;
 mod me;
 mod page;
@@ -48,7 +50,7 @@ fn operations() -> (Router<App>, OpenApi) {
         .merge(stats::routes());
     let (router, mut description) =
         OpenApiRouter::with_openapi(describe::document()).nest(BASE, operations).split_for_parts();
-    describe::complete(&mut description);
+    complete::complete(&mut description);
     (router, description)
 }
 

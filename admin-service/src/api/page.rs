@@ -33,9 +33,10 @@ pub(super) fn page_request<C: FromStr<Err = InvalidCursor>>(
     limit: Option<&str>,
     cursor: Option<&str>,
 ) -> Result<PageRequest<C>, ApiError> {
-    // What is no number is as far out of bounds as 0 is.
-    let limit = limit.map(|text| Limit::new(text.parse().unwrap_or(0))).transpose();
-    let limit = limit.map_err(|problem| bad_parameter("limit", &problem))?.unwrap_or_default();
+    let limit = limit.map_or(Ok(Limit::default()), |text| {
+        let no_number = |_| bad_parameter("limit", &format!("must be a number, 1 to {}", Limit::MOST));
+        Limit::new(text.parse().map_err(no_number)?).map_err(|problem| bad_parameter("limit", &problem))
+    })?;
     let cursor = cursor.map(str::parse).transpose();
     let cursor = cursor.map_err(|problem| invalid_cursor(&problem))?;
     Ok(PageRequest { limit, cursor })

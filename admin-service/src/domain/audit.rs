@@ -1,6 +1,5 @@
 //! The audit log: who did what to what, when, and from where.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -8,7 +7,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::text::{Invalid, id_type, text_type};
+use super::text::{Invalid, id_type, plain, text_type};
 use super::token::TokenId;
 use super::user::UserName;
 
@@ -113,6 +112,8 @@ actions! {
     UserCreated = "user.created",
     /// A user's fields were changed, or it was disabled or enabled.
     UserUpdated = "user.updated",
+    /// A user got limits of its own, or has them no longer.
+    UserRestrictionsUpdated = "user_restrictions.updated",
     /// A user was deleted.
     UserDeleted = "user.deleted",
     /// A token was made.
@@ -202,10 +203,11 @@ impl From<TokenId> for Subject {
 }
 
 impl FromStr for Subject {
-    type Err = Infallible;
+    type Err = Invalid;
 
-    /// Any text may be looked for.
-    fn from_str(text: &str) -> Result<Self, Infallible> {
+    /// Any text may be looked for that is no longer than the longest subject, and has nothing in it that none has.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        plain(text, 1, 64)?;
         Ok(Self(text.to_owned()))
     }
 }
@@ -297,6 +299,14 @@ mod tests {
     fn an_unknown_action_is_refused_with_those_that_there_are() {
         let refused = "token.eaten".parse::<Action>().unwrap_err().to_string();
         assert!(refused.contains("token.revoked"), "{refused}");
+    }
+
+    #[test]
+    fn what_no_database_may_be_asked_for_is_no_subject() {
+        assert!("alice".parse::<Subject>().is_ok());
+        for bad in ["", "a\0", "a\n", &"a".repeat(65)] {
+            assert!(bad.parse::<Subject>().is_err(), "{bad:?}");
+        }
     }
 
     #[test]

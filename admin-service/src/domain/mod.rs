@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod authority;
 pub mod changes;
+pub mod limits;
 pub mod page;
 pub mod period;
 pub mod restrictions;
@@ -16,6 +17,7 @@ pub mod token_patch;
 pub mod token_search;
 pub mod usage;
 pub mod user;
+pub mod user_restrictions;
 pub mod verdict;
 
 pub use text::Invalid;

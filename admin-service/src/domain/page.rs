@@ -60,7 +60,7 @@ impl Limit {
     /// [`Invalid`] when that is not 1 to 200.
     pub fn new(items: u64) -> Result<Self, Invalid> {
         let fits = u8::try_from(items).ok().filter(|items| (1..=Self::MOST).contains(items));
-        fits.map(Self).ok_or_else(|| Invalid::because("must be 1 to 200"))
+        fits.map(Self).ok_or_else(|| Invalid(format!("must be 1 to {}, and is {items}", Self::MOST)))
     }
 
     /// How many items.

@@ -71,7 +71,11 @@ impl FromStr for Period {
         }
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         if millis > LONGEST_MS {
-            return Err(Invalid::because("must be at most \"36500d\""));
+            let most = Self(LONGEST_MS);
+            return Err(Invalid(format!(
+                "must be at most \"{most}\", and is \"{}d\"",
+                duration.as_secs() / 86_400
+            )));
         }
         Ok(Self(millis))
     }

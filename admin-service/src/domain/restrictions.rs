@@ -3,9 +3,12 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::limits::{Limit, Limits, Whose};
 use super::period::Period;
 use super::text::Invalid;
-use super::token::Expiry;
+
+/// The shortest period of a limit.
+const LEAST: Period = Period::from_millis(1000);
 
 /// The limits of one service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,83 +44,45 @@ pub struct InvalidRestriction {
     pub problem: Invalid,
 }
 
-/// Why a token cannot have the expiry that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ExpiryRefusal {
-    /// It is further off than the restrictions allow.
-    #[error("a token may live for at most {longest}")]
-    TooLong {
-        /// The longest lifetime.
-        longest: Period,
-    },
-    /// The token was rotated, and its end is set.
-    #[error("a token that was rotated can end sooner, and no later")]
-    Rotated,
-    /// It is not in the future.
-    #[error("a token must expire in the future")]
-    NotInFuture,
-}
-
 impl Restrictions {
     /// Checks what the types do not: limits that would let nothing through, and a scheduler that would never rest.
     ///
     /// # Errors
     /// [`InvalidRestriction`] names the first field that is wrong.
     pub fn check(&self) -> Result<(), InvalidRestriction> {
-        let refuse =
-            |field, problem: &str| Err(InvalidRestriction { field, problem: Invalid::because(problem) });
-        let second = Period::from_millis(1000);
-        if self.max_lifetime.is_some_and(|longest| longest < second) {
-            return refuse("max_lifetime", "must be at least \"1s\", or null for no limit");
-        }
-        if self.delete_expired.every < second {
-            return refuse("delete_expired.every", "must be at least \"1s\"");
-        }
-        Ok(())
-    }
-
-    /// When a token that is made `now` expires; `None`: never.
-    ///
-    /// # Errors
-    /// [`ExpiryRefusal`] when what was asked for is past, or too far off.
-    pub fn expiry(&self, now: Timestamp, asked: Expiry) -> Result<Option<Timestamp>, ExpiryRefusal> {
-        self.expiry_of(now, now, asked)
-    }
-
-    /// When a token that was made at `made` expires, if that is asked for `now`; `None`: never.
-    ///
-    /// # Errors
-    /// [`ExpiryRefusal`] when what was asked for is past, or too far off.
-    pub fn expiry_of(
-        &self,
-        made: Timestamp,
-        now: Timestamp,
-        asked: Expiry,
-    ) -> Result<Option<Timestamp>, ExpiryRefusal> {
-        let latest = self.max_lifetime.map(|longest| (longest, longest.after(made)));
-        let wanted = match (asked, latest) {
-            (Expiry::Latest, None) => return Ok(None),
-            (Expiry::Latest, Some((longest, latest))) if latest <= now => {
-                return Err(ExpiryRefusal::TooLong { longest });
+        check_lifetime(self.max_lifetime)?;
+        match self.delete_expired.every {
+            every if every < LEAST => {
+                refuse("delete_expired.every", format!("must be at least \"{LEAST}\", and is \"{every}\""))
             }
-            (Expiry::Latest, Some((_, latest))) => latest,
-            (Expiry::In(period), _) => period.after(now),
-            (Expiry::At(time), _) => crate::clock::whole_milliseconds(time),
-        };
-        if wanted <= now {
-            return Err(ExpiryRefusal::NotInFuture);
-        }
-        match latest {
-            Some((longest, latest)) if wanted > latest => Err(ExpiryRefusal::TooLong { longest }),
-            _ => Ok(Some(wanted)),
+            _ => Ok(()),
         }
     }
 
-    /// How many more live tokens a user with `live` of them may have; `None`: any number.
+    /// What they say of any one user.
     #[must_use]
-    pub fn room(&self, live: u32) -> Option<u32> {
-        self.max_tokens_per_user.map(|most| most.saturating_sub(live))
+    pub const fn limits(&self) -> Limits {
+        let whose = Whose::Service;
+        Limits {
+            lifetime: Limit { most: self.max_lifetime, whose },
+            tokens: Limit { most: self.max_tokens_per_user, whose },
+        }
     }
+}
+
+/// Checks that a longest lifetime lets something through.
+pub(super) fn check_lifetime(longest: Option<Period>) -> Result<(), InvalidRestriction> {
+    match longest {
+        Some(longest) if longest < LEAST => refuse(
+            "max_lifetime",
+            format!("must be at least \"{LEAST}\", or null for no limit, and is \"{longest}\""),
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn refuse(field: &'static str, problem: String) -> Result<(), InvalidRestriction> {
+    Err(InvalidRestriction { field, problem: Invalid(problem) })
 }
 
 impl DeleteExpired {
@@ -130,8 +95,6 @@ impl DeleteExpired {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn restrictions(max_lifetime: Option<Period>) -> Restrictions {
@@ -143,39 +106,6 @@ mod tests {
                 after: Period::from_days(30),
                 every: Period::from_millis(3_600_000),
             },
-        }
-    }
-
-    fn now() -> Timestamp {
-        "2026-01-01T00:00:00Z".parse().unwrap()
-    }
-
-    #[test]
-    fn without_a_longest_lifetime_a_token_may_last_for_ever() {
-        let free = restrictions(None);
-        assert_eq!(free.expiry(now(), Expiry::Latest), Ok(None));
-        let far = Period::from_days(36_500);
-        assert_eq!(free.expiry(now(), Expiry::In(far)), Ok(Some(far.after(now()))));
-    }
-
-    #[test]
-    fn with_a_longest_lifetime_it_is_what_a_token_gets_and_no_millisecond_more() {
-        let day = Period::from_days(1);
-        let limited = restrictions(Some(day));
-        let end = day.after(now());
-        assert_eq!(limited.expiry(now(), Expiry::Latest), Ok(Some(end)));
-        assert_eq!(limited.expiry(now(), Expiry::In(day)), Ok(Some(end)));
-        assert_eq!(limited.expiry(now(), Expiry::At(end)), Ok(Some(end)));
-        let longer = Period::from_millis(day.as_millis() + 1);
-        let refusal = Err(ExpiryRefusal::TooLong { longest: day });
-        assert_eq!(limited.expiry(now(), Expiry::In(longer)), refusal);
-        assert_eq!(limited.expiry(now(), Expiry::At(longer.after(now()))), refusal);
-    }
-
-    #[test]
-    fn a_token_must_expire_in_the_future() {
-        for asked in [Expiry::At(now()), Expiry::In(Period::from_millis(0)), Expiry::At(Timestamp::MIN)] {
-            assert_eq!(restrictions(None).expiry(now(), asked), Err(ExpiryRefusal::NotInFuture));
         }
     }
 
@@ -199,19 +129,5 @@ mod tests {
         assert_eq!(wrong.check().unwrap_err().field, "delete_expired.every");
         wrong.delete_expired.every = Period::from_millis(1000);
         assert_eq!(wrong.check(), Ok(()));
-    }
-
-    proptest! {
-        #[test]
-        fn no_expiry_ever_passes_the_longest_lifetime(longest in 1_u64..1_000_000, asked in 0_u64..2_000_000) {
-            let limited = restrictions(Some(Period::from_millis(longest)));
-            match limited.expiry(now(), Expiry::In(Period::from_millis(asked))) {
-                Ok(end) => {
-                    let end = end.unwrap();
-                    prop_assert!(end > now() && end <= Period::from_millis(longest).after(now()));
-                }
-                Err(_) => prop_assert!(asked == 0 || asked > longest),
-            }
-        }
     }
 }

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use latchkey::token::{Secret, TokenHash};
 
+use super::limits::{ExpiryRefusal, Limits};
 use super::period::Period;
-use super::restrictions::{ExpiryRefusal, Restrictions};
 use super::text::Invalid;
 use super::token::{Expiry, Token, TokenId, TokenStatus};
 
@@ -34,7 +34,7 @@ impl FromStr for Overlap {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let period: Period = text.parse()?;
         if period > LONGEST_OVERLAP {
-            return Err(Invalid(format!("must be at most \"{LONGEST_OVERLAP}\"")));
+            return Err(Invalid(format!("must be at most \"{LONGEST_OVERLAP}\", and is \"{period}\"")));
         }
         Ok(Self(period))
     }
@@ -121,12 +121,12 @@ impl Rotation {
         id: TokenId,
         old: &Token,
         like: &Token,
-        restrictions: &Restrictions,
+        limits: &Limits,
         now: Timestamp,
     ) -> Result<Token, ExpiryRefusal> {
         let lived = like.expires_at.map(|end| end.as_millisecond() - like.created_at.as_millisecond());
         let lifetime = lived.map(|lived| Period::from_millis(u64::try_from(lived).unwrap_or(0)));
-        let expiry = match (self.expires_in, lifetime, restrictions.max_lifetime) {
+        let expiry = match (self.expires_in, lifetime, limits.lifetime.most) {
             (Some(wanted), ..) => Expiry::In(wanted),
             (None, Some(lifetime), Some(longest)) => Expiry::In(lifetime.min(longest)),
             (None, Some(lifetime), None) => Expiry::In(lifetime),
@@ -137,7 +137,7 @@ impl Rotation {
             hash: self.hash,
             hint: self.hint.clone(),
             created_at: now,
-            expires_at: restrictions.expiry(now, expiry)?,
+            expires_at: limits.expiry(now, expiry)?,
             rotated_from: Some(old.id),
             rotated_to: None,
             revoked_at: None,
@@ -158,7 +158,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::restrictions::DeleteExpired;
+    use crate::domain::limits::{TooLong, Whose};
 
     fn at(hours: u64) -> Timestamp {
         hour(hours).after(Timestamp::UNIX_EPOCH)
@@ -171,11 +171,6 @@ mod tests {
     fn rotation(overlap: &str, expires_in: Option<Period>) -> Rotation {
         let hash = TokenHash::of(b"new");
         Rotation { overlap: overlap.parse().unwrap(), expires_in, hash, hint: "lk_efgh".to_owned() }
-    }
-
-    fn restrictions(longest: Option<Period>) -> Restrictions {
-        let delete_expired = DeleteExpired { enabled: false, after: hour(1), every: hour(1) };
-        Restrictions { max_lifetime: longest, max_tokens_per_user: None, delete_expired }
     }
 
     /// A token made at the beginning, for ten hours.
@@ -192,7 +187,7 @@ mod tests {
         assert_eq!("0s".parse(), Ok(Overlap::NONE));
         assert_eq!("30d".parse::<Overlap>().unwrap().period(), LONGEST_OVERLAP);
         let refused = "31d".parse::<Overlap>().unwrap_err().to_string();
-        assert_eq!(refused, "must be at most \"30d\"");
+        assert_eq!(refused, "must be at most \"30d\", and is \"31d\"");
         assert!("-1h".parse::<Overlap>().is_err());
     }
 
@@ -216,12 +211,16 @@ mod tests {
     fn a_successor_lives_as_long_as_the_old_one_was_made_for_within_the_restrictions() {
         let made = |rotation: Rotation, like: &Token, longest| {
             let id = TokenId(Uuid::from_u128(3));
-            rotation.successor(id, &old(), like, &restrictions(longest), at(5)).map(|next| next.expires_at)
+            rotation
+                .successor(id, &old(), like, &Limits::of_lifetime(longest), at(5))
+                .map(|next| next.expires_at)
         };
         assert_eq!(made(rotation("0s", None), &old(), None), Ok(Some(at(15))));
         assert_eq!(made(rotation("0s", None), &old(), Some(hour(4))), Ok(Some(at(9))));
         assert_eq!(made(rotation("0s", Some(hour(3))), &old(), Some(hour(4))), Ok(Some(at(8))));
-        let refused = Err(ExpiryRefusal::TooLong { longest: hour(4) });
+        let (longest, asked) = (hour(4), Expiry::In(hour(5)));
+        let limit = TooLong { longest, whose: Whose::Service, latest: at(9), asked };
+        let refused = Err(ExpiryRefusal::TooLong(limit));
         assert_eq!(made(rotation("0s", Some(hour(5))), &old(), Some(hour(4))), refused);
         let eternal = Token { expires_at: None, ..old() };
         assert_eq!(made(rotation("0s", None), &eternal, None), Ok(None));

@@ -19,7 +19,8 @@ text_type! {
         if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(())
         } else {
-            Err(Invalid::because("must be 1 to 64 printable ASCII characters without space, '\"' and '\\' (RFC 6749)"))
+            let has = if text.len() > 64 { format!("; one has {}", text.chars().count()) } else { String::new() };
+            Err(Invalid(format!("must be 1 to 64 printable ASCII characters without space, '\"' and '\\' (RFC 6749){has}")))
         }
     }
 }
@@ -36,12 +37,16 @@ impl Scopes {
     /// [`Invalid`] when there are more than [`MOST_SCOPES`].
     pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, Invalid> {
         let mut unique = Vec::new();
-        for scope in scopes {
+        let mut scopes = scopes.into_iter().enumerate();
+        while let Some((index, scope)) = scopes.next() {
             if !unique.contains(&scope) {
                 unique.push(scope);
             }
             if unique.len() > MOST_SCOPES {
-                return Err(Invalid(format!("must hold at most {MOST_SCOPES} scopes")));
+                let given = index + 1 + scopes.count();
+                return Err(Invalid(format!(
+                    "must hold at most {MOST_SCOPES} scopes, and {given} are given"
+                )));
             }
         }
         Ok(Self(unique))

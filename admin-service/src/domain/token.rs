@@ -87,13 +87,17 @@ impl Networks {
     /// [`Invalid`] when one is neither, has bits set after its prefix, or there are more than [`MOST_NETWORKS`].
     pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, Invalid> {
         let mut networks = Vec::new();
-        for text in texts {
+        let mut texts = texts.into_iter().enumerate();
+        while let Some((index, text)) = texts.next() {
             let network = network(text)?;
             if !networks.contains(&network) {
                 networks.push(network);
             }
             if networks.len() > MOST_NETWORKS {
-                return Err(Invalid(format!("must hold at most {MOST_NETWORKS} networks")));
+                let given = index + 1 + texts.count();
+                return Err(Invalid(format!(
+                    "must hold at most {MOST_NETWORKS} networks, and {given} are given"
+                )));
             }
         }
         Ok(Self(networks))

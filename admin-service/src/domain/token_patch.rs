@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::restrictions::{ExpiryRefusal, Restrictions};
+use super::limits::{ExpiryRefusal, Limits};
 use super::scope::Scopes;
 use super::token::{Description, Expiry, Networks, Token, TokenName};
 
@@ -27,22 +27,19 @@ impl TokenPatch {
     ///
     /// # Errors
     /// [`ExpiryRefusal`] when the new expiry is past, or too far off.
-    pub fn apply(
-        &self,
-        token: Token,
-        restrictions: &Restrictions,
-        now: Timestamp,
-    ) -> Result<Token, ExpiryRefusal> {
+    pub fn apply(&self, token: Token, limits: &Limits, now: Timestamp) -> Result<Token, ExpiryRefusal> {
         let expires_at = match self.expiry {
             None => token.expires_at,
             Some(Expiry::At(time)) if token.expires_at == Some(crate::clock::whole_milliseconds(time)) => {
                 token.expires_at
             }
-            Some(asked) => restrictions.expiry_of(token.created_at, now, asked)?,
+            Some(asked) => limits.expiry_of(token.created_at, now, asked)?,
         };
-        let later = || token.expires_at.is_some_and(|end| expires_at.is_none_or(|wanted| wanted > end));
-        if token.rotated_to.is_some() && later() {
-            return Err(ExpiryRefusal::Rotated);
+        let end = token.expires_at.filter(|_| token.rotated_to.is_some());
+        if let (Some(end), Some(asked)) = (end, self.expiry)
+            && expires_at.is_none_or(|wanted| wanted > end)
+        {
+            return Err(ExpiryRefusal::Rotated { end, asked });
         }
         Ok(Token {
             name: self.name.clone().unwrap_or(token.name),
@@ -58,17 +55,19 @@ impl TokenPatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::limits::{TooLong, Whose};
     use crate::domain::period::Period;
-    use crate::domain::restrictions::DeleteExpired;
 
-    const DAY: Period = Period::from_days(1);
+    fn limits(days: Option<u32>) -> Limits {
+        Limits::of_lifetime(days.map(Period::from_days))
+    }
 
-    fn restrictions(days: Option<u32>) -> Restrictions {
-        Restrictions {
-            max_lifetime: days.map(Period::from_days),
-            max_tokens_per_user: None,
-            delete_expired: DeleteExpired { enabled: false, after: DAY, every: DAY },
-        }
+    /// The refusal of what goes beyond so many days.
+    fn too_long(days: u32, asked: Expiry) -> Result<Option<Timestamp>, ExpiryRefusal> {
+        let longest = Period::from_days(days);
+        let limit =
+            TooLong { longest, whose: Whose::Service, latest: longest.after(Timestamp::UNIX_EPOCH), asked };
+        Err(ExpiryRefusal::TooLong(limit))
     }
 
     /// A token made at 1970-01-01 that expires after so many days.
@@ -83,16 +82,16 @@ mod tests {
     fn expiry(token: Token, asked: Expiry, longest: Option<u32>) -> Result<Option<Timestamp>, ExpiryRefusal> {
         let patch = TokenPatch { expiry: Some(asked), ..TokenPatch::default() };
         // Changed on the fifth day.
-        patch.apply(token, &restrictions(longest), after(5)).map(|token| token.expires_at)
+        patch.apply(token, &limits(longest), after(5)).map(|token| token.expires_at)
     }
 
     #[test]
     fn what_is_not_given_stays() {
         let token = Token { description: Some("note".parse().unwrap()), ..made(10) };
-        let unchanged = TokenPatch::default().apply(token.clone(), &restrictions(Some(1)), after(5));
+        let unchanged = TokenPatch::default().apply(token.clone(), &limits(Some(1)), after(5));
         assert_eq!(unchanged, Ok(token.clone()));
         let patch = TokenPatch { description: Some(None), ..TokenPatch::default() };
-        let changed = patch.apply(token.clone(), &restrictions(Some(1)), after(5));
+        let changed = patch.apply(token.clone(), &limits(Some(1)), after(5));
         assert_eq!(changed, Ok(Token { description: None, ..token }));
     }
 
@@ -101,28 +100,28 @@ mod tests {
         let longest = Some(30);
         assert_eq!(expiry(made(10), Expiry::At(after(30)), longest), Ok(Some(after(30))));
         assert_eq!(expiry(made(10), Expiry::Latest, longest), Ok(Some(after(30))));
-        let refused = Err(ExpiryRefusal::TooLong { longest: Period::from_days(30) });
-        let later = Period::from_millis(1).after(after(30));
-        assert_eq!(expiry(made(10), Expiry::At(later), longest), refused);
+        let later = Expiry::At(Period::from_millis(1).after(after(30)));
+        assert_eq!(expiry(made(10), later, longest), too_long(30, later));
         assert_eq!(expiry(made(10), Expiry::Latest, None), Ok(None));
         assert_eq!(expiry(made(10), Expiry::At(after(9_000)), None), Ok(Some(after(9_000))));
     }
 
     #[test]
     fn restrictions_that_became_tighter_let_an_expiry_stay_and_none_be_chosen_beyond_them() {
-        let refused = Err(ExpiryRefusal::TooLong { longest: Period::from_days(3) });
         assert_eq!(expiry(made(10), Expiry::At(after(10)), Some(3)), Ok(Some(after(10))));
-        assert_eq!(expiry(made(10), Expiry::At(after(9)), Some(3)), refused);
         // The latest that is allowed is over.
-        assert_eq!(expiry(made(10), Expiry::Latest, Some(3)), refused);
+        for asked in [Expiry::At(after(9)), Expiry::Latest] {
+            assert_eq!(expiry(made(10), asked, Some(3)), too_long(3, asked));
+        }
     }
 
     #[test]
     fn the_end_that_a_rotation_has_set_comes_sooner_and_no_later() {
         let rotated = Token { rotated_to: Some(Token::example().id), ..made(10) };
         for later in [Expiry::At(after(11)), Expiry::Latest] {
-            assert_eq!(expiry(rotated.clone(), later, Some(30)), Err(ExpiryRefusal::Rotated));
-            assert_eq!(expiry(rotated.clone(), later, None), Err(ExpiryRefusal::Rotated));
+            let refused = Err(ExpiryRefusal::Rotated { end: after(10), asked: later });
+            assert_eq!(expiry(rotated.clone(), later, Some(30)), refused);
+            assert_eq!(expiry(rotated.clone(), later, None), refused);
         }
         assert_eq!(expiry(rotated, Expiry::At(after(9)), Some(30)), Ok(Some(after(9))));
     }
@@ -130,7 +129,8 @@ mod tests {
     #[test]
     fn a_new_expiry_is_in_the_future() {
         for past in [after(5), after(4), Timestamp::MIN] {
-            assert_eq!(expiry(made(10), Expiry::At(past), Some(30)), Err(ExpiryRefusal::NotInFuture));
+            let (now, asked) = (after(5), Expiry::At(past));
+            assert_eq!(expiry(made(10), asked, Some(30)), Err(ExpiryRefusal::NotInFuture { now, asked }));
         }
     }
 }

@@ -99,7 +99,10 @@ impl TryFrom<UsageReport> for Report {
     fn try_from(report: UsageReport) -> Result<Self, InvalidReport> {
         let edge = report.edge.parse().map_err(|problem| refused("edge", problem))?;
         if report.sequence > MOST {
-            return Err(refused("sequence", Invalid(format!("must be at most {MOST}"))));
+            return Err(refused(
+                "sequence",
+                Invalid(format!("must be at most {MOST}, and is {}", report.sequence)),
+            ));
         }
         if report.usage.len() > MAX_USAGE_ENTRIES {
             let problem =

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::text::{Invalid, id_type, plain, shown_name, text_type};
+use super::user_restrictions::UserRestrictions;
 
 id_type! {
     /// A user's identifier (UUIDv7), which stays the same whatever else changes.
@@ -19,7 +20,8 @@ text_type! {
         if first && text.len() <= 64 && text.bytes().all(|b| allowed(b) || b"._@-".contains(&b)) {
             Ok(())
         } else {
-            Err(Invalid::because("must be 1 to 64 characters of a-z, 0-9, '.', '_', '@' and '-', beginning with a letter or digit"))
+            let has = if text.len() > 64 { format!("; it has {}", text.chars().count()) } else { String::new() };
+            Err(Invalid(format!("must be 1 to 64 characters of a-z, 0-9, '.', '_', '@' and '-', beginning with a letter or digit{has}")))
         }
     }
 }
@@ -87,6 +89,8 @@ pub struct User {
     pub deleted: bool,
     /// When the user was made.
     pub created_at: Timestamp,
+    /// The limits of its own, in place of the service's.
+    pub restrictions: UserRestrictions,
 }
 
 /// A user to be made.

@@ -10,7 +10,7 @@ use super::row::{Columns, millis};
 use super::transaction::{Tx, Work};
 use super::{Store, restrictions, tokens, users};
 use crate::domain::audit::Origin;
-use crate::domain::restrictions::Restrictions;
+use crate::domain::limits::{Limit, Limits};
 use crate::domain::scope::Scopes;
 use crate::domain::token::{NewToken, Token};
 use crate::domain::user::{NewUser, UserName};
@@ -57,9 +57,9 @@ impl Work for Bootstrap<'_> {
         }
         let user = users::lock(tx, self.user).await?;
         // Where the making of tokens is stopped, this is the way for an administrator who has none to allow it again.
-        let most = restrictions.max_tokens_per_user.filter(|most| *most > 0);
-        let restrictions = Restrictions { max_tokens_per_user: most, ..restrictions };
-        tokens::insert(tx, &by, &user, self.token, &restrictions).await
+        let limits = user.restrictions.limits(&restrictions);
+        let tokens = Limit { most: limits.tokens.most.filter(|most| *most > 0), ..limits.tokens };
+        tokens::insert(tx, &by, &user, self.token, &Limits { tokens, ..limits }).await
     }
 }
 

@@ -1,10 +1,9 @@
 //! What can go wrong with the store, as a caller chooses by it.
 
-use jiff::Timestamp;
-
 use crate::clock::NoEntropy;
 use crate::domain::authority::Beyond;
-use crate::domain::restrictions::{ExpiryRefusal, InvalidRestriction};
+use crate::domain::limits::{ExpiryRefusal, Whose};
+use crate::domain::restrictions::InvalidRestriction;
 use crate::domain::rotation::RotationRefusal;
 use crate::domain::token::{TokenId, TokenStatus};
 use crate::domain::user::UserName;
@@ -35,21 +34,18 @@ pub enum StoreError {
     #[error("the token was rotated already, and its successor is in use: rotate {0}")]
     TokenRotated(TokenId),
     /// The user has as many live tokens as the restrictions allow.
-    #[error("{}", limit_reached(*limit, *count))]
+    #[error("{}", limit_reached(*limit, *whose, *count))]
     TokenLimitReached {
-        /// The most live tokens of one user.
+        /// The most live tokens of the user.
         limit: u32,
+        /// Whose limit that is.
+        whose: Whose,
         /// How many the user has.
         count: u32,
     },
-    /// The restrictions do not allow the expiry that was asked for.
-    #[error("{refusal}")]
-    Expiry {
-        /// In which way.
-        refusal: ExpiryRefusal,
-        /// The latest expiry that would be allowed; `None`: any.
-        latest: Option<Timestamp>,
-    },
+    /// The user's limits do not allow the expiry that was asked for.
+    #[error(transparent)]
+    Expiry(#[from] ExpiryRefusal),
     /// Restrictions that no service could keep to.
     #[error(transparent)]
     InvalidRestriction(#[from] InvalidRestriction),
@@ -110,13 +106,17 @@ impl From<RotationRefusal> for StoreError {
 }
 
 /// What to do about a limit that is reached.
-fn limit_reached(limit: u32, count: u32) -> String {
+fn limit_reached(limit: u32, whose: Whose, count: u32) -> String {
+    let the_limit = match whose {
+        Whose::Service => "the limit",
+        Whose::User => "the user's own limit",
+    };
     match limit {
         0 => format!(
-            "an administrator has stopped the making of tokens: the limit is 0 (max_tokens_per_user), and the user has {count} live tokens"
+            "an administrator has stopped the making of tokens: {the_limit} is 0 (max_tokens_per_user), and the user has {count} live tokens"
         ),
         _ => format!(
-            "the user has {count} live tokens, and the limit is {limit}; revoke one before making another"
+            "the user has {count} live tokens, and {the_limit} is {limit}; revoke one before making another"
         ),
     }
 }

@@ -14,6 +14,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first schema", include_str!("../../migrations/0001_first.sql")),
     (2, "rotation and search", include_str!("../../migrations/0002_rotation_and_search.sql")),
     (3, "administration", include_str!("../../migrations/0003_administration.sql")),
+    (4, "user restrictions", include_str!("../../migrations/0004_user_restrictions.sql")),
 ];
 /// Where a database keeps which migrations it has had. A table of our own name, so that a database of another program
 /// that uses the same library is not mistaken for ours.

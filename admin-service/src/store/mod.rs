@@ -30,9 +30,11 @@ mod stats;
 mod token_rows;
 mod token_update;
 mod tokens;
+mod touched;
 mod transaction;
 mod url;
 mod usage;
+mod user_restrictions;
 mod users;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,9 +51,9 @@ pub use examine::Examination;
 pub use leases::{Holder, Lease};
 pub use migrate::Schema;
 pub use open::OpenError;
-pub use restrictions::Touched;
 pub use retention::{EDGES_RETAINED, HOURS_RETAINED, RETAINED};
 pub use scheduler::{Batch, SchedulerState, Trigger};
+pub use touched::{EXAMPLES, Touched, TouchedToken, TouchedUser};
 pub use url::{DatabaseUrl, InvalidDatabaseUrl};
 
 /// How to use the database.

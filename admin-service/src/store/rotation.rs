@@ -8,9 +8,9 @@ use super::authority::Confirmed;
 use super::error::StoreError;
 use super::row::millis;
 use super::transaction::{Tx, Work};
-use super::{Store, audit, history, restrictions, tokens, users};
+use super::{Store, audit, history, tokens, user_restrictions, users};
 use crate::domain::audit::{Action, Origin};
-use crate::domain::restrictions::Restrictions;
+use crate::domain::limits::Limits;
 use crate::domain::rotation::{Rotation, Succession};
 use crate::domain::token::{Token, TokenId};
 use crate::domain::user::UserName;
@@ -53,14 +53,14 @@ impl Work for Rotate<'_> {
         let old = tokens::read(tx, self.id).await?;
         by.may_give(&old.scopes, &old.allowed_cidrs)?;
         users::may_have_tokens(&user)?;
-        let (now, restrictions) = (tx.now(), restrictions::current(tx).await?);
+        let (now, limits) = (tx.now(), user_restrictions::of(tx, &user).await?);
         let last = last_successor(tx, &old).await?;
         let succession = Succession::of(&old, last.as_ref(), now)?;
         if succession == Succession::Again {
-            tokens::admit(tx, &user, &restrictions, now).await?;
+            tokens::admit(tx, &user, &limits, now).await?;
         }
         let like = last.as_ref().unwrap_or(&old);
-        let successor = self.succeed(tx, &by, &old, like, &restrictions, now).await?;
+        let successor = self.succeed(tx, &by, &old, like, &limits, now).await?;
         let mut touched = self.end(tx, &by, &old, &successor, now).await?;
         let replaced = match succession {
             Succession::Replaces(id) => Some(id),
@@ -82,13 +82,11 @@ impl Rotate<'_> {
         by: &Confirmed<'_>,
         old: &Token,
         like: &Token,
-        restrictions: &Restrictions,
+        limits: &Limits,
         now: Timestamp,
     ) -> Result<Token, StoreError> {
         let id = TokenId(tx.sources.new_id(now)?);
-        let latest = restrictions.max_lifetime.map(|longest| longest.after(now));
-        let made = self.rotation.successor(id, old, like, restrictions, now);
-        let successor = made.map_err(|refusal| StoreError::Expiry { refusal, latest })?;
+        let successor = self.rotation.successor(id, old, like, limits, now)?;
         tokens::save(tx, &successor).await?;
         tokens::record_made(tx, by, &successor, now).await?;
         Ok(successor)

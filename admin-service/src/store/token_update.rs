@@ -8,7 +8,7 @@ use super::error::StoreError;
 use super::row::millis;
 use super::token_rows::{folded_text, networks_text};
 use super::transaction::{Tx, Work};
-use super::{Store, audit, history, restrictions, tokens, users};
+use super::{Store, audit, history, tokens, user_restrictions, users};
 use crate::domain::audit::{Action, Origin};
 use crate::domain::token::{Token, TokenId, TokenStatus};
 use crate::domain::token_patch::TokenPatch;
@@ -55,10 +55,8 @@ impl Work for Update<'_> {
             TokenStatus::Active => {}
             status => return Err(StoreError::TokenNotActive(status)),
         }
-        let restrictions = restrictions::current(tx).await?;
-        let latest = restrictions.max_lifetime.map(|longest| longest.after(before.created_at));
-        let changed = self.patch.apply(before.clone(), &restrictions, now);
-        let after = changed.map_err(|refusal| StoreError::Expiry { refusal, latest })?;
+        let limits = user_restrictions::of(tx, &user).await?;
+        let after = self.patch.apply(before.clone(), &limits, now)?;
         if after == before {
             return Ok(after);
         }

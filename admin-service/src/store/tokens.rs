@@ -10,9 +10,9 @@ use super::error::StoreError;
 use super::row::{Columns, millis};
 use super::token_rows::{folded_text, networks_text, schemes_text, select_token, token};
 use super::transaction::{Statement, Tx, Work};
-use super::{Batch, Store, audit, history, restrictions, users};
+use super::{Batch, Store, audit, history, user_restrictions, users};
 use crate::domain::audit::{Action, Origin, Subject};
-use crate::domain::restrictions::Restrictions;
+use crate::domain::limits::{Limit, Limits};
 use crate::domain::token::{NewToken, Token, TokenId};
 use crate::domain::user::{User, UserName};
 
@@ -81,8 +81,8 @@ impl Work for Create<'_> {
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Token, StoreError> {
         let user = users::lock(tx, self.user).await?;
         let by = Confirmed::look(tx, self.origin).await?;
-        let restrictions = restrictions::current(tx).await?;
-        insert(tx, &by, &user, self.token, &restrictions).await
+        let limits = user_restrictions::of(tx, &user).await?;
+        insert(tx, &by, &user, self.token, &limits).await
     }
 }
 
@@ -92,15 +92,13 @@ pub(super) async fn insert(
     by: &Confirmed<'_>,
     user: &User,
     new: &NewToken,
-    restrictions: &Restrictions,
+    limits: &Limits,
 ) -> Result<Token, StoreError> {
     by.may_give(&new.spec.scopes, &new.spec.allowed_cidrs)?;
     let now = tx.now();
     users::may_have_tokens(user)?;
-    let latest = restrictions.max_lifetime.map(|longest| longest.after(now));
-    let expiry = restrictions.expiry(now, new.spec.expiry);
-    let expires_at = expiry.map_err(|refusal| StoreError::Expiry { refusal, latest })?;
-    admit(tx, user, restrictions, now).await?;
+    let expires_at = limits.expiry(now, new.spec.expiry)?;
+    admit(tx, user, limits, now).await?;
     let token = Token {
         id: TokenId(tx.sources.new_id(now)?),
         user: user.name.clone(),
@@ -146,13 +144,13 @@ pub(super) async fn record_made(
 pub(super) async fn admit(
     tx: &mut Tx<'_>,
     user: &User,
-    restrictions: &Restrictions,
+    limits: &Limits,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    if let Some(limit) = restrictions.max_tokens_per_user {
+    if let Limit { most: Some(limit), whose } = limits.tokens {
         let count = history::counted_tokens(tx, user.id, now).await?;
         if count >= limit {
-            return Err(StoreError::TokenLimitReached { limit, count });
+            return Err(StoreError::TokenLimitReached { limit, whose, count });
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use super::authority::Confirmed;
 use super::error::StoreError;
 use super::row::{Columns, millis};
 use super::transaction::{Tx, Work};
-use super::{Store, audit, history};
+use super::{Store, audit, history, user_restrictions};
 use crate::domain::audit::{Action, Origin, Subject};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::user::{
@@ -229,5 +229,6 @@ fn user(row: &AnyRow) -> Result<User, StoreError> {
         active: row.flag("active")?,
         deleted: row.flag("deleted")?,
         created_at: row.time("created_at")?,
+        restrictions: user_restrictions::own(row)?,
     })
 }

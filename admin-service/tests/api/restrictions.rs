@@ -81,14 +81,14 @@ async fn restrictions_that_cannot_be_are_refused_with_the_field_that_is_wrong() 
     }
     assert_snapshot!(shown, @r#"
     "max_lifetime" `max_lifetime` must be a length of time such as "30d", "12h" or "90m"
-    "max_lifetime" `max_lifetime` must be at least "1s", or null for no limit
+    "max_lifetime" `max_lifetime` must be at least "1s", or null for no limit, and is "0s"
     "max_lifetime" Field `max_lifetime`: invalid type: integer `90`, expected a string
-    "max_tokens_per_user" `max_tokens_per_user` must be 0 to 4294967295, where 0 stops the making of tokens, or null for no limit
-    "max_tokens_per_user" `max_tokens_per_user` must be 0 to 4294967295, where 0 stops the making of tokens, or null for no limit
+    "max_tokens_per_user" `max_tokens_per_user` must be 0 to 4294967295, where 0 stops the making of tokens, or null for no limit; it is -1
+    "max_tokens_per_user" `max_tokens_per_user` must be 0 to 4294967295, where 0 stops the making of tokens, or null for no limit; it is 4294967296
     "max_tokens_per_user" Field `max_tokens_per_user`: invalid type: string, expected a whole number
     "max_tokens_per_user" Field `max_tokens_per_user`: invalid type: floating point `1.5`, expected a whole number
     "delete_expired.after" `delete_expired.after` must be a length of time such as "30d", "12h" or "90m"
-    "delete_expired.every" `delete_expired.every` must be at least "1s"
+    "delete_expired.every" `delete_expired.every` must be at least "1s", and is "0s"
     "delete_expired" Field `delete_expired`: invalid type: string, expected a boolean
     "delete_expired" Field `delete_expired`: invalid type: array, expected an object
     "delete_expired" Unknown field `now`, expected one of `enabled`, `after`, `every`
@@ -109,7 +109,8 @@ async fn a_limit_of_0_stops_the_making_of_tokens_and_the_error_says_so() {
         let message = "An administrator has stopped the making of tokens: the limit is 0 (max_tokens_per_user), \
             and the user has 1 live tokens";
         let error = json!({
-            "status": "ERROR", "code": "token_limit_reached", "limit": 0, "count": 1, "message": message,
+            "status": "ERROR", "code": "token_limit_reached", "limit": 0, "limit_of": "service", "count": 1,
+            "message": message,
         });
         assert_eq!(refused.json()["error"], error);
     }
@@ -149,16 +150,56 @@ async fn a_dry_run_tells_what_the_limits_would_touch_and_changes_nothing() {
     200 OK
     {
       "dry_run": true,
+      "examples": {
+        "max_lifetime": [
+          {
+            "expires_at": "2027-01-01T00:00:00Z",
+            "hint": "[hint]",
+            "id": "[id]",
+            "name": "bootstrap",
+            "user": "admin"
+          },
+          {
+            "expires_at": "2027-01-01T00:00:02Z",
+            "hint": "[hint]",
+            "id": "[id]",
+            "name": "own",
+            "user": "alice"
+          },
+          {
+            "expires_at": "2027-01-01T00:00:06Z",
+            "hint": "[hint]",
+            "id": "[id]",
+            "name": "own",
+            "user": "bob"
+          }
+        ],
+        "max_tokens_per_user": [
+          {
+            "live_tokens": 2,
+            "user": "alice"
+          }
+        ]
+      },
       "would_touch": {
         "max_lifetime": 3,
-        "max_tokens_per_user": 1
+        "max_tokens_per_user": 1,
+        "users": 1
       }
     }
     "#);
     let nothing =
         service.admin().put("/restrictions?dry_run=true", restrictions(&json!(null), &json!(null))).await;
-    assert_eq!(nothing.json()["would_touch"], json!({"max_lifetime": 0, "max_tokens_per_user": 0}));
+    let nothing = nothing.json();
+    assert_eq!(nothing["would_touch"], json!({"max_lifetime": 0, "max_tokens_per_user": 0, "users": 0}));
+    assert_eq!(nothing["examples"], json!({"max_lifetime": [], "max_tokens_per_user": []}));
     assert_eq!(before, service.state().await);
+}
+
+#[tokio::test]
+async fn a_dry_run_is_asked_for_or_not_and_nothing_between() {
+    let service = TestService::start().await;
+    let before = service.state().await;
     let path = "/restrictions?dry_run=yes";
     let refused = service
         .refused(&service.admin(), Method::PUT, path, Some(restrictions(&json!("30d"), &json!(1))))

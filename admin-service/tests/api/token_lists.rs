@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{TestService, text};
 
 #[tokio::test]
-async fn a_users_tokens_are_listed_in_pages() {
+async fn a_user_sees_its_tokens_and_those_of_nobody_else() {
     let service = TestService::start().await;
     let own = service.user_with("alice", &["latchkey:tokens"]).await;
     service.make_token("alice", json!({"name": "second", "expires_in": "1m"})).await;
@@ -64,10 +64,23 @@ async fn a_users_tokens_are_listed_in_pages() {
       "next_cursor": null
     }
     "#);
+}
+
+#[tokio::test]
+async fn a_users_tokens_are_listed_in_pages() {
+    let service = TestService::start().await;
+    let own = service.user_with("alice", &["latchkey:tokens"]).await;
+    service.make_token("alice", json!({"name": "second"})).await;
+    let alice = service.with(&own.token);
     let first = alice.get("/users/alice/tokens?limit=1").await.json();
     let cursor = text(&first["next_cursor"]);
     let second = alice.get(&format!("/users/alice/tokens?limit=1&cursor={cursor}")).await.json();
     assert_eq!((&second["items"][0]["name"], &second["next_cursor"]), (&json!("second"), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_user_that_never_was_has_no_list() {
+    let service = TestService::start().await;
     let answer = service.refused(&service.admin(), Method::GET, "/users/nobody/tokens", None).await;
     assert_eq!((answer.status, answer.code().as_str()), (StatusCode::NOT_FOUND, "user_not_found"));
 }

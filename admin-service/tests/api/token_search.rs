@@ -114,8 +114,8 @@ async fn searches_that_cannot_be_are_refused() {
     invalid_query: The query parameter `q` must have 1 to 100 characters, and has 101
     invalid_query: The query parameter `expires_before` must be a time such as 2030-12-31T00:00:00Z (RFC 3339)
     invalid_query: The query parameter `last_used_before` must be a time such as 2030-12-31T00:00:00Z (RFC 3339)
-    invalid_query: The query parameter `limit` must be 1 to 200
-    invalid_query: The query parameter `limit` must be 1 to 200
+    invalid_query: The query parameter `limit` must be 1 to 200, and is 0
+    invalid_query: The query parameter `limit` must be 1 to 200, and is 201
     invalid_cursor: The cursor must be the next_cursor of an earlier page of the same list
     invalid_cursor: The cursor must be the next_cursor of an earlier page of the same list
     invalid_cursor: The cursor must be the next_cursor of an earlier page of the same list

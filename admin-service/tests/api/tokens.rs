@@ -180,15 +180,15 @@ async fn tokens_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
     name: `name` must have 1 to 100 characters, and has 101
     description: `description` must have 0 to 500 characters, and has 501
     expires_in: `expires_in` must be a length of time such as "30d", "12h" or "90m"
-    expires_at: A token must expire in the future
+    expires_at: A token must expire in the future: it is 2026-01-01T00:00:01Z, and 0s was asked for
     expires_in: `expires_in` must be a length of time such as "30d", "12h" or "90m"
     expires_at: `expires_at` must be a time such as "2030-12-31T00:00:00Z" (RFC 3339)
-    expires_at: A token must expire in the future
+    expires_at: A token must expire in the future: it is 2026-01-01T00:00:01Z, and 2025-12-31T00:00:00Z was asked for
     schemes: `schemes` must hold at least one of "bearer" and "basic"
     schemes: `schemes` must hold only "bearer" and "basic"
     scopes: `scopes` must be 1 to 64 printable ASCII characters without space, '"' and '\' (RFC 6749)
     scopes: `scopes` must be 1 to 64 printable ASCII characters without space, '"' and '\' (RFC 6749)
-    scopes: `scopes` must hold at most 32 scopes
+    scopes: `scopes` must hold at most 32 scopes, and 33 are given
     allowed_cidrs: `allowed_cidrs` must hold networks such as "10.0.0.0/8" or addresses such as "2001:db8::1"
     allowed_cidrs: `allowed_cidrs` must hold networks without bits after their prefix: 10.0.0.0/8 and not 10.1.2.3/8
     `expires_in` and `expires_at` cannot both be given: choose one
@@ -223,22 +223,23 @@ async fn texts_that_mislead_those_who_read_them_are_refused() {
 }
 
 #[tokio::test]
-async fn an_expiry_beyond_the_longest_lifetime_is_refused_with_that_lifetime() {
+async fn an_expiry_beyond_the_longest_lifetime_is_refused_with_that_lifetime_and_what_was_asked_for() {
     let service = TestService::start().await;
     service.make_user("alice").await;
-    for spec in [
-        json!({"name": "t", "expires_in": "366d"}),
-        json!({"name": "t", "expires_at": "2027-01-01T00:00:01.001Z"}),
-    ] {
+    for (field, asked) in [("expires_in", "366d"), ("expires_at", "2027-01-01T00:00:01.001Z")] {
+        let spec = json!({"name": "t", field: asked});
         let answer = service.refused(&service.admin(), Method::POST, "/users/alice/tokens", Some(spec)).await;
-        insta::allow_duplicates! { assert_snapshot!(answer.show(), @r#"
+        let shown = answer.show().replace(asked, "[asked for]");
+        insta::allow_duplicates! { assert_snapshot!(shown, @r#"
         422 Unprocessable Entity
         {
           "error": {
+            "asked_for": "[asked for]",
             "code": "expiry_too_long",
             "latest_expires_at": "2027-01-01T00:00:01Z",
+            "limit_of": "service",
             "max_lifetime": "365d",
-            "message": "A token may live for at most 365d",
+            "message": "A token may live for at most 365d: until 2027-01-01T00:00:01Z; [asked for] was asked for",
             "status": "ERROR"
           }
         }
@@ -264,6 +265,7 @@ async fn at_the_limit_no_token_is_made_until_one_is_revoked_or_expired() {
         "code": "token_limit_reached",
         "count": 10,
         "limit": 10,
+        "limit_of": "service",
         "message": "The user has 10 live tokens, and the limit is 10; revoke one before making another",
         "status": "ERROR"
       }

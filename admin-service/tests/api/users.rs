@@ -158,10 +158,10 @@ async fn pages_that_cannot_be_are_refused() {
         shown += &format!("{query}: {} {}\n", error["code"], error["message"]);
     }
     assert_snapshot!(shown, @r#"
-    limit=0: "invalid_query" "The query parameter `limit` must be 1 to 200"
-    limit=201: "invalid_query" "The query parameter `limit` must be 1 to 200"
-    limit=-1: "invalid_query" "The query parameter `limit` must be 1 to 200"
-    limit=many: "invalid_query" "The query parameter `limit` must be 1 to 200"
+    limit=0: "invalid_query" "The query parameter `limit` must be 1 to 200, and is 0"
+    limit=201: "invalid_query" "The query parameter `limit` must be 1 to 200, and is 201"
+    limit=-1: "invalid_query" "The query parameter `limit` must be a number, 1 to 200"
+    limit=many: "invalid_query" "The query parameter `limit` must be a number, 1 to 200"
     limit=1&limit=2: "invalid_query" "Duplicate query parameter `limit`"
     cursor=x: "invalid_cursor" "The cursor must be the next_cursor of an earlier page of the same list"
     offset=3: "invalid_query" "Unknown query parameter `offset`, expected `limit` or `cursor`"

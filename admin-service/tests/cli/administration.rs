@@ -68,11 +68,20 @@ fn tighter_restrictions_are_set_when_somebody_means_them() {
 fn a_dry_run_tells_what_limits_would_touch_and_changes_nothing() {
     let shell = Shell::start();
     let before = shell.state();
-    let args = ["restrictions", "set", "--max-lifetime", "1d", "--dry-run"];
-    insta::assert_snapshot!(shell.print(&args), @r"
+    let args = ["restrictions", "set", "--max-lifetime", "1d", "--max-tokens-per-user", "0", "--dry-run"];
+    insta::assert_snapshot!(shell.masked(&args), @r"
     dry_run                          true
     would_touch.max_lifetime         1
-    would_touch.max_tokens_per_user  0
+    would_touch.max_tokens_per_user  1
+    would_touch.users                1
+
+    examples.max_lifetime:
+    ID                                    NAME       USER   HINT     EXPIRES_AT
+    xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx  bootstrap  admin  xx_xxxx  <time>
+
+    examples.max_tokens_per_user:
+    USER   LIVE_TOKENS
+    admin  1
     ");
     assert_eq!(shell.json(&args)["would_touch"]["max_lifetime"], 1);
     assert_eq!(shell.state(), before);
@@ -86,7 +95,7 @@ fn restrictions_that_cannot_be_are_refused() {
         (&["--max-lifetime", "365d"], 2, "or all of it is so already"),
         (&["--max-lifetime", "soon"], 2, "or none"),
         (&["--max-tokens-per-user", "many"], 2, "or none"),
-        (&["--max-lifetime", "0s", "--yes"], 1, "or null for no limit (invalid_value)"),
+        (&["--max-lifetime", "0s", "--yes"], 1, "or null for no limit, and is \"0s\" (invalid_value)"),
         (&["--delete-expired", "yes"], 2, "must be on or off"),
         (&["--delete-expired-every", "0s"], 1, "(invalid_value)"),
     ] {
@@ -141,7 +150,7 @@ fn statistics_count_users_tokens_and_requests() {
         (&2.into(), 24)
     );
     shell.refused(&["stats", "--hours", "0"], 2, "0 is not in 1..");
-    shell.refused(&["stats", "--hours", "9999"], 1, "must be 1 to 2160 (invalid_query)");
+    shell.refused(&["stats", "--hours", "9999"], 1, "must be 1 to 2160, and is 9999 (invalid_query)");
 }
 
 #[test]

@@ -230,11 +230,11 @@ fn what_is_refused_changes_nothing() {
         (&["token", "create", ""], 2, "must have 1 to 100 characters"),
         (&["token", "create"], 2, ""),
         (&["token", "create", "a", "--expires-in", "30"], 2, "must be a length of time such as"),
-        (&["token", "create", "a", "--expires-in", "1000d"], 1, "at most 365d (expiry_too_long)"),
+        (&["token", "create", "a", "--expires-in", "1000d"], 1, "; 1000d was asked for (expiry_too_long)"),
         (
             &["token", "create", "a", "--expires-at", "2020-01-01T00:00:00Z"],
             1,
-            "in the future (invalid_value)",
+            "2020-01-01T00:00:00Z was asked for (invalid_value)",
         ),
         (&["token", "create", "a", "--expires-at", "tomorrow"], 2, "--expires-at"),
         (

@@ -66,6 +66,43 @@ fn a_disabled_users_token_is_refused_and_works_again_when_it_is_enabled() {
 }
 
 #[test]
+fn a_user_gets_limits_of_its_own_and_loses_them() {
+    let shell = Shell::start();
+    shell.print(&["user", "create", "bob"]);
+    let restrictions = |args: &[&str]| shell.print(&[&["user", "restrictions"], args].concat());
+    insta::assert_snapshot!(restrictions(&["show", "bob"]), @r"
+    effective.max_lifetime         365d
+    effective.max_tokens_per_user  10
+    ");
+    insta::assert_snapshot!(restrictions(&["set", "bob", "--max-tokens-per-user", "20"]), @r"
+    own.max_tokens_per_user        20
+    effective.max_lifetime         365d
+    effective.max_tokens_per_user  20
+    ");
+    restrictions(&["set", "bob", "--max-lifetime", "none"]);
+    let own = || shell.json(&["user", "restrictions", "show", "bob"])["own"].clone();
+    assert_eq!(own(), serde_json::json!({"max_lifetime": null, "max_tokens_per_user": 20}));
+    restrictions(&["set", "bob", "--max-lifetime", "everyone"]);
+    assert_eq!(own(), serde_json::json!({"max_tokens_per_user": 20}));
+    let reset = shell.run(&["user", "restrictions", "reset", "bob"]);
+    assert!(reset.stdout.is_empty());
+    assert_eq!(reset.stderr, b"latchkey: the user bob has the limits of everyone.\n");
+    assert_eq!(own(), serde_json::json!({}));
+    for (args, code, text) in [
+        (&["set", "bob"][..], 2, "nothing to change is given"),
+        (&["set", "bob", "--max-lifetime", "everyone"], 2, "or all of it is so already"),
+        (&["set", "bob", "--max-lifetime", "soon"], 2, "or none, or everyone"),
+        (&["set", "bob", "--max-lifetime", "0s"], 1, "and is \"0s\" (invalid_value)"),
+        (&["set", "bob", "--max-tokens-per-user", "many"], 2, "or none, or everyone"),
+        (&["set", "nobody", "--max-tokens-per-user", "1"], 1, "(user_not_found)"),
+        (&["reset", "nobody"], 1, "(user_not_found)"),
+        (&["show", "nobody"], 1, "(user_not_found)"),
+    ] {
+        shell.refused(&[&["user", "restrictions"], args].concat(), code, text);
+    }
+}
+
+#[test]
 fn what_is_refused_changes_nothing() {
     let shell = Shell::start();
     shell.print(&["user", "create", "bob"]);

@@ -7,6 +7,7 @@ use latchkey_admin::domain::page::{Limit, PageRequest};
 use latchkey_admin::domain::period::Period;
 use latchkey_admin::domain::token_patch::TokenPatch;
 use latchkey_admin::domain::user::{NewUser, UserPatch};
+use latchkey_admin::domain::user_restrictions::UserRestrictions;
 use serde_json::json;
 
 use crate::rotation::rotation;
@@ -41,6 +42,8 @@ async fn change_everything(db: &Fixture) {
     let mut restrictions = db.store.restrictions().await.unwrap();
     restrictions.max_tokens_per_user = Some(7);
     db.store.put_restrictions(&origin(), &restrictions).await.unwrap();
+    let own = UserRestrictions { max_tokens_per_user: Some(None), ..UserRestrictions::default() };
+    db.store.put_user_restrictions(&origin(), &name("alice"), &own).await.unwrap();
     db.clock.set(soon);
     db.store.delete_expired_of_user(&origin(), &name("alice")).await.unwrap();
     let disable = UserPatch { active: Some(false), ..UserPatch::default() };

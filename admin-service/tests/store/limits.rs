@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use latchkey_admin::domain::period::Period;
-use latchkey_admin::domain::restrictions::ExpiryRefusal;
 use latchkey_admin::domain::token::{Expiry, Token, TokenId};
 use latchkey_admin::domain::user::UserPatch;
 use latchkey_admin::domain::verdict::Outcome;
@@ -113,9 +112,13 @@ impl Model {
             return Some("disabled".to_owned());
         }
         match (asked, longest) {
-            (Some(0), _) => return Some(ExpiryRefusal::NotInFuture.to_string()),
+            (Some(0), _) => return Some("must expire in the future".to_owned()),
             (Some(asked), Some(longest)) if hours(asked) > longest => {
-                return Some(ExpiryRefusal::TooLong { longest }.to_string());
+                return Some(format!(
+                    "for at most {longest}: until {}; {}",
+                    longest.after(now),
+                    hours(asked)
+                ));
             }
             _ => {}
         }

@@ -12,7 +12,7 @@ use crate::postgres;
 use crate::support::{Fixture, on_both_databases};
 
 on_both_databases![
-    a_database_of_the_first_version_is_migrated_with_all_that_it_holds,
+    a_database_of_an_earlier_version_is_migrated_with_all_that_it_holds,
     a_newer_database_is_refused,
     a_database_whose_schema_was_tampered_with_is_refused,
     many_processes_that_start_at_once_migrate_once,
@@ -22,18 +22,21 @@ async fn open(url: &DatabaseUrl) -> Result<Store, OpenError> {
     Store::open(url, StoreOptions::default(), Sources::system()).await
 }
 
-async fn a_database_of_the_first_version_is_migrated_with_all_that_it_holds(db: Fixture) {
+async fn a_database_of_an_earlier_version_is_migrated_with_all_that_it_holds(db: Fixture) {
     db.user("alice").await;
     let token = db.token("alice").await;
     let everything = db.everything().await;
     for step in [
+        "DROP INDEX users_with_limits",
+        "ALTER TABLE users DROP COLUMN own_max_lifetime_ms",
+        "ALTER TABLE users DROP COLUMN own_max_tokens",
         "DROP INDEX tokens_unrevoked",
         "DROP INDEX tokens_revoked",
         "ALTER TABLE tokens DROP COLUMN rotated_from",
         "ALTER TABLE tokens DROP COLUMN rotated_to",
         "ALTER TABLE tokens DROP COLUMN folded",
         "CREATE INDEX tokens_unrevoked ON tokens (user_id, expires_at, created_at, revoked_at) WHERE revoked_at IS NULL",
-        "DELETE FROM latchkey_migrations WHERE version = 2",
+        "DELETE FROM latchkey_migrations WHERE version IN (2, 4)",
     ] {
         db.sql(step).await;
     }

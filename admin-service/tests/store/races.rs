@@ -25,7 +25,7 @@ async fn sixty_four_creates_at_once_against_a_limit_of_ten_give_ten(db: Fixture)
     let results = tasks.join_all().await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 10);
     for error in results.into_iter().filter_map(Result::err) {
-        assert!(matches!(error, StoreError::TokenLimitReached { limit: 10, count: 10 }), "{error:?}");
+        assert!(matches!(error, StoreError::TokenLimitReached { limit: 10, count: 10, .. }), "{error:?}");
     }
     assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 10);
     assert_eq!(db.number("SELECT COUNT(*) FROM audit WHERE action = 'token.created'").await, 10);

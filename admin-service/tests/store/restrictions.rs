@@ -2,9 +2,11 @@
 
 use latchkey_admin::domain::period::Period;
 use latchkey_admin::domain::restrictions::{DeleteExpired, Restrictions};
-use latchkey_admin::domain::token::Expiry;
-use latchkey_admin::store::{StoreError, Touched};
+use latchkey_admin::domain::token::{Expiry, Token};
+use latchkey_admin::store::{EXAMPLES, StoreError, Touched, TouchedToken, TouchedUser};
 
+use crate::plans::{reads_no_table_from_end_to_end, statements};
+use crate::search::insert_many;
 use crate::support::{Fixture, admin_token, name, new_token, on_both_databases, origin};
 
 on_both_databases![
@@ -14,7 +16,9 @@ on_both_databases![
     where_the_making_of_tokens_is_stopped_nobody_makes_one_but_a_first_administrator,
     putting_the_same_again_leaves_no_trace,
     a_change_is_heard_by_those_who_wait_for_it,
-    what_a_limit_would_touch_is_counted_and_not_changed,
+    what_a_limit_would_touch_is_counted_and_shown_and_not_changed,
+    no_more_than_ten_examples_are_given_those_with_the_most_first,
+    a_dry_run_reads_what_an_index_has_of_each_live_token_and_its_examples,
 ];
 
 async fn the_defaults_are_those_of_the_contract(db: Fixture) {
@@ -60,7 +64,7 @@ async fn where_the_making_of_tokens_is_stopped_nobody_makes_one_but_a_first_admi
     db.store.put_restrictions(&origin(), &stopped).await.unwrap();
     let (origin, alice, another) = (origin(), name("alice"), new_token(Expiry::Latest));
     let refused = db.refused(db.store.create_token(&origin, &alice, &another)).await;
-    assert!(matches!(refused, StoreError::TokenLimitReached { limit: 0, count: 1 }), "{refused}");
+    assert!(matches!(refused, StoreError::TokenLimitReached { limit: 0, count: 1, .. }), "{refused}");
     assert!(refused.to_string().contains("max_tokens_per_user"), "{refused}");
     assert!(db.is_valid(&token).await);
     db.store.bootstrap(&name("admin"), &admin_token()).await.unwrap();
@@ -80,15 +84,15 @@ async fn a_change_is_heard_by_those_who_wait_for_it(db: Fixture) {
     changes.changed().await.unwrap();
 }
 
-async fn what_a_limit_would_touch_is_counted_and_not_changed(db: Fixture) {
+async fn what_a_limit_would_touch_is_counted_and_shown_and_not_changed(db: Fixture) {
     db.store.put_restrictions(&origin(), &others()).await.unwrap();
     for user in ["alice", "bob", "carol"] {
         db.user(user).await;
     }
     let day = Period::from_days(1);
     // Alice: one for ever, one for ten days, one for a day, one revoked. Bob: one for a day. Carol: one that is over.
-    db.token("alice").await;
-    db.token_until("alice", Period::from_days(10).after(db.now())).await;
+    let eternal = db.token("alice").await;
+    let long = db.token_until("alice", Period::from_days(10).after(db.now())).await;
     db.token_until("alice", day.after(db.now())).await;
     let revoked = db.token("alice").await;
     db.store.revoke_token(&origin(), revoked.id).await.unwrap();
@@ -99,19 +103,58 @@ async fn what_a_limit_would_touch_is_counted_and_not_changed(db: Fixture) {
     let before = db.everything().await;
     let strict = Restrictions { max_lifetime: Some(day), max_tokens_per_user: Some(1), ..others() };
     let touched = db.store.touched_by(&strict).await.unwrap();
-    let expected = Touched {
-        tokens_over_max_lifetime: 2,
-        users_over_max_tokens: 1,
-        tokens_over_max_tokens: 2,
-        tokens_due_for_deletion: 1,
+    assert_eq!((touched.tokens_over_max_lifetime, touched.tokens_over_max_tokens), (2, 2));
+    assert_eq!((touched.users_over_max_tokens, touched.tokens_due_for_deletion), (1, 1));
+    let example = |token: &Token| TouchedToken {
+        id: token.id,
+        name: token.name.clone(),
+        user: token.user.clone(),
+        hint: token.hint.clone(),
+        expires_at: token.expires_at,
     };
-    assert_eq!(touched, expected);
-    let none = Touched {
-        tokens_over_max_lifetime: 0,
-        users_over_max_tokens: 0,
-        tokens_over_max_tokens: 0,
-        tokens_due_for_deletion: 1,
-    };
+    assert_eq!(touched.some_over_max_lifetime, [example(&eternal), example(&long)]);
+    assert_eq!(touched.some_over_max_tokens, [TouchedUser { name: name("alice"), live_tokens: 3 }]);
+    let none = Touched { tokens_due_for_deletion: 1, ..Touched::default() };
     assert_eq!(db.store.touched_by(&others()).await.unwrap(), none);
     assert_eq!(db.everything().await, before);
+}
+
+async fn no_more_than_ten_examples_are_given_those_with_the_most_first(db: Fixture) {
+    db.store.put_restrictions(&origin(), &others()).await.unwrap();
+    for user in 0..12 {
+        let user = format!("user{user}");
+        db.user(&user).await;
+        db.token(&user).await;
+    }
+    db.token("user7").await;
+    db.token("user7").await;
+    let eleventh = db.token("user11").await;
+    let day = Period::from_days(1);
+    let none = Restrictions { max_lifetime: Some(day), max_tokens_per_user: Some(0), ..others() };
+    let touched = db.store.touched_by(&none).await.unwrap();
+    assert_eq!((touched.tokens_over_max_lifetime, touched.users_over_max_tokens), (15, 12));
+    assert_eq!(touched.tokens_over_max_tokens, 15);
+    let (tokens, users) = (touched.some_over_max_lifetime, touched.some_over_max_tokens);
+    assert_eq!((tokens.len(), users.len()), (EXAMPLES, EXAMPLES));
+    assert!(tokens.iter().all(|token| token.id != eleventh.id), "the last user's come last");
+    let counts: Vec<_> = users.iter().map(|user| (user.name.as_str(), user.live_tokens)).collect();
+    assert_eq!(counts[..3], [("user7", 3), ("user11", 2), ("user0", 1)]);
+}
+
+async fn a_dry_run_reads_what_an_index_has_of_each_live_token_and_its_examples(db: Fixture) {
+    insert_many(&db, 50_000, 5_000).await;
+    db.settle().await;
+    let statements = statements();
+    let strict =
+        Restrictions { max_lifetime: Some(Period::from_days(1)), max_tokens_per_user: Some(5), ..others() };
+    let touched = db.store.touched_by(&strict).await.unwrap();
+    assert_eq!((touched.tokens_over_max_lifetime, touched.tokens_over_max_tokens), (49_999, 25_000));
+    let ours = |text: &&String| text.starts_with("SELECT") && text.contains("user_id NOT IN");
+    let texts: Vec<String> = statements.lock().unwrap().iter().filter(ours).cloned().collect();
+    assert_eq!(texts.len(), 4, "{texts:?}");
+    // Those that count read every live token whatever they do; PostgreSQL may hold that it is done sooner without an index.
+    let counts = |text: &&String| text.contains("COUNT(*)") && db.url.to_string().starts_with("postgres");
+    for text in texts.iter().filter(|text| !counts(text)) {
+        reads_no_table_from_end_to_end(&db, text).await;
+    }
 }

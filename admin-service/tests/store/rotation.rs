@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use latchkey_admin::domain::audit::{Action, AuditFilter, Origin};
 use latchkey_admin::domain::authority::Beyond;
+use latchkey_admin::domain::limits::{ExpiryRefusal, TooLong, Whose};
 use latchkey_admin::domain::page::PageRequest;
 use latchkey_admin::domain::period::Period;
-use latchkey_admin::domain::restrictions::ExpiryRefusal;
 use latchkey_admin::domain::rotation::Rotation;
 use latchkey_admin::domain::token::{Expiry, Token, TokenId, TokenSpec, TokenStatus};
 use latchkey_admin::domain::token_patch::TokenPatch;
@@ -129,7 +129,7 @@ async fn an_overlapped_token_is_not_counted_and_its_successor_is(db: Fixture) {
     let create =
         || async { db.store.create_token(&origin(), &name("alice"), &new_token(Expiry::Latest)).await };
     let error = db.refused(create()).await;
-    assert!(matches!(error, StoreError::TokenLimitReached { limit: 2, count: 2 }), "{error}");
+    assert!(matches!(error, StoreError::TokenLimitReached { limit: 2, count: 2, .. }), "{error}");
     // Who has more tokens than are allowed since the limit was lowered can still rotate them.
     limit(&db, 1).await;
     let third = db.tokens_of("alice").await;
@@ -203,7 +203,7 @@ async fn a_successor_that_was_revoked_is_followed_by_another_within_the_limit(db
     db.store.revoke_token(&origin(), new.id).await.unwrap();
     let other = db.token("alice").await;
     let error = db.refused(rotate(&db, &old, "1h")).await;
-    assert!(matches!(error, StoreError::TokenLimitReached { limit: 1, count: 1 }), "{error}");
+    assert!(matches!(error, StoreError::TokenLimitReached { limit: 1, count: 1, .. }), "{error}");
     db.store.revoke_token(&origin(), other.id).await.unwrap();
     let again = rotate(&db, &old, "1h").await.unwrap();
     assert_eq!(valid(&db, &[&old, &new, &again]).await, [true, false, true]);
@@ -267,8 +267,9 @@ async fn a_successor_lives_no_longer_than_is_allowed(db: Fixture) {
     db.store.put_restrictions(&origin(), &restrictions).await.unwrap();
     let asked = rotation("1h", Some(Period::from_days(8)));
     let error = db.refused(db.store.rotate_token(&origin(), old.id, &asked)).await;
-    let StoreError::Expiry { refusal, latest } = error else { panic!("{error}") };
-    assert_eq!((refusal, latest), (ExpiryRefusal::TooLong { longest }, Some(longest.after(db.now()))));
+    let StoreError::Expiry(refusal) = error else { panic!("{error}") };
+    let (latest, asked) = (longest.after(db.now()), Expiry::In(Period::from_days(8)));
+    assert_eq!(refusal, ExpiryRefusal::TooLong(TooLong { longest, whose: Whose::Service, latest, asked }));
     assert_eq!(rotate(&db, &old, "1h").await.unwrap().expires_at, Some(longest.after(db.now())));
     let asked = rotation("1h", Some(Period::from_days(2)));
     let new = db.store.rotate_token(&origin(), old.id, &asked).await.unwrap();
@@ -283,7 +284,7 @@ async fn an_overlap_is_not_prolonged(db: Fixture) {
     rotate(&db, &old, "2h").await.unwrap();
     let later = TokenPatch { expiry: Some(Expiry::Latest), ..TokenPatch::default() };
     let error = db.refused(db.store.update_token(&origin(), old.id, &later)).await;
-    assert!(matches!(error, StoreError::Expiry { refusal: ExpiryRefusal::Rotated, .. }), "{error}");
+    assert!(matches!(error, StoreError::Expiry(ExpiryRefusal::Rotated { .. })), "{error}");
     assert_eq!(db.store.token(old.id).await.unwrap().expires_at, ends_at);
     rotate(&db, &old, "0s").await.unwrap();
     rotate(&db, &old, "2h").await.unwrap();

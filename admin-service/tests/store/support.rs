@@ -113,6 +113,12 @@ impl Fixture {
         sqlx::query(AssertSqlSafe(sql)).fetch_all(beside.as_mut().unwrap()).await.unwrap()
     }
 
+    /// Has the database tidy up after many changes, as it does by itself in time.
+    pub async fn settle(&self) {
+        self.sql("VACUUM").await;
+        self.sql("ANALYZE").await;
+    }
+
     /// Every row of every table, to see that nothing has changed.
     pub async fn everything(&self) -> Vec<String> {
         let mut found = Vec::new();

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use latchkey_admin::domain::audit::{Action, AuditFilter};
 use latchkey_admin::domain::authority::Beyond;
+use latchkey_admin::domain::limits::{ExpiryRefusal, TooLong, Whose};
 use latchkey_admin::domain::page::PageRequest;
 use latchkey_admin::domain::period::Period;
-use latchkey_admin::domain::restrictions::ExpiryRefusal;
 use latchkey_admin::domain::token::{Expiry, Token, TokenId, TokenSpec, TokenStatus};
 use latchkey_admin::domain::token_patch::TokenPatch;
 use latchkey_admin::domain::user::UserPatch;
@@ -129,13 +129,15 @@ async fn an_expiry_beyond_the_longest_lifetime_since_its_making_is_refused(db: F
     let latest = longest.after(made);
     let late = db.store.update_token(&origin(), token.id, &expiry(Expiry::At(latest))).await.unwrap();
     assert_eq!(late.expires_at, Some(latest));
-    let later = expiry(Expiry::At(Period::from_millis(1).after(latest)));
+    let asked = Expiry::At(Period::from_millis(1).after(latest));
+    let later = expiry(asked);
     let error = db.refused(db.store.update_token(&origin(), token.id, &later)).await;
-    let StoreError::Expiry { refusal, latest: named } = error else { panic!("{error}") };
-    assert_eq!((refusal, named), (ExpiryRefusal::TooLong { longest }, Some(latest)));
+    let StoreError::Expiry(refusal) = error else { panic!("{error}") };
+    let limit = TooLong { longest, whose: Whose::Service, latest, asked };
+    assert_eq!(refusal, ExpiryRefusal::TooLong(limit));
     let over = expiry(Expiry::At(db.now()));
     let error = db.refused(db.store.update_token(&origin(), token.id, &over)).await;
-    assert!(matches!(error, StoreError::Expiry { refusal: ExpiryRefusal::NotInFuture, .. }), "{error}");
+    assert!(matches!(error, StoreError::Expiry(ExpiryRefusal::NotInFuture { .. })), "{error}");
 }
 
 async fn a_token_that_is_expired_or_revoked_or_gone_stays_as_it_is(db: Fixture) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use latchkey::token::TokenHash;
 use latchkey::wire::{RefusalReason, Scheme};
+use latchkey_admin::domain::limits::{ExpiryRefusal, TooLong, Whose};
 use latchkey_admin::domain::period::Period;
-use latchkey_admin::domain::restrictions::ExpiryRefusal;
 use latchkey_admin::domain::scope::Scopes;
 use latchkey_admin::domain::token::{Expiry, Networks, Schemes, TokenId, TokenSpec, TokenStatus};
 use latchkey_admin::domain::user::UserPatch;
@@ -71,9 +71,9 @@ async fn a_token_that_would_live_too_long_is_refused(db: Fixture) {
     let longer = Period::from_millis(longest.as_millis() + 1);
     for asked in [Expiry::In(longer), Expiry::At(longer.after(db.now())), Expiry::At(Timestamp::MAX)] {
         let error = db.refused(db.store.create_token(&origin(), &name("alice"), &new_token(asked))).await;
-        let StoreError::Expiry { refusal, latest } = error else { panic!("{error}") };
-        assert_eq!(refusal, ExpiryRefusal::TooLong { longest });
-        assert_eq!(latest, Some(longest.after(db.now())));
+        let StoreError::Expiry(refusal) = error else { panic!("{error}") };
+        let limit = TooLong { longest, whose: Whose::Service, latest: longest.after(db.now()), asked };
+        assert_eq!(refusal, ExpiryRefusal::TooLong(limit));
     }
 }
 
@@ -81,7 +81,7 @@ async fn a_token_that_would_be_expired_at_once_is_refused(db: Fixture) {
     db.user("alice").await;
     for asked in [Expiry::At(db.now()), Expiry::At(Timestamp::MIN), Expiry::In(Period::from_millis(0))] {
         let error = db.refused(db.store.create_token(&origin(), &name("alice"), &new_token(asked))).await;
-        assert!(matches!(error, StoreError::Expiry { refusal: ExpiryRefusal::NotInFuture, .. }), "{error}");
+        assert!(matches!(error, StoreError::Expiry(ExpiryRefusal::NotInFuture { .. })), "{error}");
     }
 }
 
@@ -98,7 +98,7 @@ async fn the_limit_counts_live_tokens_only(db: Fixture) {
     let alice = name("alice");
     let again = || async { db.store.create_token(&origin(), &alice, &new_token(Expiry::Latest)).await };
     let error = db.refused(again()).await;
-    assert!(matches!(error, StoreError::TokenLimitReached { limit: 10, count: 10 }), "{error}");
+    assert!(matches!(error, StoreError::TokenLimitReached { limit: 10, count: 10, .. }), "{error}");
     db.store.revoke_token(&origin(), revoked.id).await.unwrap();
     again().await.unwrap();
     assert!(matches!(db.refused(again()).await, StoreError::TokenLimitReached { .. }));

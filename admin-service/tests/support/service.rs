@@ -23,6 +23,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use crate::described;
+
 /// When every test begins.
 pub const BEGINNING: &str = "2026-01-01T00:00:00Z";
 
@@ -227,14 +229,16 @@ impl Client {
         }
     }
 
-    /// Sends a request below `/api/v1`.
+    /// Sends a request below `/api/v1`, whose answer must be as described.
     pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
-        let request = self.request(method, &format!("/api/v1{path}"));
-        Answer::to(match body {
+        let request = self.request(method.clone(), &format!("/api/v1{path}"));
+        let answer = Answer::to(match body {
             Some(body) => request.json(&body),
             None => request,
-        })
-        .await
+        });
+        let answer = answer.await;
+        described::check(&method, path, &answer);
+        answer
     }
 
     pub async fn get(&self, path: &str) -> Answer {

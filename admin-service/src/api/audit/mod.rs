@@ -74,6 +74,7 @@ pub(super) struct AuditBody {
     #[schema(example = "token.created")]
     action: String,
     /// What it was done to.
+    #[schema(example = "0198c0de-0000-7000-8000-000000000001")]
     subject: String,
     /// Where the request came from.
     #[schema(example = "192.0.2.1")]

@@ -1,5 +1,7 @@
 //! `/restrictions`: the administrator's limits.
 
+mod dry_run;
+pub(in crate::api) mod fields;
 mod get;
 mod put;
 

@@ -5,11 +5,11 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::RestrictionsBody;
+use super::dry_run::DryRunBody;
+use super::{RestrictionsBody, fields};
 use crate::api::extract::{Body, Parameters, bad_parameter, nullable, object};
 use crate::app::App;
 use crate::auth::Admin;
-use crate::domain::period::Period;
 use crate::domain::restrictions::{DeleteExpired, Restrictions};
 use crate::error::ApiError;
 
@@ -18,7 +18,7 @@ use crate::error::ApiError;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DryRunQuery {
-    /// True: only tell how many live tokens each limit would touch.
+    /// True: only tell what each limit would touch.
     #[param(value_type = Option<bool>)]
     dry_run: Option<String>,
 }
@@ -73,57 +73,27 @@ pub(super) enum PutBody {
     DryRun(DryRunBody),
 }
 
-/// What limits would touch.
-#[derive(Serialize, ToSchema)]
-#[schema(as = DryRun)]
-pub(super) struct DryRunBody {
-    /// Always true: nothing was changed.
-    dry_run: bool,
-    would_touch: TouchedBody,
-}
-
-/// How many live tokens each limit would touch. They stay as they are even when the limits are set: limits hold for
-/// what is made afterwards.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Touched)]
-struct TouchedBody {
-    /// Live tokens that live longer than `max_lifetime`.
-    max_lifetime: u64,
-    /// Live tokens that users have beyond `max_tokens_per_user`.
-    max_tokens_per_user: u64,
-}
-
 impl NewRestrictionsBody {
     fn check(self) -> Result<Restrictions, ApiError> {
-        let most = |most: i64| {
-            let problem = "`max_tokens_per_user` must be 0 to 4294967295, where 0 stops the making of tokens, or null for no limit";
-            u32::try_from(most).map_err(|_| ApiError::field("max_tokens_per_user", problem))
-        };
         let delete = self.delete_expired;
         let restrictions = Restrictions {
-            max_lifetime: self.max_lifetime.map(|longest| period("max_lifetime", &longest)).transpose()?,
-            max_tokens_per_user: self.max_tokens_per_user.map(most).transpose()?,
+            max_lifetime: fields::max_lifetime(self.max_lifetime.as_deref())?,
+            max_tokens_per_user: fields::max_tokens(self.max_tokens_per_user)?,
             delete_expired: DeleteExpired {
                 enabled: delete.enabled,
-                after: period("delete_expired.after", &delete.after)?,
-                every: period("delete_expired.every", &delete.every)?,
+                after: fields::period("delete_expired.after", &delete.after)?,
+                every: fields::period("delete_expired.every", &delete.every)?,
             },
         };
-        restrictions.check().map_err(|refused| {
-            ApiError::field(refused.field, format!("`{}` {}", refused.field, refused.problem))
-        })?;
+        restrictions.check().map_err(|refused| fields::refuse(&refused))?;
         Ok(restrictions)
     }
-}
-
-fn period(field: &str, text: &str) -> Result<Period, ApiError> {
-    text.parse().map_err(|problem| ApiError::field(field, format!("`{field}` {problem}")))
 }
 
 /// Set the limits
 ///
 /// They hold for tokens that are made from now on; those that there are stay as they are. With `dry_run=true` nothing
-/// changes, and the answer tells how many live tokens go beyond each limit.
+/// changes, and the answer tells how many live tokens and users go beyond each limit, with up to 10 examples of each.
 #[utoipa::path(
     put, path = "/restrictions", tag = "restrictions",
     security(("bearer" = ["latchkey:admin"]), ("basic" = ["latchkey:admin"])),
@@ -139,12 +109,7 @@ pub(super) async fn put_restrictions(
 ) -> Result<Json<PutBody>, ApiError> {
     let (dry_run, wanted) = (query.check()?, body.check()?);
     if dry_run {
-        let touched = app.store.touched_by(&wanted).await?;
-        let would_touch = TouchedBody {
-            max_lifetime: touched.tokens_over_max_lifetime,
-            max_tokens_per_user: touched.tokens_over_max_tokens,
-        };
-        return Ok(Json(PutBody::DryRun(DryRunBody { dry_run: true, would_touch })));
+        return Ok(Json(PutBody::DryRun(app.store.touched_by(&wanted).await?.into())));
     }
     let restrictions = app.store.put_restrictions(&admin.origin(), &wanted).await?;
     Ok(Json(PutBody::Set(restrictions.into())))

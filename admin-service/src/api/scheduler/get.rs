@@ -25,14 +25,15 @@ pub(super) struct SchedulerBody {
     #[schema(example = "1h")]
     every: String,
     /// When it last ended; null: never yet.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-01T00:00:00Z")]
     last_run_at: Option<Timestamp>,
     /// How many tokens the last run deleted.
+    #[schema(example = 3)]
     last_deleted: Option<u64>,
     /// Why the last run failed, if it did.
     last_error: Option<String>,
     /// When it runs next; null: not by itself.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-01T01:00:00Z")]
     next_run_at: Option<Timestamp>,
     /// The replica that is running it now.
     holder: Option<String>,

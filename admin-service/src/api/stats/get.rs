@@ -36,8 +36,11 @@ pub(super) struct StatsQuery {
 impl StatsQuery {
     fn check(&self) -> Result<u64, ApiError> {
         let hours = self.hours.as_deref().map_or(Ok(DEFAULT_HOURS), str::parse);
-        let hours = hours.ok().filter(|hours| (1..=MOST_HOURS).contains(hours));
-        hours.ok_or_else(|| bad_parameter("hours", &format!("must be 1 to {MOST_HOURS}")))
+        let no_number = |_| bad_parameter("hours", &format!("must be a number, 1 to {MOST_HOURS}"));
+        match hours.map_err(no_number)? {
+            hours if (1..=MOST_HOURS).contains(&hours) => Ok(hours),
+            hours => Err(bad_parameter("hours", &format!("must be 1 to {MOST_HOURS}, and is {hours}"))),
+        }
     }
 }
 

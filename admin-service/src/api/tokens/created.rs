@@ -23,6 +23,7 @@ pub(in crate::api) struct CreatedTokenBody {
     #[serde(flatten)]
     facts: TokenBody,
     /// The token. It is never shown again.
+    #[schema(example = "lk_a1B2…")]
     token: String,
     /// The values of `Authorization`, ready to paste.
     authorization: AuthorizationBody,

@@ -49,9 +49,10 @@ pub(super) struct TokenBody {
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
     /// From when on it is expired; null: never.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T00:00:00Z")]
     expires_at: Option<Timestamp>,
     /// Seconds until then, rounded up, so 0 when it is over; null: never.
+    #[schema(example = 2_592_000)]
     expires_in_seconds: Option<u64>,
     /// When it was last used, to the minute; null: not yet, as far as is known.
     #[schema(value_type = Option<String>, format = DateTime)]

@@ -47,6 +47,7 @@ pub(super) struct UserBody {
     /// Whether the user's tokens work.
     active: bool,
     /// Whether the user was deleted.
+    #[schema(example = false)]
     deleted: bool,
     /// A name of the IANA time zone database.
     #[serde(rename = "timeZone")]

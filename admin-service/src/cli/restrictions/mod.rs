@@ -1,9 +1,12 @@
 //! `latchkey restrictions`: the administrator's limits.
 
+mod limit;
 mod set;
 mod tighter;
 
 use clap::Subcommand;
+
+pub(super) use limit::{Limit, limit};
 
 use super::Failure;
 use super::remote::Service;

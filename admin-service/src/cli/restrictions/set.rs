@@ -1,11 +1,9 @@
 //! `latchkey restrictions set`.
 
-use std::str::FromStr;
-
 use serde_json::{Map, Value};
 
-use super::PATH;
 use super::tighter::is_tighter;
+use super::{Limit, PATH, limit};
 use crate::cli::Failure;
 use crate::cli::confirm::Confirmation;
 use crate::cli::remote::{Method, Service};
@@ -48,17 +46,6 @@ pub(super) struct Args {
 
     #[command(flatten)]
     confirmation: Confirmation,
-}
-
-/// A limit, or none.
-#[derive(Clone, Copy)]
-struct Limit<T>(Option<T>);
-
-fn limit<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<Limit<T>, String> {
-    match text {
-        "none" => Ok(Limit(None)),
-        text => text.parse().map(|limit| Limit(Some(limit))).map_err(|problem| format!("{problem}; or none")),
-    }
 }
 
 fn switch(text: &str) -> Result<bool, String> {

@@ -3,6 +3,7 @@
 mod create;
 mod delete;
 mod list;
+mod restrictions;
 mod show;
 mod update;
 
@@ -43,6 +44,8 @@ enum Command {
     Disable(update::Switch),
     /// Lets a disabled user's tokens work again
     Enable(update::Switch),
+    /// Limits of one user's own, in place of those for everyone
+    Restrictions(restrictions::Args),
     /// Deletes a user for good, and refuses all its tokens at once
     Delete(delete::Args),
 }
@@ -56,6 +59,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Command::Update(args) => update::run(service, args),
         Command::Disable(args) => update::switch(service, args, false),
         Command::Enable(args) => update::switch(service, args, true),
+        Command::Restrictions(args) => restrictions::run(service, args),
         Command::Delete(args) => delete::run(service, args),
     }
 }

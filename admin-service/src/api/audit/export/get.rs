@@ -26,6 +26,7 @@ pub(super) struct ExportQuery {
     /// Of this kind, such as `token.created`.
     action: Option<String>,
     /// To this: a user's name, a token's identifier, `restrictions`, `scheduler` or `audit`.
+    #[param(min_length = 1, max_length = 64)]
     subject: Option<String>,
     /// Not before this time.
     #[param(format = DateTime)]

@@ -35,8 +35,9 @@ pub(super) struct RunBody {
     post, path = "/scheduler/run", tag = "scheduler",
     security(("bearer" = ["latchkey:admin"]), ("basic" = ["latchkey:admin"])),
     responses(
-        (status = 200, description = "The run has ended.", body = RunBody),
-        (status = 202, description = "The run goes on; `GET /scheduler` tells when it has ended.", body = RunBody),
+        (status = 200, description = "The run has ended.", body = RunBody, example = json!({"finished": true, "deleted": 3})),
+        (status = 202, description = "The run goes on; `GET /scheduler` tells when it has ended.", body = RunBody,
+         example = json!({"finished": false, "deleted": null})),
         (status = 409, description = "`scheduler_running`: another replica is at it.", body = ErrorBody),
     ),
 )]

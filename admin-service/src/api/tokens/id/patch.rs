@@ -78,12 +78,8 @@ impl TokenPatchBody {
         (status = 403, description = "`insufficient_scope`: the change makes the token permit more, and the caller's own lacks scopes that it then has; \
             `lacking_scopes` names them. `networks_too_wide`: the same of networks; `networks` are those of the caller's token.", body = ErrorBody),
         (status = 404, description = "`token_not_found`: there is no such token, or it is not the caller's.", body = ErrorBody),
-        (status = 409, description = "`token_not_active`: the token is expired or revoked; `token_status` says which. `user_not_active`: its user was deleted.",
-         body = ErrorBody,
-         example = json!({"error": {"status": "ERROR", "code": "token_not_active", "message": "The token is revoked, and stays so; make another", "token_status": "revoked"}})),
-        (status = 422, description = "`expiry_too_long`: it would live longer than is allowed; `max_lifetime` says how long that is, and `latest_expires_at` until when.",
-         body = ErrorBody,
-         example = json!({"error": {"status": "ERROR", "code": "expiry_too_long", "message": "A token may live for at most 90d", "max_lifetime": "90d", "latest_expires_at": "2030-12-31T00:00:00Z"}})),
+        (status = 409, description = "`token_not_active`: the token is expired or revoked; `token_status` says which. `user_not_active`: its user was deleted.", body = ErrorBody),
+        (status = 422, description = "`expiry_too_long`: it would live longer than is allowed; `max_lifetime` says how long that is, `latest_expires_at` until when, and `asked_for` what was asked for.", body = ErrorBody),
     ),
 )]
 pub(super) async fn update_token(

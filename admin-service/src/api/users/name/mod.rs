@@ -3,6 +3,7 @@
 mod delete;
 mod get;
 mod patch;
+mod restrictions;
 mod tokens;
 
 use axum::extract::FromRequestParts;
@@ -18,6 +19,7 @@ use crate::error::ApiError;
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(get::get_user, patch::update_user, delete::delete_user))
+        .merge(restrictions::routes())
         .merge(tokens::routes())
 }
 

@@ -65,10 +65,8 @@ impl RotationBody {
         (status = 409, description = "`token_not_active`: the token is expired or revoked; `token_status` says which. \
             `token_rotated`: it was rotated before, and its `successor` was used since, or rotated itself. \
             `user_not_active`: its user is disabled or deleted. \
-            `token_limit_reached`: its successor was revoked, and the user has as many live tokens as are allowed; `limit` and `count` say how many.",
-         body = ErrorBody,
-         example = json!({"error": {"status": "ERROR", "code": "token_rotated", "message": "The token was rotated already, and its successor is in use: rotate 0198c0de-0000-7000-8000-000000000001", "successor": "0198c0de-0000-7000-8000-000000000001"}})),
-        (status = 422, description = "`expiry_too_long`: it would live longer than is allowed; `max_lifetime` says how long that is.", body = ErrorBody),
+            `token_limit_reached`: its successor was revoked, and the user has as many live tokens as are allowed; `limit` and `count` say how many.", body = ErrorBody),
+        (status = 422, description = "`expiry_too_long`: it would live longer than is allowed; `max_lifetime` says how long that is, `latest_expires_at` until when, and `asked_for` what was asked for.", body = ErrorBody),
     ),
 )]
 pub(super) async fn rotate_token(

@@ -90,7 +90,7 @@ impl NewTokenBody {
         (status = 404, description = "`user_not_found`: there is no such user.", body = ErrorBody),
         (status = 409, description = "`token_limit_reached`: the user has as many live tokens as are allowed; `limit` and `count` say how many. \
             `user_not_active`: the user is disabled or deleted.", body = ErrorBody),
-        (status = 422, description = "`expiry_too_long`: it would live longer than is allowed; `max_lifetime` says how long that is.", body = ErrorBody),
+        (status = 422, description = "`expiry_too_long`: it would live longer than is allowed; `max_lifetime` says how long that is, `latest_expires_at` until when, and `asked_for` what was asked for.", body = ErrorBody),
     ),
 )]
 pub(super) async fn create_token(
