@@ -29,6 +29,7 @@ mod in_docker;
 mod lean;
 mod make_run;
 mod metrics;
+mod moving_in;
 mod outages;
 mod overtaken;
 mod paths;

@@ -56,6 +56,8 @@ pub enum Code {
     TokenRotated,
     /// 409: the user has as many live tokens as the restrictions allow.
     TokenLimitReached,
+    /// 409: another user has this token.
+    TokenExists,
     /// 409: another replica is running the scheduler.
     SchedulerRunning,
     /// 408: the body did not arrive in time.
@@ -107,6 +109,7 @@ impl Code {
             | Self::TokenNotActive
             | Self::TokenRotated
             | Self::TokenLimitReached
+            | Self::TokenExists
             | Self::SchedulerRunning => StatusCode::CONFLICT,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -172,6 +175,17 @@ impl ApiError {
         self
     }
 
+    /// The same about one of the request's tokens: `entry` says which, counted from 0.
+    #[must_use]
+    pub fn of_entry(mut self, index: usize) -> Self {
+        let place = format!("tokens[{index}]");
+        self.message = format!("`{place}`: {}", self.message);
+        if let Some(Value::String(field)) = self.details.get_mut("field") {
+            *field = format!("{place}.{field}");
+        }
+        self.with("entry", index)
+    }
+
     /// Adds `WWW-Authenticate` lines.
     #[must_use]
     pub fn challenging(mut self, challenges: impl IntoIterator<Item = HeaderValue>) -> Self {
@@ -225,6 +239,12 @@ impl From<StoreError> for ApiError {
                 let error = Self::new(Code::TokenLimitReached, message).with("limit", limit);
                 error.with("limit_of", json!(whose)).with("count", count)
             }
+            StoreError::ImportBeyondLimit { limit, whose, count, new } => {
+                let error = Self::new(Code::TokenLimitReached, message).with("limit", limit);
+                error.with("limit_of", json!(whose)).with("count", count).with("new", new)
+            }
+            StoreError::TokenExists => Self::new(Code::TokenExists, message),
+            StoreError::Entry { index, refused } => Self::from(*refused).of_entry(index),
             StoreError::Expiry(refusal) => expiry(&refusal),
             StoreError::InvalidRestriction(refused) => Self::field(refused.field, message),
             StoreError::CallerRefused => crate::auth::no_longer_valid(),

@@ -245,12 +245,21 @@ impl Envoy {
     /// Waits until no worker lets a token pass any more, and gives one of the refusals. A cached verdict may serve until the
     /// worker has heard of the change.
     pub async fn until_refused(&self, token: &str) -> Answer {
-        wait::until("no worker lets the token pass", async || {
+        self.until_answered(token, 401).await
+    }
+
+    /// Waits until every worker lets a token pass, and gives one of the answers.
+    pub async fn until_passed(&self, token: &str) -> Answer {
+        self.until_answered(token, 200).await
+    }
+
+    async fn until_answered(&self, token: &str, status: u16) -> Answer {
+        wait::until(&format!("every worker answers with {status}"), async || {
             let mut last = None;
             for _ in 0..16 {
                 // A connection of its own, which any worker may get.
                 let answer = Answer::to(self.http1().get("/").bearer_auth(token)).await;
-                if answer.status != 401 {
+                if answer.status != status {
                     return None;
                 }
                 last = Some(answer);

@@ -37,7 +37,7 @@ const GENERAL: [(Code, Of, &str); 18] = [
     (Code::InsufficientScope, Of::Scoped, "the token lacks the scope."),
     (Code::AddressNotPermitted, Of::All, "the token may not be used from here."),
     (Code::RequestTimeout, Of::Body, "the body did not arrive in time."),
-    (Code::BodyTooLarge, Of::Body, "the body is larger than 64 KiB."),
+    (Code::BodyTooLarge, Of::Body, "the body is larger than `limit` bytes."),
     (Code::UnsupportedMediaType, Of::Body, "the body is not declared as JSON."),
     (Code::InvalidValue, Of::Body, "a field has a value that cannot be; `field` names it."),
     (

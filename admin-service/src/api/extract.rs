@@ -15,10 +15,10 @@ use crate::error::{ApiError, Code, sentence};
 /// The largest request body, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
 
-/// A JSON body with no field too many, none too few, and each of its type.
-pub struct Body<T>(pub T);
+/// A JSON body with no field too many, none too few, and each of its type. `MOST` is the limit of bodies of its route, in bytes.
+pub struct Body<T, const MOST: usize = MAX_BODY>(pub T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<S: Send + Sync, T: DeserializeOwned, const MOST: usize> FromRequest<S> for Body<T, MOST> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
@@ -27,7 +27,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             return Err(ApiError::new(Code::UnsupportedMediaType, message));
         }
         let bytes = Bytes::from_request(request, state).await.map_err(|refused| match refused.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => too_large(MAX_BODY),
+            StatusCode::PAYLOAD_TOO_LARGE => too_large(MOST),
             _ => ApiError::new(Code::MalformedJson, "The body did not arrive whole"),
         })?;
         parse(&bytes).map(Self)
@@ -44,7 +44,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalB
         if request.body().is_end_stream() {
             return Ok(Self(T::default()));
         }
-        Body::from_request(request, state).await.map(|Body(value)| Self(value))
+        Body::<T>::from_request(request, state).await.map(|Body(value)| Self(value))
     }
 }
 

@@ -118,6 +118,8 @@ actions! {
     UserDeleted = "user.deleted",
     /// A token was made.
     TokenCreated = "token.created",
+    /// A token of another system's was stored.
+    TokenImported = "token.imported",
     /// A token's fields were changed.
     TokenUpdated = "token.updated",
     /// A token got a successor, and ends.

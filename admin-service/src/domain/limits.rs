@@ -99,6 +99,12 @@ impl Expiry {
 }
 
 impl Limits {
+    /// No limits.
+    pub const NONE: Self = Self {
+        lifetime: Limit { most: None, whose: Whose::Service },
+        tokens: Limit { most: None, whose: Whose::Service },
+    };
+
     /// When a token that is made `now` expires; `None`: never.
     ///
     /// # Errors

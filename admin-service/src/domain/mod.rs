@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod authority;
 pub mod changes;
+pub mod import;
 pub mod limits;
 pub mod page;
 pub mod period;

@@ -43,6 +43,29 @@ pub enum StoreError {
         /// How many the user has.
         count: u32,
     },
+    /// The user would have more live tokens than its limits allow.
+    #[error("{}", import_beyond_limit(*limit, *whose, *count, *new))]
+    ImportBeyondLimit {
+        /// The most live tokens of the user.
+        limit: u32,
+        /// Whose limit that is.
+        whose: Whose,
+        /// How many the user has.
+        count: u32,
+        /// How many more there would be.
+        new: u32,
+    },
+    /// Another user has a token of this hash.
+    #[error("another user has this token")]
+    TokenExists,
+    /// One of several that were asked for together cannot be.
+    #[error("{refused}")]
+    Entry {
+        /// Which one, counted from 0.
+        index: usize,
+        /// Why.
+        refused: Box<StoreError>,
+    },
     /// The user's limits do not allow the expiry that was asked for.
     #[error(transparent)]
     Expiry(#[from] ExpiryRefusal),
@@ -105,6 +128,15 @@ impl From<RotationRefusal> for StoreError {
     }
 }
 
+/// What to do about a limit that an import is beyond.
+fn import_beyond_limit(limit: u32, whose: Whose, count: u32, new: u32) -> String {
+    let whose = if whose == Whose::User { "the user's own limit" } else { "the limit" };
+    format!(
+        "the user has {count} live tokens and {whose} is {limit}, so that {new} more cannot be imported; \
+         import fewer, give the user a limit of its own, or import with `ignore_restrictions`"
+    )
+}
+
 /// What to do about a limit that is reached.
 fn limit_reached(limit: u32, whose: Whose, count: u32) -> String {
     let the_limit = match whose {
@@ -153,6 +185,24 @@ impl StoreError {
             Self::Unavailable(_) => Some("unavailable"),
             _ => None,
         }
+    }
+
+    /// The same, of one of several that were asked for together. What keeps the database from working is of none of them.
+    pub(super) fn of_entry(self, index: usize) -> Self {
+        match self {
+            Self::TokenExists | Self::Expiry(_) | Self::Beyond(_) => {
+                Self::Entry { index, refused: Box::new(self) }
+            }
+            _ => self,
+        }
+    }
+
+    /// Whether a row could not be written because there is one that is the only one of its kind.
+    pub(super) fn is_conflict(&self) -> bool {
+        let Self::Unavailable(Failure::Database(sqlx::Error::Database(error))) = self else {
+            return false;
+        };
+        error.is_unique_violation()
     }
 
     /// Whether the database gave the transaction up only because others were at work, so that trying again may do:

@@ -16,6 +16,7 @@ mod epoch;
 mod error;
 mod examine;
 mod history;
+mod import;
 mod leases;
 mod look_ups;
 mod migrate;

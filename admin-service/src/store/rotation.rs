@@ -88,7 +88,7 @@ impl Rotate<'_> {
         let id = TokenId(tx.sources.new_id(now)?);
         let successor = self.rotation.successor(id, old, like, limits, now)?;
         tokens::save(tx, &successor).await?;
-        tokens::record_made(tx, by, &successor, now).await?;
+        tokens::record_made(tx, by, &successor, Action::TokenCreated, now).await?;
         Ok(successor)
     }
 

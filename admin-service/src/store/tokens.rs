@@ -94,11 +94,24 @@ pub(super) async fn insert(
     new: &NewToken,
     limits: &Limits,
 ) -> Result<Token, StoreError> {
+    users::may_have_tokens(user)?;
+    let now = tx.now();
+    admit(tx, user, limits, now).await?;
+    make(tx, by, user, new, limits, Action::TokenCreated).await
+}
+
+/// Makes a token for a user who may have another, in a transaction that holds the user's row.
+pub(super) async fn make(
+    tx: &mut Tx<'_>,
+    by: &Confirmed<'_>,
+    user: &User,
+    new: &NewToken,
+    limits: &Limits,
+    action: Action,
+) -> Result<Token, StoreError> {
     by.may_give(&new.spec.scopes, &new.spec.allowed_cidrs)?;
     let now = tx.now();
-    users::may_have_tokens(user)?;
     let expires_at = limits.expiry(now, new.spec.expiry)?;
-    admit(tx, user, limits, now).await?;
     let token = Token {
         id: TokenId(tx.sources.new_id(now)?),
         user: user.name.clone(),
@@ -118,7 +131,7 @@ pub(super) async fn insert(
         rotated_to: None,
     };
     save(tx, &token).await?;
-    record_made(tx, by, &token, now).await?;
+    record_made(tx, by, &token, action, now).await?;
     Ok(token)
 }
 
@@ -127,6 +140,7 @@ pub(super) async fn record_made(
     tx: &mut Tx<'_>,
     by: &Confirmed<'_>,
     token: &Token,
+    action: Action,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let after = json!({
@@ -137,7 +151,7 @@ pub(super) async fn record_made(
     if let (Some(from), Some(details)) = (token.rotated_from, details.as_object_mut()) {
         details.insert("rotated_from".to_owned(), json!(from));
     }
-    audit::record(tx, by, Action::TokenCreated, token.id.into(), details, now).await
+    audit::record(tx, by, action, token.id.into(), details, now).await
 }
 
 /// Checks that the user may have another token beside those that count.

@@ -35,7 +35,7 @@ const OF_TOKEN: [Gets; 5] = [Unauthorized, Forbidden, Served, NotFound, Served];
 /// Those of administrators.
 const ADMIN: [Gets; 5] = [Unauthorized, Forbidden, Forbidden, Forbidden, Served];
 
-const MATRIX: [(&str, [Gets; 5]); 24] = [
+const MATRIX: [(&str, [Gets; 5]); 25] = [
     ("DELETE /tokens/{id}", OF_TOKEN),
     ("DELETE /users/{name}", ADMIN),
     ("DELETE /users/{name}/restrictions", ADMIN),
@@ -58,6 +58,7 @@ const MATRIX: [(&str, [Gets; 5]); 24] = [
     ("POST /tokens/{id}/rotate", OF_TOKEN),
     ("POST /users", ADMIN),
     ("POST /users/{name}/tokens", OF_USER),
+    ("POST /users/{name}/tokens:import", ADMIN),
     ("PUT /restrictions", ADMIN),
     ("PUT /users/{name}/restrictions", ADMIN),
 ];

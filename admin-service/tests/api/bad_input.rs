@@ -78,6 +78,11 @@ fn bad_values(pointer: &str, schema: &'static Value) -> Vec<Bad> {
         bad.push(Bad::wrong_type(pointer, json!(1.5)));
     } else if is_of(schema, "array") {
         bad.push(Bad::wrong_type(pointer, json!([7])));
+        if is_of(resolved(&schema["items"]), "object") {
+            bad.push(Bad::impossible(pointer, json!([])));
+            bad.extend(bad_values(&format!("{pointer}/0"), &schema["items"]));
+            return bad;
+        }
         let odd = odd_texts().into_iter();
         let odd = odd.filter(|(kind, _)| *kind != "markup" || !MARKUP_IS_ALLOWED.contains(&field));
         bad.extend(odd.map(|(_, text)| Bad::impossible(pointer, json!([text]))));
@@ -113,7 +118,7 @@ async fn every_field_of_every_body_refuses_what_cannot_be() {
             let value: String = bad.value.to_string().chars().take(40).collect();
             let what = format!("{} {} {value}", operation.name(), bad.pointer);
             assert_eq!(answer.status, bad.status, "{what}: {}", answer.show());
-            let field = bad.pointer.trim_start_matches('/').replace('/', ".");
+            let field = bad.pointer.trim_start_matches('/').replace("/0", "[0]").replace('/', ".");
             let named = answer.json()["error"]["field"].as_str().unwrap_or_default().to_owned();
             assert!(
                 named == field
@@ -131,7 +136,10 @@ async fn every_field_of_every_body_refuses_what_cannot_be() {
 /// Puts a value in its place; what stands in the way of it goes.
 fn put(body: &mut Value, pointer: &str, value: Value) {
     let (parent, name) = pointer.rsplit_once('/').unwrap();
-    body.pointer_mut(parent).unwrap()[name] = value;
+    match body.pointer_mut(parent).unwrap() {
+        Value::Array(items) => items[name.parse::<usize>().unwrap()] = value,
+        object => object[name] = value,
+    }
     if name == "expires_at" {
         body.as_object_mut().unwrap().remove("expires_in");
     }

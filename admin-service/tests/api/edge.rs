@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, Client, TestService, text};
 
-async fn verify(edge: &Client, token: &str) -> Answer {
+pub async fn verify(edge: &Client, token: &str) -> Answer {
     let question = json!({"token_hash": TokenHash::of(token.as_bytes()).to_string()});
     Answer::to(edge.request(Method::POST, "/edge/v1/verify").json(&question)).await
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use latchkey::token::TokenHash;
 use latchkey_admin::attempts::MOST as MOST_FAILED;
 use latchkey_admin::domain::period::Period;
 use latchkey_admin::jobs::delete_expired::JOB;
@@ -96,6 +97,7 @@ impl World {
             "user_not_active" => Ask { user: "dora", token: self.deleted.clone(), ..usual },
             "token_not_active" => Ask { token: self.revoked.clone(), ..usual },
             "token_rotated" => Ask { token: self.rotated.clone(), ..usual },
+            "token_exists" => Ask { body: Some(import_of(&self.bobs.token)), ..usual },
             "token_limit_reached" => Ask { user: "erin", token: self.overlapped.clone(), ..usual },
             "networks_too_wide" => self.too_wide(operation, usual),
             _ => panic!("{} documents {code}: say here how it comes to that", operation.name()),
@@ -124,7 +126,7 @@ impl World {
     async fn refused_body(&self, operation: &Operation, code: &str) -> Answer {
         let (kind, body) = match code {
             "malformed_json" => ("application/json", "{".to_owned()),
-            "body_too_large" => ("application/json", "x".repeat(70_000)),
+            "body_too_large" => ("application/json", "x".repeat(1_100_000)),
             _ => ("text/plain", "{}".to_owned()),
         };
         let ask = self.usual(operation);
@@ -135,6 +137,11 @@ impl World {
         assert_eq!(before, self.service.state().await, "{path} was refused and has changed something");
         answer
     }
+}
+
+/// An import of one token.
+fn import_of(token: &str) -> Value {
+    json!({"tokens": [{"token_hash": TokenHash::of(token.as_bytes()), "name": "moved"}]})
 }
 
 async fn rotate(service: &TestService, token: &str) -> String {
@@ -155,6 +162,10 @@ fn bad_body(operation: &Operation, code: &str) -> Value {
     match operation.name().as_str() {
         "POST /users/{name}/tokens" if too_long => json!({"name": "t", "expires_in": "400d"}),
         "POST /tokens/{id}/rotate" if too_long => json!({"expires_in": "400d"}),
+        "POST /users/{name}/tokens:import" => {
+            let value = if too_long { json!("400d") } else { json!("soon") };
+            json!({"tokens": [{"token_hash": "0".repeat(64), "name": "t", "expires_in": value}]})
+        }
         "PATCH /tokens/{id}" if too_long => json!({"expires_at": "2099-01-01T00:00:00Z"}),
         "POST /users" => json!({"name": "A"}),
         "PATCH /users/{name}" => json!({"displayName": "<b>"}),

@@ -13,6 +13,9 @@ pub struct Case {
     pub body: Option<Value>,
 }
 
+/// SHA-256 of a token that no service has made.
+const HASH: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+
 /// How to call each operation. A new operation needs a line here.
 pub fn case(operation: &Operation, token: &str) -> Case {
     let key = operation.name();
@@ -40,6 +43,9 @@ pub fn case(operation: &Operation, token: &str) -> Case {
         "PATCH /tokens/{id}" => Some(json!({"name": "renamed"})),
         "POST /tokens/{id}/rotate" => Some(json!({"overlap": "1h"})),
         "POST /users/{name}/tokens" => Some(json!({"name": "ci"})),
+        "POST /users/{name}/tokens:import" => {
+            Some(json!({"tokens": [{"token_hash": HASH, "name": "moved"}]}))
+        }
         "PUT /restrictions" => Some(json!({
             "max_lifetime": "90d", "max_tokens_per_user": 5,
             "delete_expired": {"enabled": true, "after": "30d", "every": "1h"},

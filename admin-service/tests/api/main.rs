@@ -20,6 +20,7 @@ mod edge;
 mod every_answer;
 mod every_operation;
 mod http;
+mod import;
 mod introspect;
 mod monitoring;
 mod restrictions;

@@ -15,5 +15,6 @@ mod serve;
 mod shell;
 mod support;
 mod token;
+mod token_import;
 mod usage;
 mod user;

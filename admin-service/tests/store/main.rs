@@ -21,6 +21,7 @@ mod examine;
 mod feed;
 mod followers;
 mod history;
+mod import;
 mod limits;
 mod look_ups;
 mod open;

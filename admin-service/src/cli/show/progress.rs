@@ -9,6 +9,11 @@ pub(in crate::cli) struct Progress {
 }
 
 impl Progress {
+    /// Of work on so many of `what`, such as "tokens".
+    pub(in crate::cli) fn of(what: &'static str) -> Self {
+        Self { what, shown: stderr().is_terminal() }
+    }
+
     /// Of work that only reads, whose answer is progress enough where it goes to the terminal. `what` is read, such as
     /// "tokens".
     pub(in crate::cli) fn of_reading(what: &'static str) -> Self {

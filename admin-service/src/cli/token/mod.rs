@@ -3,6 +3,7 @@
 mod create;
 mod delete_expired;
 mod given;
+mod import;
 mod list;
 mod made;
 mod revoke;
@@ -54,6 +55,8 @@ enum Command {
     Rotate(rotate::Args),
     /// Revokes tokens: they are refused from now on, at every edge
     Revoke(revoke::Args),
+    /// Stores tokens of another system's by their SHA-256, so that their holders need no others
+    Import(import::Args),
     /// Deletes all of a user's expired tokens
     DeleteExpired(delete_expired::Args),
 }
@@ -68,6 +71,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Command::Update(args) => update::run(service, args),
         Command::Rotate(args) => rotate::run(service, args),
         Command::Revoke(args) => revoke::run(service, args),
+        Command::Import(args) => import::run(service, args),
         Command::DeleteExpired(args) => delete_expired::run(service, args),
     }
 }

@@ -2,6 +2,7 @@
 
 mod delete;
 mod get;
+mod import;
 mod post;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -10,5 +11,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(get::list_tokens, post::create_token, delete::delete_expired_tokens))
+    OpenApiRouter::new()
+        .routes(routes!(get::list_tokens, post::create_token, delete::delete_expired_tokens))
+        .merge(import::routes())
 }

@@ -22,30 +22,30 @@ use crate::error::{ApiError, ErrorBody};
 pub(super) struct NewTokenBody {
     /// What the owner knows it by; need not be unique.
     #[schema(min_length = 1, max_length = 100)]
-    name: String,
+    pub(super) name: String,
     /// How long it lives, as in `30d`. Without `expires_in` and `expires_at` it lives as long as the restrictions allow.
     #[schema(example = "30d")]
-    expires_in: Option<String>,
+    pub(super) expires_in: Option<String>,
     /// When it expires, in the future; instead of `expires_in`.
     #[schema(format = DateTime)]
-    expires_at: Option<String>,
+    pub(super) expires_at: Option<String>,
     /// What it may be presented with: `bearer`, `basic` or both, which is the default.
     #[schema(example = json!(["bearer", "basic"]), min_items = 1)]
-    schemes: Option<Vec<String>>,
+    pub(super) schemes: Option<Vec<String>>,
     /// What it permits: at most 32 scopes of RFC 6749, none by default, and none that the caller's token lacks.
     #[schema(example = json!(["read"]), max_items = 32)]
-    scopes: Option<Vec<String>>,
+    pub(super) scopes: Option<Vec<String>>,
     /// The networks that it may be used from: at most 32; an empty list permits any. By default those of the caller's own
     /// token, or any where the caller is an administrator.
     #[schema(example = json!(["10.0.0.0/8"]), max_items = 32)]
-    allowed_cidrs: Option<Vec<String>>,
+    pub(super) allowed_cidrs: Option<Vec<String>>,
     /// A note.
     #[schema(max_length = 500)]
-    description: Option<String>,
+    pub(super) description: Option<String>,
 }
 
 impl NewTokenBody {
-    fn check(self, default_networks: Networks) -> Result<TokenSpec, ApiError> {
+    pub(super) fn check(self, default_networks: Networks) -> Result<TokenSpec, ApiError> {
         let expiry = self.expiry()?;
         let networks = |given: Vec<String>| fields::networks("allowed_cidrs", &given);
         Ok(TokenSpec {

@@ -1,0 +1,165 @@
+//! `POST /users/{name}/tokens:import`: stores tokens by their hashes.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::api::extract::{Body, NoParameters};
+use crate::api::tokens::{TokenBody, fields};
+use crate::api::users::field;
+use crate::api::users::name::Named;
+use crate::api::users::name::tokens::post::NewTokenBody;
+use crate::app::App;
+use crate::auth::Admin;
+use crate::domain::import::{Import, Imported, MOST_IMPORTED};
+use crate::domain::token::{Networks, NewToken};
+use crate::error::{ApiError, ErrorBody};
+
+/// The largest body of an import, in bytes.
+pub(super) const MAX_IMPORT: usize = 1024 * 1024;
+
+/// Tokens to be imported.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Import)]
+pub(super) struct ImportBody {
+    /// 1 to 200 tokens.
+    #[schema(min_items = 1, max_items = 200)]
+    tokens: Vec<EntryBody>,
+    /// Whether these tokens may last longer, and be more, than the restrictions allow.
+    #[serde(default)]
+    ignore_restrictions: bool,
+}
+
+/// One of them.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ImportEntry)]
+struct EntryBody {
+    /// SHA-256 of the whole token, 64 hexadecimal digits.
+    #[schema(
+        pattern = "^[0-9a-fA-F]{64}$",
+        example = "c9f1ce8ea1d5d1ba0f2c1b7ef9a0d0c5a3f7c1d2e4b6a8907766554433221100"
+    )]
+    token_hash: String,
+    /// What the owner knows it by; need not be unique.
+    #[schema(min_length = 1, max_length = 100, example = "ci")]
+    name: String,
+    /// What its owner recognises it by, such as its first characters; `imported` by default.
+    #[schema(min_length = 1, max_length = 32, example = "ghp_a1")]
+    hint: Option<String>,
+    /// How long it lives from now on. Without `expires_in` and `expires_at` it lives as long as the restrictions allow.
+    #[schema(example = "30d")]
+    expires_in: Option<String>,
+    /// When it expires, in the future; instead of `expires_in`.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+    /// What it may be presented with: `bearer`, `basic` or both, which is the default.
+    #[schema(example = json!(["bearer", "basic"]), min_items = 1)]
+    schemes: Option<Vec<String>>,
+    /// What it permits: at most 32 scopes of RFC 6749, none by default.
+    #[schema(example = json!(["read"]), max_items = 32)]
+    scopes: Option<Vec<String>>,
+    /// The networks that it may be used from: at most 32; none by default, which permits any.
+    #[schema(example = json!(["10.0.0.0/8"]), max_items = 32)]
+    allowed_cidrs: Option<Vec<String>>,
+    /// A note.
+    #[schema(max_length = 500)]
+    description: Option<String>,
+}
+
+impl ImportBody {
+    fn check(self) -> Result<Import, ApiError> {
+        let count = self.tokens.len();
+        if !(1..=MOST_IMPORTED).contains(&count) {
+            return Err(fields::refuse(
+                "tokens",
+                &format!("must hold 1 to {MOST_IMPORTED} tokens, and holds {count}"),
+            ));
+        }
+        let checked = self.tokens.into_iter().enumerate();
+        let checked = checked.map(|(index, entry)| entry.check().map_err(|refused| refused.of_entry(index)));
+        Import::new(checked.collect::<Result<_, _>>()?, self.ignore_restrictions).map_err(
+            |(index, earlier)| {
+                fields::refuse("token_hash", &format!("must not be that of `tokens[{earlier}]` too"))
+                    .of_entry(index)
+            },
+        )
+    }
+}
+
+impl EntryBody {
+    fn check(self) -> Result<NewToken, ApiError> {
+        let hash = self.token_hash.parse();
+        let hash = hash.map_err(|_| {
+            fields::refuse("token_hash", &"must be the SHA-256 of a token, 64 hexadecimal digits")
+        })?;
+        let hint = field("hint", self.hint.as_deref())?.unwrap_or_default();
+        let spec = NewTokenBody {
+            name: self.name,
+            expires_in: self.expires_in,
+            expires_at: self.expires_at,
+            schemes: self.schemes,
+            scopes: self.scopes,
+            allowed_cidrs: self.allowed_cidrs,
+            description: self.description,
+        };
+        let spec = spec.check(Networks::default())?;
+        NewToken::imported(spec, hash, &hint).map_err(|(field, secret)| fields::refuse(field, &secret))
+    }
+}
+
+/// What an import has done.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ImportResult)]
+struct ImportedBody {
+    /// How many tokens are stored now.
+    #[schema(example = 1)]
+    imported: usize,
+    /// How many the user had already; these stay as they are.
+    #[schema(example = 0)]
+    already_stored: usize,
+    /// All of them, in the order of the request.
+    items: Vec<TokenBody>,
+}
+
+/// Import tokens by their hashes
+///
+/// For tokens that another system has made: their holders need no others. Either all are imported or none, and they work at
+/// once at every edge. Importing a token that the user has already changes nothing, so this can be repeated. A token that does
+/// not begin with the service's prefix, or whose checksum is another's, is only looked up by filters with `token_prefix: null`.
+#[utoipa::path(
+    post, path = "/users/{name}/tokens:import", tag = "tokens",
+    security(("bearer" = ["latchkey:admin"]), ("basic" = ["latchkey:admin"])),
+    params(("name" = String, Path, description = "The user's name.")),
+    request_body = ImportBody,
+    responses(
+        (status = 200, description = "The user has all of them already.", body = ImportedBody),
+        (status = 201, description = "They are stored.", body = ImportedBody),
+        (status = 404, description = "`user_not_found`: there is no such user.", body = ErrorBody),
+        (status = 409, description = "`token_exists`: another user has this token; `entry` says which, counted from 0. \
+            `token_limit_reached`: the user would have more live tokens than are allowed; `limit`, `count` and `new` say how many. \
+            `user_not_active`: the user is disabled or deleted.", body = ErrorBody),
+        (status = 422, description = "`expiry_too_long`: one would live longer than is allowed; `entry` says which, `max_lifetime` how long that is, `latest_expires_at` until when, and `asked_for` what was asked for.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn import_tokens(
+    admin: Admin,
+    Named(user): Named,
+    _: NoParameters,
+    State(app): State<App>,
+    Body(body): Body<ImportBody, MAX_IMPORT>,
+) -> Result<impl IntoResponse, ApiError> {
+    let imported = app.store.import_tokens(&admin.origin(), &user, &body.check()?).await?;
+    let count = imported.iter().filter(|one| matches!(one, Imported::New(_))).count();
+    let (now, already_stored) = (app.sources.now(), imported.len() - count);
+    let items = imported
+        .into_iter()
+        .map(|(Imported::New(token) | Imported::Stored(token))| TokenBody::of(token, now));
+    let body = ImportedBody { imported: count, already_stored, items: items.collect() };
+    let status = if count > 0 { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(body)))
+}

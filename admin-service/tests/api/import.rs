@@ -1,0 +1,197 @@
+//! `POST /users/{name}/tokens:import`: tokens of other systems move in by their hashes.
+
+use insta::assert_snapshot;
+use latchkey::token::TokenHash;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::edge::verify;
+use crate::support::{Answer, TestService};
+
+const PATH: &str = "/users/alice/tokens:import";
+
+fn entry(token: &str) -> Value {
+    json!({"token_hash": TokenHash::of(token.as_bytes()), "name": "moved"})
+}
+
+fn import(tokens: impl IntoIterator<Item = Value>) -> Value {
+    json!({"tokens": tokens.into_iter().collect::<Vec<_>>()})
+}
+
+async fn refused(service: &TestService, body: Value) -> Answer {
+    service.refused(&service.admin(), Method::POST, PATH, Some(body)).await
+}
+
+/// The limit of tokens, and when the limits of lifetimes are those of the start.
+async fn limited(service: &TestService, limit: Option<u32>) {
+    service
+        .admin()
+        .put("/users/alice/restrictions", json!({"max_tokens_per_user": limit}))
+        .await
+        .expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_imported_token_works_as_one_of_the_service_s_own() {
+    let service = TestService::start().await;
+    service.make_user("alice").await;
+    let token = "an-opaque-token-of-another-system";
+    let whole = json!({
+        "token_hash": TokenHash::of(token.as_bytes()), "name": "ci", "hint": "an-op", "description": "moved in",
+        "schemes": ["bearer"], "scopes": ["read"], "allowed_cidrs": ["127.0.0.0/8"], "expires_in": "30d",
+    });
+    let answer = service.admin().post(PATH, import([whole.clone()])).await;
+    assert_snapshot!(answer.show(), @r#"
+    201 Created
+    {
+      "already_stored": 0,
+      "imported": 1,
+      "items": [
+        {
+          "allowed_cidrs": [
+            "127.0.0.0/8"
+          ],
+          "created_at": "2026-01-01T00:00:01Z",
+          "description": "moved in",
+          "expires_at": "2026-01-31T00:00:01Z",
+          "expires_in_seconds": 2592000,
+          "hint": "an-op",
+          "id": "[id]",
+          "last_used_at": null,
+          "name": "ci",
+          "revoked_at": null,
+          "schemes": [
+            "bearer"
+          ],
+          "scopes": [
+            "read"
+          ],
+          "status": "active",
+          "user": "alice"
+        }
+      ]
+    }
+    "#);
+    let id = answer.json()["items"][0]["id"].as_str().unwrap().to_owned();
+    let verdict = verify(&service.edge(), token).await.json();
+    assert_eq!(verdict["token"]["id"], id);
+    assert_eq!((&verdict["token"]["user"], &verdict["token"]["scopes"]), (&json!("alice"), &json!(["read"])));
+
+    let before = service.state().await;
+    let again = service.admin().post(PATH, import([whole])).await.expect(StatusCode::OK);
+    assert_eq!(service.state().await, before);
+    assert_eq!((&again.json()["imported"], &again.json()["already_stored"]), (&json!(0), &json!(1)));
+    assert_eq!(again.json()["items"][0]["id"], id);
+}
+
+#[tokio::test]
+async fn an_import_is_all_or_nothing_and_a_refusal_names_the_entry() {
+    let service = TestService::start().await;
+    service.make_user("alice").await;
+    let bobs = service.user_with("bob", &[]).await;
+    let bad = [
+        (
+            json!({"token_hash": "zz", "name": "x"}),
+            422,
+            "invalid_value",
+            "tokens[1].token_hash",
+            "64 hexadecimal",
+        ),
+        (
+            json!({"token_hash": TokenHash::of(b"x"), "name": ""}),
+            422,
+            "invalid_value",
+            "tokens[1].name",
+            "1 to 100",
+        ),
+        (
+            json!({"token_hash": TokenHash::of(b"the-secret"), "name": "the-secret"}),
+            422,
+            "invalid_value",
+            "tokens[1].name",
+            "the token itself",
+        ),
+        (
+            json!({"token_hash": TokenHash::of(b"the-secret"), "name": "x", "hint": "the-secret"}),
+            422,
+            "invalid_value",
+            "tokens[1].hint",
+            "the token itself",
+        ),
+        (
+            json!({"token_hash": TokenHash::of(b"x"), "name": "n", "hint": "h".repeat(33)}),
+            422,
+            "invalid_value",
+            "tokens[1].hint",
+            "1 to 32",
+        ),
+        (
+            json!({"token_hash": TokenHash::of(b"x"), "name": "n", "expires_in": "400d"}),
+            422,
+            "expiry_too_long",
+            "",
+            "365d",
+        ),
+        (
+            json!({"token_hash": TokenHash::of(b"x"), "name": "n", "expires_at": "2020-01-01T00:00:00Z"}),
+            422,
+            "invalid_value",
+            "tokens[1].expires_at",
+            "in the future",
+        ),
+        (entry("good"), 422, "invalid_value", "tokens[1].token_hash", "`tokens[0]` too"),
+        (entry(&bobs.token), 409, "token_exists", "", "Another user"),
+    ];
+    for (second, status, code, field, says) in bad {
+        let answer = refused(&service, import([entry("good"), second])).await;
+        let error = &answer.json()["error"];
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (status, code), "{error}");
+        assert_eq!(
+            (&error["entry"], error["field"].as_str().unwrap_or_default()),
+            (&json!(1), field),
+            "{error}"
+        );
+        assert!(error["message"].as_str().unwrap().contains(says), "{error}");
+        assert!(!answer.text.contains("the-secret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn limits_hold_for_imports_unless_they_are_to_be_ignored() {
+    let service = TestService::start().await;
+    service.make_user("alice").await;
+    service.make_token("alice", json!({"name": "own"})).await;
+    limited(&service, Some(3)).await;
+    let answer = refused(&service, import(["a", "b", "c"].map(entry))).await;
+    assert_eq!((answer.status, answer.code().as_str()), (StatusCode::CONFLICT, "token_limit_reached"));
+    assert_snapshot!(answer.json()["error"]["message"].as_str().unwrap(), @"The user has 1 live tokens and the user's own limit is 3, so that 3 more cannot be imported; import fewer, give the user a limit of its own, or import with `ignore_restrictions`");
+    let body = import(["a", "b"].map(entry));
+    service.admin().post(PATH, body).await.expect(StatusCode::CREATED);
+    let mut body = import(["b", "c"].map(entry));
+    assert_eq!(refused(&service, body.clone()).await.code(), "token_limit_reached");
+    body["ignore_restrictions"] = json!(true);
+    body["tokens"][1]["expires_in"] = json!("4000d");
+    let answer = service.admin().post(PATH, body).await.expect(StatusCode::CREATED);
+    assert_eq!((&answer.json()["imported"], &answer.json()["already_stored"]), (&json!(1), &json!(1)));
+}
+
+#[tokio::test]
+async fn an_import_of_none_or_too_many_or_too_large_is_refused() {
+    let service = TestService::start().await;
+    service.make_user("alice").await;
+    let numbered = |count: usize| import((0..count).map(|number| entry(&number.to_string())));
+    for count in [0, 201] {
+        let answer = refused(&service, numbered(count)).await;
+        let error = &answer.json()["error"];
+        assert_eq!((answer.status.as_u16(), &error["field"]), (422, &json!("tokens")), "{count}");
+        assert!(error["message"].as_str().unwrap().contains("1 to 200"), "{error}");
+    }
+    let mut large = numbered(1);
+    large["tokens"][0]["description"] = json!("x".repeat(1_100_000));
+    let answer = refused(&service, large).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["error"]["limit"]), (413, &json!(1_048_576)));
+    let mut most = numbered(200);
+    most["ignore_restrictions"] = json!(true);
+    let answer = service.admin().post(PATH, most).await.expect(StatusCode::CREATED);
+    assert_eq!(answer.json()["imported"], 200);
+}

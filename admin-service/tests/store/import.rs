@@ -1,0 +1,114 @@
+//! Imports of tokens by their hashes.
+
+use latchkey::token::TokenHash;
+use latchkey_admin::domain::audit::{Action, AuditFilter};
+use latchkey_admin::domain::import::{Hint, Import, Imported};
+use latchkey_admin::domain::page::PageRequest;
+use latchkey_admin::domain::token::{NewToken, TokenSpec};
+use latchkey_admin::domain::verdict::Outcome;
+use latchkey_admin::store::StoreError;
+use tokio::task::JoinSet;
+
+use crate::support::{Fixture, name, on_both_databases, origin};
+
+on_both_databases!(
+    an_import_is_one_revision_that_names_all_its_tokens,
+    an_import_that_is_refused_stores_nothing,
+    a_token_that_the_user_has_stays_as_it_is,
+    imports_that_race_never_go_beyond_a_limit,
+    one_of_two_users_gets_a_token_that_is_imported_for_both_at_once,
+);
+
+fn hash(number: u32) -> TokenHash {
+    TokenHash::of(&number.to_be_bytes())
+}
+
+fn import(numbers: impl IntoIterator<Item = u32>) -> Import {
+    let token = |number| {
+        NewToken::imported(TokenSpec::named(name_of(number)), hash(number), &Hint::default()).unwrap()
+    };
+    Import::new(numbers.into_iter().map(token).collect(), false).unwrap()
+}
+
+fn name_of(number: u32) -> latchkey_admin::domain::token::TokenName {
+    format!("moved {number}").parse().unwrap()
+}
+
+async fn works(db: &Fixture, number: u32) -> bool {
+    matches!(db.store.verify(hash(number)).await.unwrap().outcome, Outcome::Valid(_))
+}
+
+async fn an_import_is_one_revision_that_names_all_its_tokens(db: Fixture) {
+    db.user("alice").await;
+    let before = db.store.position().await.unwrap();
+    let imported = db.store.import_tokens(&origin(), &name("alice"), &import(0..5)).await.unwrap();
+    assert!(imported.iter().all(|one| matches!(one, Imported::New(token) if token.hint == "imported")));
+    assert_eq!(db.store.position().await.unwrap().revision.0, before.revision.0 + 1);
+    assert_eq!(db.number("SELECT COUNT(*) FROM changes").await, 5);
+    for number in 0..5 {
+        assert!(works(&db, number).await);
+    }
+    let filter = AuditFilter { action: Some(Action::TokenImported), ..AuditFilter::default() };
+    let entries = db.store.audit(&filter, PageRequest::default()).await.unwrap().items;
+    assert_eq!(entries.len(), 5);
+    assert!(!format!("{entries:?}").contains(&hash(1).to_string()));
+}
+
+async fn an_import_that_is_refused_stores_nothing(db: Fixture) {
+    db.user("alice").await;
+    db.user("bob").await;
+    db.store.import_tokens(&origin(), &name("bob"), &import([7])).await.unwrap();
+    let before = db.everything().await;
+    let refused = db.store.import_tokens(&origin(), &name("alice"), &import([1, 2, 7, 3])).await.unwrap_err();
+    let StoreError::Entry { index: 2, refused } = refused else { panic!("{refused}") };
+    assert!(matches!(*refused, StoreError::TokenExists));
+    let refused = db.store.import_tokens(&origin(), &name("alice"), &import(20..31)).await.unwrap_err();
+    assert!(
+        matches!(refused, StoreError::ImportBeyondLimit { limit: 10, count: 0, new: 11, .. }),
+        "{refused}"
+    );
+    let refused = db.store.import_tokens(&origin(), &name("nobody"), &import([1])).await.unwrap_err();
+    assert!(matches!(refused, StoreError::UserNotFound(_)));
+    assert_eq!(db.everything().await, before);
+    assert!(!works(&db, 1).await);
+}
+
+async fn a_token_that_the_user_has_stays_as_it_is(db: Fixture) {
+    db.user("alice").await;
+    db.store.import_tokens(&origin(), &name("alice"), &import(0..10)).await.unwrap();
+    let before = db.everything().await;
+    let again = db.store.import_tokens(&origin(), &name("alice"), &import(0..10)).await.unwrap();
+    assert!(again.iter().all(|one| matches!(one, Imported::Stored(_))));
+    assert_eq!(db.everything().await, before);
+}
+
+async fn imports_that_race_never_go_beyond_a_limit(db: Fixture) {
+    db.user("alice").await;
+    let mut racing = JoinSet::new();
+    for first in (0..64).step_by(2) {
+        let store = db.store.clone();
+        racing.spawn(async move {
+            store.import_tokens(&origin(), &name("alice"), &import(first..first + 2)).await.is_ok()
+        });
+    }
+    let imported = racing.join_all().await.into_iter().filter(|imported| *imported).count();
+    assert_eq!(imported, 5);
+    assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 10);
+}
+
+async fn one_of_two_users_gets_a_token_that_is_imported_for_both_at_once(db: Fixture) {
+    db.user("alice").await;
+    db.user("bob").await;
+    for number in 0..9 {
+        let [alices, bobs] = ["alice", "bob"].map(name);
+        let (import, origin) = (import([number]), origin());
+        let (one, other) = tokio::join!(
+            db.store.import_tokens(&origin, &alices, &import),
+            db.store.import_tokens(&origin, &bobs, &import),
+        );
+        let ((Err(refused), Ok(_)) | (Ok(_), Err(refused))) = (one, other) else { panic!("both, or none") };
+        let StoreError::Entry { index: 0, refused } = refused else { panic!("{refused}") };
+        assert!(matches!(*refused, StoreError::TokenExists), "{refused}");
+    }
+    assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 9);
+}
