@@ -1,7 +1,8 @@
 //! What restrictions would touch, were they in force now: how much of it, and some of it. Users with a limit of their own
 //! are not touched by the service's.
 //!
-//! All live tokens are counted, by the one index that has them user by user; nothing is read beside it but the examples.
+//! All live tokens are looked at, and what is asked of them is in one index, user by user; nothing is read beside it but the
+//! examples.
 
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
