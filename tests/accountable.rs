@@ -12,7 +12,7 @@ async fn accountable_every_change_is_in_the_audit_log_once_and_what_changes_noth
     let admin = service.bootstrap();
     admin.create_user("bob").await;
     let token = admin.create_token("bob", json!({"name": "to be revoked"})).await;
-    let tokens = "/users/bob/tokens";
+    let (tokens, own) = ("/users/bob/tokens", "/users/alice/restrictions");
     let revoke = format!("/tokens/{}", token.id);
     let limits = json!({
         "max_lifetime": "30d", "max_tokens_per_user": 2, "delete_expired": {"enabled": false, "after": "30d", "every": "1h"},
@@ -25,6 +25,16 @@ async fn accountable_every_change_is_in_the_audit_log_once_and_what_changes_noth
         (Method::PATCH, "/users/alice", json!({"displayName": "A"}), 200, None),
         (Method::PATCH, "/users/alice", json!({"active": false}), 200, Some(("user.updated", "alice"))),
         (Method::POST, "/users/alice/tokens", json!({"name": "x"}), 409, None),
+        (
+            Method::PUT,
+            own,
+            json!({"max_tokens_per_user": 9}),
+            200,
+            Some(("user_restrictions.updated", "alice")),
+        ),
+        (Method::PUT, own, json!({"max_tokens_per_user": 9}), 200, None),
+        (Method::DELETE, own, Value::Null, 204, Some(("user_restrictions.updated", "alice"))),
+        (Method::DELETE, own, Value::Null, 204, None),
         (Method::DELETE, "/users/alice", Value::Null, 204, Some(("user.deleted", "alice"))),
         (Method::DELETE, "/users/alice", Value::Null, 204, None),
         (Method::PUT, "/restrictions?dry_run=true", limits.clone(), 200, None),

@@ -53,7 +53,7 @@ fn message(code: Code) -> &'static str {
         Code::TokenExists => "`tokens[0]`: Another user has this token",
         Code::SchedulerRunning => "The scheduler is running already, on another replica",
         Code::RequestTimeout => "The body did not arrive within 7 s",
-        Code::BodyTooLarge => "The body is larger than 65536 bytes",
+        Code::BodyTooLarge => "The body is larger than 65536 bytes: it has 70000",
         Code::UnsupportedMediaType => {
             "The body must be JSON: send it with the header `Content-Type: application/json`"
         }

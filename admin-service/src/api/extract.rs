@@ -26,8 +26,9 @@ impl<S: Send + Sync, T: DeserializeOwned, const MOST: usize> FromRequest<S> for 
             let message = "The body must be JSON: send it with the header `Content-Type: application/json`";
             return Err(ApiError::new(Code::UnsupportedMediaType, message));
         }
+        let length = declared_length(request.headers());
         let bytes = Bytes::from_request(request, state).await.map_err(|refused| match refused.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => too_large(MOST),
+            StatusCode::PAYLOAD_TOO_LARGE => too_large(MOST, length),
             _ => ApiError::new(Code::MalformedJson, "The body did not arrive whole"),
         })?;
         parse(&bytes).map(Self)
@@ -48,9 +49,16 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalB
     }
 }
 
-/// The refusal of a body over so many bytes.
-pub fn too_large(limit: usize) -> ApiError {
-    ApiError::new(Code::BodyTooLarge, format!("The body is larger than {limit} bytes")).with("limit", limit)
+/// The refusal of a body over so many bytes, with its length if that is known before it is read.
+pub fn too_large(limit: usize, length: Option<u64>) -> ApiError {
+    let has = length.map(|length| format!(": it has {length}")).unwrap_or_default();
+    let message = format!("The body is larger than {limit} bytes{has}");
+    ApiError::new(Code::BodyTooLarge, message).with("limit", limit)
+}
+
+/// How many bytes a request says that its body has.
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether the content type is `application/json` or ends in `+json` (RFC 6838 §4.2.8), whatever its parameters.

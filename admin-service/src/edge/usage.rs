@@ -43,7 +43,7 @@ pub async fn usage(
 }
 
 fn read(body: Result<Bytes, BytesRejection>) -> Result<Report, ApiError> {
-    let body = body.map_err(|_| extract::too_large(MAX_REPORT))?;
+    let body = body.map_err(|_| extract::too_large(MAX_REPORT, None))?;
     let report: UsageReport = extract::parse(&body)?;
     Report::try_from(report).map_err(|refused| {
         let message = format!("Field `{}` {refused}", refused.field);

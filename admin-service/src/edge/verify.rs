@@ -59,7 +59,7 @@ pub async fn verify(
     State(app): State<App>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<VerifyResponse>, ApiError> {
-    let body = body.map_err(|_| extract::too_large(extract::MAX_BODY))?;
+    let body = body.map_err(|_| extract::too_large(extract::MAX_BODY, None))?;
     let VerifyRequest { token_hash } = extract::parse(&body)?;
     let verdict = app.store.verify(token_hash).await.map_err(|error| {
         tracing::warn!(cause = chain(&error), "a verdict cannot be given");

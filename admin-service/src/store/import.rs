@@ -75,7 +75,9 @@ async fn one(
         Some(known) if known.user_id == user.id => Ok(Imported::Stored(known)),
         Some(_) => Err(StoreError::TokenExists),
         None => {
-            let made = tokens::make(tx, by, user, new, limits, Action::TokenImported).await;
+            by.may_give(&new.spec.scopes, &new.spec.allowed_cidrs)?;
+            let expires_at = limits.expiry(tx.now(), new.spec.expiry)?;
+            let made = tokens::make(tx, by, user, new, expires_at, Action::TokenImported).await;
             made.map(Imported::New).map_err(|error| match error.is_conflict() {
                 // Another transaction was faster, for another user: this one's row is locked.
                 true => StoreError::TokenExists,

@@ -54,7 +54,7 @@ pub use migrate::Schema;
 pub use open::OpenError;
 pub use retention::{EDGES_RETAINED, HOURS_RETAINED, RETAINED};
 pub use scheduler::{Batch, SchedulerState, Trigger};
-pub use touched::{EXAMPLES, Touched, TouchedToken, TouchedUser};
+pub use touched::{EXAMPLES, OverLifetime, OverTokens, Touched, TouchedToken, TouchedUser};
 pub use url::{DatabaseUrl, InvalidDatabaseUrl};
 
 /// How to use the database.

@@ -94,24 +94,24 @@ pub(super) async fn insert(
     new: &NewToken,
     limits: &Limits,
 ) -> Result<Token, StoreError> {
-    users::may_have_tokens(user)?;
+    by.may_give(&new.spec.scopes, &new.spec.allowed_cidrs)?;
     let now = tx.now();
+    users::may_have_tokens(user)?;
+    let expires_at = limits.expiry(now, new.spec.expiry)?;
     admit(tx, user, limits, now).await?;
-    make(tx, by, user, new, limits, Action::TokenCreated).await
+    make(tx, by, user, new, expires_at, Action::TokenCreated).await
 }
 
-/// Makes a token for a user who may have another, in a transaction that holds the user's row.
+/// Makes a token that the user may have, in a transaction that holds the user's row.
 pub(super) async fn make(
     tx: &mut Tx<'_>,
     by: &Confirmed<'_>,
     user: &User,
     new: &NewToken,
-    limits: &Limits,
+    expires_at: Option<Timestamp>,
     action: Action,
 ) -> Result<Token, StoreError> {
-    by.may_give(&new.spec.scopes, &new.spec.allowed_cidrs)?;
     let now = tx.now();
-    let expires_at = limits.expiry(now, new.spec.expiry)?;
     let token = Token {
         id: TokenId(tx.sources.new_id(now)?),
         user: user.name.clone(),

@@ -1,7 +1,8 @@
 //! What restrictions would touch, were they in force now: how much of it, and some of it. Users with a limit of their own
 //! are not touched by the service's.
 //!
-//! All live tokens are counted, by the one index that has them user by user; nothing is read beside it but the examples.
+//! All live tokens are looked at, and what is asked of them is in one index, user by user; nothing is read beside it but the
+//! examples.
 
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
@@ -23,18 +24,32 @@ pub const EXAMPLES: usize = 10;
 /// What restrictions would touch, were they in force now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// Live tokens whose lifetime, from making to expiry, is longer than `max_lifetime`.
-    pub tokens_over_max_lifetime: u64,
-    /// Up to [`EXAMPLES`] of them, by the time when their users were made.
-    pub some_over_max_lifetime: Vec<TouchedToken>,
-    /// Users with more live tokens than `max_tokens_per_user`.
-    pub users_over_max_tokens: u64,
-    /// How many live tokens those users have beyond it, together.
-    pub tokens_over_max_tokens: u64,
-    /// Up to [`EXAMPLES`] of these users, those with the most tokens first.
-    pub some_over_max_tokens: Vec<TouchedUser>,
+    /// By `max_lifetime`.
+    pub over_max_lifetime: OverLifetime,
+    /// By `max_tokens_per_user`.
+    pub over_max_tokens: OverTokens,
     /// Expired tokens that the scheduler would delete at once.
     pub tokens_due_for_deletion: u64,
+}
+
+/// Live tokens whose lifetime, from making to expiry, is longer than allowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OverLifetime {
+    /// How many they are.
+    pub tokens: u64,
+    /// Up to [`EXAMPLES`] of them, by when their users were made.
+    pub examples: Vec<TouchedToken>,
+}
+
+/// Users with more live tokens than allowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OverTokens {
+    /// How many they are.
+    pub users: u64,
+    /// How many live tokens they have beyond it, together.
+    pub tokens: u64,
+    /// Up to [`EXAMPLES`] of them, those with the most tokens first.
+    pub examples: Vec<TouchedUser>,
 }
 
 /// A token that a limit would touch.
@@ -85,32 +100,30 @@ impl Store {
         let now = self.sources().now();
         let due = query("SELECT COUNT(*) AS due FROM tokens WHERE expires_at <= $1");
         let due = due.bind(millis(restrictions.delete_expired.due_up_to(now)));
-        let mut touched =
-            Touched { tokens_due_for_deletion: self.one(due).await?.number("due")?, ..Touched::default() };
-        if let Some(longest) = restrictions.max_lifetime {
-            self.over_lifetime(&mut touched, longest, now).await?;
-        }
-        if let Some(most) = restrictions.max_tokens_per_user {
-            self.over_tokens(&mut touched, most, now).await?;
-        }
-        Ok(touched)
+        let due = async { self.one(due).await?.number("due") };
+        let (due, lifetime, tokens) = tokio::try_join!(
+            due,
+            self.over_lifetime(restrictions.max_lifetime, now),
+            self.over_tokens(restrictions.max_tokens_per_user, now),
+        )?;
+        Ok(Touched { tokens_due_for_deletion: due, over_max_lifetime: lifetime, over_max_tokens: tokens })
     }
 
     async fn over_lifetime(
         &self,
-        touched: &mut Touched,
-        longest: Period,
+        longest: Option<Period>,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<OverLifetime, StoreError> {
+        let Some(longest) = longest else { return Ok(OverLifetime::default()) };
         let bound = |statement: Statement<'static>| statement.bind(millis(now)).bind(stored_period(longest));
         let count = bound(query(live_tokens!(
             without "own_max_lifetime_ms",
             "SELECT COUNT(*) AS over",
             " AND (expires_at IS NULL OR expires_at - created_at > $2)"
         )));
-        touched.tokens_over_max_lifetime = self.one(count).await?.number("over")?;
-        if touched.tokens_over_max_lifetime == 0 {
-            return Ok(());
+        let tokens = self.one(count).await?.number("over")?;
+        if tokens == 0 {
+            return Ok(OverLifetime::default());
         }
         let some = bound(query(live_tokens!(
             without "own_max_lifetime_ms",
@@ -118,33 +131,27 @@ impl Store {
             " AND (expires_at IS NULL OR expires_at - created_at > $2) ORDER BY user_id, expires_at LIMIT 10) s \
              JOIN tokens t ON t.id = s.id JOIN users u ON u.id = s.user_id ORDER BY s.user_id, t.id"
         )));
-        let some = self.rows(some).await?;
-        touched.some_over_max_lifetime = some.iter().map(token).collect::<Result<_, _>>()?;
-        Ok(())
+        let examples = self.rows(some).await?.iter().map(token).collect::<Result<_, _>>()?;
+        Ok(OverLifetime { tokens, examples })
     }
 
-    async fn over_tokens(&self, touched: &mut Touched, most: u32, now: Timestamp) -> Result<(), StoreError> {
-        let bound = |statement: Statement<'static>| statement.bind(millis(now)).bind(i64::from(most));
-        let count = bound(query(live_tokens!(
+    async fn over_tokens(&self, most: Option<u32>, now: Timestamp) -> Result<OverTokens, StoreError> {
+        let Some(most) = most else { return Ok(OverTokens::default()) };
+        // Counted and sorted in one go, for all of them have to be seen either way.
+        let found = query(live_tokens!(
             without "own_max_tokens",
-            "SELECT COUNT(*) AS users, CAST(COALESCE(SUM(live - $2), 0) AS BIGINT) AS over FROM (SELECT COUNT(*) AS live",
-            " GROUP BY user_id HAVING COUNT(*) > $2) AS touched"
-        )));
-        let count = self.one(count).await?;
-        touched.users_over_max_tokens = count.number("users")?;
-        touched.tokens_over_max_tokens = count.number("over")?;
-        if touched.users_over_max_tokens == 0 {
-            return Ok(());
-        }
-        let some = bound(query(live_tokens!(
-            without "own_max_tokens",
-            "SELECT u.name, s.live FROM (SELECT user_id, COUNT(*) AS live",
-            " GROUP BY user_id HAVING COUNT(*) > $2 ORDER BY live DESC, user_id LIMIT 10) s \
+            "SELECT u.name, s.live, s.users, s.over FROM (SELECT user_id, live, COUNT(*) OVER () AS users, \
+             CAST(SUM(live - $2) OVER () AS BIGINT) AS over FROM (SELECT user_id, COUNT(*) AS live",
+            " GROUP BY user_id HAVING COUNT(*) > $2) AS touched ORDER BY live DESC, user_id LIMIT 10) s \
              JOIN users u ON u.id = s.user_id ORDER BY s.live DESC, s.user_id"
-        )));
-        let some = self.rows(some).await?;
-        touched.some_over_max_tokens = some.iter().map(user).collect::<Result<_, _>>()?;
-        Ok(())
+        ));
+        let found = self.rows(found.bind(millis(now)).bind(i64::from(most))).await?;
+        let Some(first) = found.first() else { return Ok(OverTokens::default()) };
+        Ok(OverTokens {
+            users: first.number("users")?,
+            tokens: first.number("over")?,
+            examples: found.iter().map(user).collect::<Result<_, _>>()?,
+        })
     }
 }
 

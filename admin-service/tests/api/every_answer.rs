@@ -203,6 +203,22 @@ async fn every_operation_gives_each_error_that_it_is_described_with() {
 }
 
 #[tokio::test]
+async fn every_operation_succeeds_as_it_is_described() {
+    for operation in operations() {
+        let service = TestService::start().await;
+        let token = service.user_with("alice", &[]).await.id;
+        let case = case(&operation, &token);
+        let answer = service.admin().send(operation.method.clone(), &case.path, case.body).await;
+        let answers = operation.described["responses"].as_object().unwrap().keys();
+        // Answered to a run that goes on for longer than the answer waits.
+        let goes_on = |status: &&String| operation.name() == "POST /scheduler/run" && *status == "202";
+        let described: Vec<&String> =
+            answers.filter(|status| status.starts_with('2') && !goes_on(status)).collect();
+        assert_eq!(described, [answer.status.as_str()], "{}", operation.name());
+    }
+}
+
+#[tokio::test]
 async fn every_operation_answers_429_when_too_many_attempts_have_failed() {
     let world = World::new().await;
     let stranger = world.service.with(UNKNOWN);

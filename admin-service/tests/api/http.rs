@@ -109,7 +109,7 @@ async fn a_body_that_is_too_large_is_refused() {
       "error": {
         "code": "body_too_large",
         "limit": 65536,
-        "message": "The body is larger than 65536 bytes",
+        "message": "The body is larger than 65536 bytes: it has 70012",
         "status": "ERROR"
       }
     }

@@ -10,6 +10,7 @@ use latchkey_admin::domain::user::{NewUser, UserPatch};
 use latchkey_admin::domain::user_restrictions::UserRestrictions;
 use serde_json::json;
 
+use crate::import::import;
 use crate::rotation::rotation;
 use crate::support::{Fixture, name, on_both_databases, origin};
 
@@ -36,6 +37,7 @@ async fn change_everything(db: &Fixture) {
     db.token_until("alice", soon).await;
     let token = db.token("alice").await;
     db.store.rotate_token(&origin(), db.token("alice").await.id, &rotation("1h", None)).await.unwrap();
+    db.store.import_tokens(&origin(), &name("alice"), &import([1])).await.unwrap();
     let rename = TokenPatch { name: Some("other".parse().unwrap()), ..TokenPatch::default() };
     db.store.update_token(&origin(), token.id, &rename).await.unwrap();
     db.store.revoke_token(&origin(), token.id).await.unwrap();

@@ -23,7 +23,8 @@ fn hash(number: u32) -> TokenHash {
     TokenHash::of(&number.to_be_bytes())
 }
 
-fn import(numbers: impl IntoIterator<Item = u32>) -> Import {
+/// An import of tokens that are told apart by a number.
+pub fn import(numbers: impl IntoIterator<Item = u32>) -> Import {
     let token = |number| {
         NewToken::imported(TokenSpec::named(name_of(number)), hash(number), &Hint::default()).unwrap()
     };

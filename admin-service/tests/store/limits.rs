@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use latchkey_admin::domain::period::Period;
 use latchkey_admin::domain::token::{Expiry, Token, TokenId};
 use latchkey_admin::domain::user::UserPatch;
+use latchkey_admin::domain::user_restrictions::UserRestrictions;
 use latchkey_admin::domain::verdict::Outcome;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -26,6 +27,8 @@ enum Step {
     SetActive(bool),
     SetMostTokens(Option<u32>),
     SetLongest { hours: Option<u64> },
+    SetOwnMostTokens(Option<Option<u32>>),
+    SetOwnLongest { hours: Option<Option<u64>> },
     Wait { hours: u64 },
 }
 
@@ -38,6 +41,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => prop::bool::weighted(0.6).prop_map(Step::SetActive),
         1 => prop::option::of(1..5_u32).prop_map(Step::SetMostTokens),
         1 => prop::option::of(1..24_u64).prop_map(|hours| Step::SetLongest { hours }),
+        1 => prop::option::of(prop::option::of(0..5_u32)).prop_map(Step::SetOwnMostTokens),
+        1 => prop::option::of(prop::option::of(1..24_u64)).prop_map(|hours| Step::SetOwnLongest { hours }),
         2 => (0..6_u64).prop_map(|hours| Step::Wait { hours }),
     ]
 }
@@ -48,6 +53,7 @@ struct Model {
     active: bool,
     most: Option<u32>,
     longest: Option<Period>,
+    own: UserRestrictions,
 }
 
 fn hours(hours: u64) -> Period {
@@ -60,12 +66,22 @@ impl Model {
         u32::try_from(self.tokens.iter().filter(counts).count()).unwrap()
     }
 
+    /// The longest lifetime that holds for the user.
+    fn longest(&self) -> Option<Period> {
+        self.own.max_lifetime.unwrap_or(self.longest)
+    }
+
     /// The refusal of a token beyond the limit, if it is reached.
     fn full(&self, now: Timestamp) -> Option<String> {
         let live = self.live(now);
-        self.most
-            .filter(|most| live >= *most)
-            .map(|most| format!("has {live} live tokens, and the limit is {most}"))
+        let (most, limit) = match self.own.max_tokens_per_user {
+            Some(own) => (own, "the user's own limit"),
+            None => (self.most, "the limit"),
+        };
+        match most.filter(|most| live >= *most)? {
+            0 => Some(format!("{limit} is 0 (max_tokens_per_user), and the user has {live}")),
+            most => Some(format!("has {live} live tokens, and {limit} is {most}")),
+        }
     }
 
     /// The refusal that a rotation should get, if any.
@@ -107,18 +123,17 @@ impl Model {
 
     /// The refusal that a create should get, if any.
     fn refusal(&self, asked: Option<u64>, now: Timestamp) -> Option<String> {
-        let longest = self.longest;
+        let longest = self.longest();
         if !self.active {
             return Some("disabled".to_owned());
         }
         match (asked, longest) {
             (Some(0), _) => return Some("must expire in the future".to_owned()),
             (Some(asked), Some(longest)) if hours(asked) > longest => {
-                return Some(format!(
-                    "for at most {longest}: until {}; {}",
-                    longest.after(now),
-                    hours(asked)
-                ));
+                let own =
+                    if self.own.max_lifetime.is_some() { ", which is the user's own limit" } else { "" };
+                let latest = longest.after(now);
+                return Some(format!("for at most {longest}{own}: until {latest}; {}", hours(asked)));
             }
             _ => {}
         }
@@ -150,7 +165,7 @@ async fn take(db: &Fixture, model: &mut Model, step: Step) {
             match db.store.create_token(&origin(), &alice, &new_token(expiry)).await {
                 Ok(token) => {
                     assert_eq!(expected, None);
-                    let lifetime = asked.map(hours).or(model.longest);
+                    let lifetime = asked.map(hours).or(model.longest());
                     assert_eq!(token.expires_at, lifetime.map(|lifetime| lifetime.after(db.now())));
                     model.tokens.push(token);
                 }
@@ -187,6 +202,14 @@ async fn take(db: &Fixture, model: &mut Model, step: Step) {
             model.active = active;
         }
         Step::SetMostTokens(_) | Step::SetLongest { .. } => restrict(db, model, &step).await,
+        Step::SetOwnMostTokens(most) => {
+            model.own.max_tokens_per_user = most;
+            db.store.put_user_restrictions(&origin(), &alice, &model.own).await.unwrap();
+        }
+        Step::SetOwnLongest { hours: longest } => {
+            model.own.max_lifetime = longest.map(|longest| longest.map(hours));
+            db.store.put_user_restrictions(&origin(), &alice, &model.own).await.unwrap();
+        }
         Step::Wait { hours: waited } => db.clock.advance(Duration::from(hours(waited))),
     }
 }
@@ -197,7 +220,7 @@ async fn rotate(db: &Fixture, model: &mut Model, old: &Token, overlap: u64) {
     match db.store.rotate_token(&origin(), old.id, &asked).await {
         Ok(token) => {
             assert_eq!(expected, None);
-            let latest = model.longest.map(|longest| longest.after(db.now()));
+            let latest = model.longest().map(|longest| longest.after(db.now()));
             assert!(latest.is_none_or(|latest| token.expires_at.is_some_and(|end| end <= latest)));
             model.rotate(old, token.id, overlap, db.now());
             model.tokens.push(token);
@@ -225,7 +248,8 @@ async fn restrict(db: &Fixture, model: &mut Model, step: &Step) {
 async fn follow(db: &Fixture, steps: Vec<Step>) {
     db.user("alice").await;
     let longest = db.store.restrictions().await.unwrap().max_lifetime;
-    let mut model = Model { tokens: Vec::new(), active: true, most: Some(10), longest };
+    let mut model =
+        Model { tokens: Vec::new(), active: true, most: Some(10), longest, own: UserRestrictions::default() };
     for step in steps {
         let (before, revision) = (valid_hashes(db, &model).await, db.revision().await);
         let (known, waits) = (model.tokens.len(), matches!(step, Step::Wait { .. } | Step::DeleteExpired));

@@ -125,7 +125,7 @@ async fn an_overlapped_token_is_not_counted_and_its_successor_is(db: Fixture) {
     rotate(&db, &first, "1h").await.unwrap();
     rotate(&db, &second, "1h").await.unwrap();
     let touched = db.store.touched_by(&db.store.restrictions().await.unwrap()).await.unwrap();
-    assert_eq!((touched.users_over_max_tokens, touched.tokens_over_max_tokens), (0, 0));
+    assert_eq!((touched.over_max_tokens.users, touched.over_max_tokens.tokens), (0, 0));
     let create =
         || async { db.store.create_token(&origin(), &name("alice"), &new_token(Expiry::Latest)).await };
     let error = db.refused(create()).await;

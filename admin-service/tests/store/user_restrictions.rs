@@ -207,11 +207,11 @@ async fn a_dry_run_leaves_out_users_with_a_limit_of_their_own(db: Fixture) {
     let strict = Restrictions { max_lifetime: Some(DAY), max_tokens_per_user: Some(1), ..service };
     let before = db.everything().await;
     let touched = db.store.touched_by(&strict).await.unwrap();
-    let users = touched.some_over_max_tokens.iter().map(|user| user.name.as_str());
+    let users = touched.over_max_tokens.examples.iter().map(|user| user.name.as_str());
     assert_eq!(users.collect::<Vec<_>>(), ["bob", "carol"]);
-    let tokens = touched.some_over_max_lifetime.iter().map(|token| token.user.as_str());
+    let tokens = touched.over_max_lifetime.examples.iter().map(|token| token.user.as_str());
     assert_eq!(tokens.collect::<Vec<_>>(), ["alice", "alice", "carol", "carol"]);
-    assert_eq!((touched.tokens_over_max_lifetime, touched.tokens_over_max_tokens), (4, 2));
+    assert_eq!((touched.over_max_lifetime.tokens, touched.over_max_tokens.tokens), (4, 2));
     assert_eq!(db.everything().await, before);
 }
 

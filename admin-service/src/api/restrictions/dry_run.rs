@@ -77,17 +77,17 @@ struct TouchedUserBody {
 
 impl From<Touched> for DryRunBody {
     fn from(touched: Touched) -> Self {
-        let (tokens, users) = (touched.some_over_max_lifetime, touched.some_over_max_tokens);
+        let (lifetime, tokens) = (touched.over_max_lifetime, touched.over_max_tokens);
         Self {
             dry_run: true,
             would_touch: TouchedBody {
-                max_lifetime: touched.tokens_over_max_lifetime,
-                max_tokens_per_user: touched.tokens_over_max_tokens,
-                users: touched.users_over_max_tokens,
+                max_lifetime: lifetime.tokens,
+                max_tokens_per_user: tokens.tokens,
+                users: tokens.users,
             },
             examples: ExamplesBody {
-                max_lifetime: tokens.into_iter().map(TouchedTokenBody::from).collect(),
-                max_tokens_per_user: users.into_iter().map(TouchedUserBody::from).collect(),
+                max_lifetime: lifetime.examples.into_iter().map(TouchedTokenBody::from).collect(),
+                max_tokens_per_user: tokens.examples.into_iter().map(TouchedUserBody::from).collect(),
             },
         }
     }

@@ -65,7 +65,7 @@ impl RotationBody {
         (status = 409, description = "`token_not_active`: the token is expired or revoked; `token_status` says which. \
             `token_rotated`: it was rotated before, and its `successor` was used since, or rotated itself. \
             `user_not_active`: its user is disabled or deleted. \
-            `token_limit_reached`: its successor was revoked, and the user has as many live tokens as are allowed; `limit` and `count` say how many.", body = ErrorBody),
+            `token_limit_reached`: its successor was revoked, and the user has as many live tokens as are allowed; `limit`, `limit_of` and `count` say how many, and whose limit it is.", body = ErrorBody),
         (status = 422, description = "`expiry_too_long`: it would live longer than is allowed; `max_lifetime` says how long that is, `latest_expires_at` until when, and `asked_for` what was asked for.", body = ErrorBody),
     ),
 )]

@@ -88,7 +88,7 @@ impl NewTokenBody {
          headers(("Location", description = "Where the token is."), ("Cache-Control", description = "`no-store`"))),
         (status = 403, description = "`networks_too_wide`: the caller's token is bound to networks, and the new one would not be bound to these.", body = ErrorBody),
         (status = 404, description = "`user_not_found`: there is no such user.", body = ErrorBody),
-        (status = 409, description = "`token_limit_reached`: the user has as many live tokens as are allowed; `limit` and `count` say how many. \
+        (status = 409, description = "`token_limit_reached`: the user has as many live tokens as are allowed; `limit`, `limit_of` and `count` say how many, and whose limit it is. \
             `user_not_active`: the user is disabled or deleted.", body = ErrorBody),
         (status = 422, description = "`expiry_too_long`: it would live longer than is allowed; `max_lifetime` says how long that is, `latest_expires_at` until when, and `asked_for` what was asked for.", body = ErrorBody),
     ),

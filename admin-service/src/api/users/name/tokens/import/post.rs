@@ -2,8 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -115,7 +113,7 @@ impl EntryBody {
 /// What an import has done.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ImportResult)]
-struct ImportedBody {
+pub(super) struct ImportedBody {
     /// How many tokens are stored now.
     #[schema(example = 1)]
     imported: usize,
@@ -137,8 +135,7 @@ struct ImportedBody {
     params(("name" = String, Path, description = "The user's name.")),
     request_body = ImportBody,
     responses(
-        (status = 200, description = "The user has all of them already.", body = ImportedBody),
-        (status = 201, description = "They are stored.", body = ImportedBody),
+        (status = 200, description = "The user has all of them now.", body = ImportedBody),
         (status = 404, description = "`user_not_found`: there is no such user.", body = ErrorBody),
         (status = 409, description = "`token_exists`: another user has this token; `entry` says which, counted from 0. \
             `token_limit_reached`: the user would have more live tokens than are allowed; `limit`, `count` and `new` say how many. \
@@ -152,14 +149,12 @@ pub(super) async fn import_tokens(
     _: NoParameters,
     State(app): State<App>,
     Body(body): Body<ImportBody, MAX_IMPORT>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Json<ImportedBody>, ApiError> {
     let imported = app.store.import_tokens(&admin.origin(), &user, &body.check()?).await?;
     let count = imported.iter().filter(|one| matches!(one, Imported::New(_))).count();
     let (now, already_stored) = (app.sources.now(), imported.len() - count);
     let items = imported
         .into_iter()
         .map(|(Imported::New(token) | Imported::Stored(token))| TokenBody::of(token, now));
-    let body = ImportedBody { imported: count, already_stored, items: items.collect() };
-    let status = if count > 0 { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(body)))
+    Ok(Json(ImportedBody { imported: count, already_stored, items: items.collect() }))
 }
