@@ -30,6 +30,7 @@ mod lean;
 mod make_run;
 mod metrics;
 mod moving_in;
+mod observability;
 mod outages;
 mod overtaken;
 mod paths;
