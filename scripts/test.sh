@@ -14,6 +14,7 @@ export LATCHKEY_ENVOY
 if [ "$LATCHKEY_ENVOY" = docker ]; then
     "$SCRIPTS/setup.sh" compose
     "$SCRIPTS/envoy-image.sh"
+    "$SCRIPTS/postgres-image.sh"
 else
     warn "SKIPPED, as Envoy runs as a process: the tests that only containers make honest (in_docker::)."
     case " $* " in *" -- "*) ;; *) set -- "$@" -- ;; esac

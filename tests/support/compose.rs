@@ -14,22 +14,36 @@ use super::{ports, wait};
 /// A running set-up.
 pub struct Compose {
     project: String,
+    /// As given to `--profile`; `None`: the one that `up` starts by itself.
+    profile: Option<&'static str>,
     gateway: u16,
-    management: u16,
     envoy_metrics: u16,
-    service_metrics: u16,
+    /// The ports of the service's management API, and of its metrics: of the two replicas, where there are some.
+    management: [u16; 2],
+    service_metrics: [u16; 2],
 }
 
 impl Compose {
     /// Starts it, and waits until service and Envoy are ready.
     pub async fn up() -> Self {
+        Self::start(None).await
+    }
+
+    /// The same with two replicas on PostgreSQL.
+    pub async fn up_on_postgres() -> Self {
+        docker::docker(&["image", "inspect", "--format", "{{.Id}}", "postgres:15"]);
+        Self::start(Some("postgres")).await
+    }
+
+    async fn start(profile: Option<&'static str>) -> Self {
         docker::docker(&["image", "inspect", "--format", "{{.Id}}", IMAGE]);
         let compose = Self {
             project: docker::unique_name("compose"),
+            profile,
             gateway: ports::free(),
-            management: ports::free(),
             envoy_metrics: ports::free(),
-            service_metrics: ports::free(),
+            management: [ports::free(), ports::free()],
+            service_metrics: [ports::free(), ports::free()],
         };
         output_of(compose.command().args(["up", "--detach", "--no-build"]));
         compose.ready().await;
@@ -38,10 +52,15 @@ impl Compose {
 
     /// Waits until both answer that they are ready.
     pub async fn ready(&self) {
-        for (what, port, path) in [
-            ("the service in compose is ready", self.service_metrics, "/readyz"),
-            ("Envoy in compose is ready", self.envoy_metrics, "/ready"),
-        ] {
+        let replicas = if self.profile.is_some() { 2 } else { 1 };
+        let services = self
+            .service_metrics
+            .iter()
+            .take(replicas)
+            .map(|port| ("the service in compose is ready", *port, "/readyz"));
+        for (what, port, path) in
+            services.chain([("Envoy in compose is ready", self.envoy_metrics, "/ready")])
+        {
             let caller = Caller::http1(&format!("http://127.0.0.1:{port}"));
             wait::until(what, async || {
                 let answer = caller.get(path).send().await.ok()?;
@@ -71,18 +90,27 @@ impl Compose {
     }
 
     pub fn admin(&self, token: &str) -> Admin {
-        Admin::new(&format!("http://127.0.0.1:{}", self.management), token)
+        self.admins(token).0
+    }
+
+    /// An administrator at each replica.
+    pub fn admins(&self, token: &str) -> (Admin, Admin) {
+        let [one, other] = self.management.map(|port| Admin::new(&format!("http://127.0.0.1:{port}"), token));
+        (one, other)
     }
 
     fn command(&self) -> Command {
         let mut command = program();
         command.arg("-f").arg(root().join("envoy/compose.yaml")).args(["-p", &self.project]);
+        command.args(self.profile.iter().flat_map(|profile| ["--profile", profile]));
         command.env("LATCHKEY_EDGE_SECRET", EDGE_SECRET).env("LATCHKEY_IMAGE", docker::service_image());
         let ports = [
             ("GATEWAY_PORT", self.gateway),
-            ("MANAGEMENT_PORT", self.management),
+            ("MANAGEMENT_PORT", self.management[0]),
+            ("MANAGEMENT_PORT_2", self.management[1]),
             ("ENVOY_METRICS_PORT", self.envoy_metrics),
-            ("METRICS_PORT", self.service_metrics),
+            ("METRICS_PORT", self.service_metrics[0]),
+            ("METRICS_PORT_2", self.service_metrics[1]),
         ];
         command.envs(ports.map(|(key, port)| (key, port.to_string())));
         command
