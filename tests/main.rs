@@ -25,6 +25,7 @@ mod exact;
 mod expiring;
 mod gateways;
 mod grpc;
+mod history;
 mod in_docker;
 mod lean;
 mod make_run;
