@@ -62,11 +62,13 @@ pub struct Token {
     pub ended: bool,
 }
 
-/// What the audit log says of the number of a user's live tokens, in its order.
+/// What the audit log says of the number of a user's live tokens.
 #[derive(Clone, Debug)]
 pub struct Counted {
     /// Unix milliseconds.
     pub at: u64,
+    /// When it was asked for, which is before the limits were read that it is within.
+    pub asked: u64,
     pub user: String,
     pub token: String,
     /// Made; else it no longer counts: revoked, or rotated.
@@ -113,7 +115,7 @@ pub enum Fault {
     Revisions { token: String, least: usize, most: usize, found: usize },
     /// A reader (by its number) did not go on from where it was, was told to forget everything, or did not come to the end.
     Order { reader: usize, expected: u64, found: u64 },
-    /// A reader heard of other hashes than the revisions touched, or of one twice.
+    /// A reader heard of other hashes than the revisions touched, or of one more often than they did.
     Hashes { reader: usize, after: u64, through: u64 },
     /// A token was made for a user who had as many as it may have.
     Overrun { user: String, at: u64, count: usize, most: usize },
@@ -218,11 +220,17 @@ impl Record {
                     found: if after == at { through } else { after },
                 });
             }
-            let told: BTreeSet<&String> = heard.hashes.iter().collect();
-            let touched =
-                self.changes.iter().filter(|(revision, _)| (after + 1..=through).contains(revision));
-            let touched: BTreeSet<&String> = touched.flat_map(|(_, hashes)| hashes).collect();
-            if told.len() != heard.hashes.len() || told != touched {
+            let mut touched = BTreeMap::<&String, usize>::new();
+            for hash in self.changes.range(after + 1..through.max(after) + 1).flat_map(|(_, hashes)| hashes) {
+                *touched.entry(hash).or_default() += 1;
+            }
+            let mut told = BTreeMap::<&String, usize>::new();
+            for hash in &heard.hashes {
+                *told.entry(hash).or_default() += 1;
+            }
+            let more_often =
+                told.iter().any(|(hash, times)| *times > touched.get(hash).copied().unwrap_or_default());
+            if more_often || told.len() != touched.len() {
                 faults.push(Fault::Hashes { reader, after, through });
             }
             at = through;
@@ -248,7 +256,8 @@ impl Record {
             for gone in counted.iter().filter(|it| !it.made) {
                 live.remove(gone.token.as_str());
             }
-            let in_force = self.limits.iter().filter(|limit| (limit.from..=limit.until).contains(&at));
+            let asked = counted.iter().filter(|it| it.made).map(|it| it.asked).min().unwrap_or(at);
+            let in_force = self.limits.iter().filter(|limit| limit.from <= at && asked <= limit.until);
             let most = in_force.map(|limit| limit.most).max().unwrap_or(usize::MAX);
             if live.len() > before && live.len() > most {
                 faults.push(Fault::Overrun { user: user.to_owned(), at, count: live.len(), most });

@@ -1,6 +1,6 @@
 //! Clients that change whatever there is at random, each change at a replica of its own, and note what is acknowledged.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ pub struct Scene {
 pub struct Book {
     pub acknowledged: Vec<Acknowledged>,
     pub limits: Vec<Limit>,
+    /// When each token was asked for that was made, in Unix milliseconds.
+    pub asked: BTreeMap<String, u64>,
     /// How long after an acknowledgement another replica's verdict was the new one.
     pub verdicts: Vec<Duration>,
     /// How many calls were refused because of a limit, and because of what others had done.
@@ -53,6 +55,7 @@ impl Scene {
         let book = Book {
             acknowledged: Vec::new(),
             limits: vec![Limit { most, from: 0, until: u64::MAX }],
+            asked: BTreeMap::new(),
             verdicts: Vec::new(),
             refused: [0; 2],
             live: Vec::new(),
@@ -123,16 +126,18 @@ impl Client {
         let name = format!("{}.{}", self.number, self.steps);
         let path = format!("/users/{user}/tokens");
         let spec = json!({"name": name, "scopes": ["first"]});
+        let asked = wait::unix_millis();
         let (_, answer) = self.ask(Method::POST, &path, Some(spec)).await;
-        if self.was_refused(&answer, 201, &["token_limit_reached", "user_disabled"]) {
+        if self.was_refused(&answer, 201, &["token_limit_reached", "user_not_active"]) {
             return;
         }
         let made = Made::of(answer.json());
-        self.keep(Mine { made, name, scopes: "first".to_owned(), predecessor: None });
+        self.keep(Mine { made, name, scopes: "first".to_owned(), predecessor: None }, asked);
     }
 
     /// Notes a token that was made.
-    fn keep(&mut self, mine: Mine) {
+    fn keep(&mut self, mine: Mine, asked: u64) {
+        self.scene.book().asked.insert(mine.made.id.clone(), asked);
         let token = mine.made.id.clone();
         self.scene.note(Change::Made { token, name: mine.name.clone(), scopes: mine.scopes.clone() });
         self.scene.book().live.push(mine.clone());
@@ -192,8 +197,9 @@ impl Client {
             .book()
             .ending
             .extend([Some(token.clone()), mine.predecessor.clone()].into_iter().flatten());
+        let asked = wait::unix_millis();
         let (replica, answer) = self.ask(Method::POST, &path, Some(body)).await;
-        if self.was_refused(&answer, 201, &["token_not_active", "user_disabled"]) {
+        if self.was_refused(&answer, 201, &["token_not_active", "user_not_active"]) {
             return;
         }
         self.scene.note(if overlaps { Change::Overlapped { token } } else { Change::Ended { token } });
@@ -204,7 +210,7 @@ impl Client {
             self.until_known(replica, &mine, |verdict| verdict["token"].is_null()).await;
         }
         let predecessor = Some(mine.made.id);
-        self.keep(Mine { made: Made::of(answer.json()), predecessor, ..mine });
+        self.keep(Mine { made: Made::of(answer.json()), predecessor, ..mine }, asked);
     }
 
     async fn revoke_own(&mut self) {

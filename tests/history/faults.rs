@@ -34,7 +34,8 @@ fn right() -> Record {
         made("c"),
         Change::User { name: "u".to_owned(), active: false },
     ];
-    let counted = |at, name: &str, made| Counted { at, user: "u".to_owned(), token: id(name), made };
+    let counted =
+        |at, name: &str, made| Counted { at, asked: at, user: "u".to_owned(), token: id(name), made };
     let hashes = |names: &[&str]| names.iter().map(|name| format!("hash {name}")).collect::<BTreeSet<_>>();
     Record {
         base: 5,
@@ -124,7 +125,11 @@ fn the_checker_finds_a_revision_that_was_doubled_in_the_database_and_in_a_feed()
 
 #[test]
 fn the_checker_finds_a_limit_that_was_overrun_and_none_where_a_limit_was_lowered_below_what_is_there() {
-    let overrun = found(|record| record.counted[3].at = 2);
+    let together = |record: &mut Record| {
+        record.counted[3].at = 2;
+        record.counted[3].asked = 2;
+    };
+    let overrun = found(together);
     assert_eq!(overrun, [Fault::Overrun { user: "u".to_owned(), at: 2, count: 3, most: 2 }]);
     let lowered = |most, from| {
         found(|record| {
@@ -132,6 +137,11 @@ fn the_checker_finds_a_limit_that_was_overrun_and_none_where_a_limit_was_lowered
         })
     };
     assert_eq!(lowered(1, 2), []);
+    let while_lowered = found(|record| {
+        record.counted[1].asked = 1;
+        record.limits = vec![Limit { most: 2, from: 0, until: 1 }, Limit { most: 1, from: 1, until: 9 }];
+    });
+    assert_eq!(while_lowered, []);
     let early = found(|record| record.limits = vec![Limit { most: 1, from: 0, until: 9 }]);
     assert_eq!(early, [Fault::Overrun { user: "u".to_owned(), at: 2, count: 2, most: 1 }]);
 }

@@ -74,6 +74,9 @@ async fn run(url: &str, services: &[Service], seed: u64) -> Record {
     let book = Arc::into_inner(scene).expect("the clients have ended").into_book();
     record.acknowledged = book.acknowledged;
     record.limits = book.limits;
+    for counted in &mut record.counted {
+        counted.asked = book.asked.get(&counted.token).copied().unwrap_or_default();
+    }
     assert_busy(&record, book.refused);
     assert_prompt("a verdict was the new one", book.verdicts);
     record
@@ -109,7 +112,7 @@ async fn counted(database: &mut Database) -> Vec<Counted> {
         let [at, action, token, details] = row.try_into().expect("four columns");
         let details: Value = serde_json::from_str(&details).expect("details in JSON");
         let user = details["user"].as_str().expect("a user").to_owned();
-        Counted { at: at.parse().expect("a time"), user, token, made: action == "token.created" }
+        Counted { at: at.parse().expect("a time"), asked: 0, user, token, made: action == "token.created" }
     };
     database.rows(entries).await.into_iter().map(counted).collect()
 }
