@@ -23,6 +23,7 @@ mod durable;
 mod ending;
 mod exact;
 mod expiring;
+mod failover;
 mod gateways;
 mod grpc;
 mod history;

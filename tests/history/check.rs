@@ -185,7 +185,7 @@ impl Record {
         for acknowledged in &self.acknowledged {
             match &acknowledged.change {
                 Change::Scoped { token, .. } | Change::Overlapped { token } => {
-                    *own.entry(token).or_default() += 1
+                    *own.entry(token).or_default() += 1;
                 }
                 Change::Ended { token } if ended.insert(token) => *own.entry(token).or_default() += 1,
                 Change::User { name, .. } => *toggles.entry(name).or_default() += 1,
