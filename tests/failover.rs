@@ -27,6 +27,8 @@ struct Databases {
     primary: Cluster,
     standby: Cluster,
     standby_address: SocketAddr,
+    /// By which the standby hears of what the primary does.
+    replication: Relay,
     relay: Relay,
     url: String,
 }
@@ -37,7 +39,8 @@ impl Databases {
         let [primary_address, standby_address] = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let primary = Cluster::primary(ports[0]);
         let direct = primary.database();
-        let standby = primary.standby(ports[1]);
+        let replication = Relay::to(primary_address).await;
+        let standby = primary.standby(ports[1], replication.address());
         wait::until("the standby is synchronous", async || {
             let state = primary.sql("postgres", "SELECT sync_state FROM pg_stat_replication");
             (state == "sync").then_some(())
@@ -45,12 +48,23 @@ impl Databases {
         .await;
         let relay = Relay::to(primary_address).await;
         let url = direct.replace(&primary_address.to_string(), &relay.address().to_string());
-        Self { primary, standby, standby_address, relay, url }
+        Self { primary, standby, standby_address, replication, relay, url }
     }
 
-    /// The end of the primary's machine.
+    /// Keeps from the standby what the primary does, and waits until a change waits for the standby.
+    async fn hold_replication(&self) {
+        self.replication.hold();
+        wait::until("a change waits for the standby", async || {
+            let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+            (self.primary.sql("postgres", waiting) != "0").then_some(())
+        })
+        .await;
+    }
+
+    /// The end of the primary's machine, with what the standby has not got yet.
     fn kill(&self) {
         self.primary.kill();
+        self.replication.cut();
     }
 
     /// The standby takes the primary's place.
@@ -208,6 +222,7 @@ async fn durable_nothing_acknowledged_is_lost_when_postgres_is_killed_and_its_sy
     let writers = scene.write(&writing).await;
     writing.until_changes(200).await;
 
+    scene.databases.hold_replication().await;
     scene.databases.kill();
     until_ready(scene.services(), 503).await;
     let kept = writing.changes();
@@ -265,16 +280,12 @@ async fn durable_what_the_standby_has_not_got_is_not_acknowledged_however_long_i
     let mut service = Service::on(&databases.url).await;
     let admin = service.bootstrap();
     let alice = admin.user_with_token("alice").await;
-    databases.standby.signal_receivers("STOP");
     let asked = tokio::spawn({
         let (admin, id) = (admin.clone(), alice.id.clone());
+        databases.replication.hold();
         async move { admin.call(Method::DELETE, &format!("/tokens/{id}"), None).await }
     });
-    wait::until("the revocation waits for the standby", async || {
-        let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-        (databases.primary.sql("postgres", waiting) == "1").then_some(())
-    })
-    .await;
+    databases.hold_replication().await;
     // The service itself stands still for longer than a statement may take, and so does not give up in time.
     service.pause();
     let begun = wait::now();
@@ -288,7 +299,7 @@ async fn durable_what_the_standby_has_not_got_is_not_acknowledged_however_long_i
 
     let verdict = service.edge().verdict(&alice.token).await.expect("a verdict");
     assert_eq!(verdict["token"]["id"], json!(alice.id), "told to edges, and the standby does not know it");
-    databases.standby.signal_receivers("CONT");
+    databases.replication.mend();
     wait::until("the revocation has come through", async || {
         let verdict = service.edge().verdict(&alice.token).await.expect("a verdict");
         (verdict["reason"] == "revoked").then_some(())

@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -61,12 +62,13 @@ impl Cluster {
         Self::make(by_port(port), Own::initialize)
     }
 
-    /// Starts a standby of this cluster, by another port, without which this cluster acknowledges nothing from now on.
-    pub fn standby(&self, port: u16) -> Self {
+    /// Starts a standby of this cluster, by another port, without which this cluster acknowledges nothing from now on. It
+    /// reaches this cluster by an address of the caller's, perhaps a relay's.
+    pub fn standby(&self, port: u16, by: SocketAddr) -> Self {
+        let by = format!("postgres://{OWNER}@{by}/postgres");
         let standby = Self::make(by_port(port), |own| {
             let mut copy = user_command(own.programs.join("pg_basebackup"));
-            copy.args(["-R", "-X", "stream", "-c", "fast", "-d", &self.url("postgres"), "-D"])
-                .arg(own.data());
+            copy.args(["-R", "-X", "stream", "-c", "fast", "-d", &by, "-D"]).arg(own.data());
             output(&mut copy);
         });
         self.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
@@ -86,16 +88,6 @@ impl Cluster {
         let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
         // The server first: it would start its children again.
         signal("KILL", [server.as_str()].into_iter().chain(children.split_whitespace()));
-    }
-
-    /// Stops the processes of a standby that receive from its primary, or lets them go on: `STOP`, `CONT`.
-    pub fn signal_receivers(&self, name: &str) {
-        let server = self.process();
-        let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
-        let receives = |id: &&str| {
-            fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.contains("walreceiver"))
-        };
-        signal(name, children.split_whitespace().filter(receives));
     }
 
     /// The server's process.
