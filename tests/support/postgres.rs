@@ -86,8 +86,10 @@ impl Cluster {
     pub fn kill(&self) {
         let server = self.process();
         let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
-        // The server first: it would start its children again.
-        signal("KILL", [server.as_str()].into_iter().chain(children.split_whitespace()));
+        // The server first: it would start its children again. Of them some may have ended meanwhile.
+        output(Command::new("kill").args(["-KILL", &server]));
+        let mut rest = Command::new("kill");
+        let _ = rest.arg("-KILL").args(children.split_whitespace()).stderr(Stdio::null()).status();
     }
 
     /// The server's process.
@@ -210,11 +212,6 @@ fn by_port(port: u16) -> impl FnOnce(&Path) -> ((String, String), String) {
         let shared = "-c dynamic_shared_memory_type=mmap";
         (url, format!("-c listen_addresses=127.0.0.1 -c port={port} {shared}"))
     }
-}
-
-/// Sends a signal to processes.
-fn signal<'a>(name: &str, processes: impl Iterator<Item = &'a str>) {
-    output(Command::new("kill").arg(format!("-{name}")).args(processes));
 }
 
 /// A command as the user who may run a server: PostgreSQL refuses to be root.
