@@ -31,16 +31,16 @@ async fn durable_everything_acknowledged_is_there_after_10_kills_during_writes_o
 
 /// What the service has acknowledged.
 #[derive(Default)]
-struct Acknowledged {
-    users: BTreeSet<String>,
+pub struct Acknowledged {
+    pub users: BTreeSet<String>,
     /// Tokens that live, and those that are revoked.
-    live: Vec<Made>,
-    revoked: Vec<Made>,
+    pub live: Vec<Made>,
+    pub revoked: Vec<Made>,
     /// Tokens whose revocation was asked for and not acknowledged: they may be revoked or not.
-    unanswered: BTreeSet<String>,
+    pub unanswered: BTreeSet<String>,
     /// The highest revision that a verdict has named.
-    revision: u64,
-    changes: usize,
+    pub revision: u64,
+    pub changes: usize,
 }
 
 /// What the writers of one round share.
@@ -140,7 +140,7 @@ async fn write(round: Arc<Round>, user: String) -> Option<()> {
 }
 
 /// Asks the service about every user and every token of the book.
-async fn assert_kept(service: &Service, admin: &Admin, book: &Acknowledged, revision: u64) {
+pub async fn assert_kept(service: &Service, admin: &Admin, book: &Acknowledged, revision: u64) {
     let (edge, revision) = (service.edge(), revision.max(book.revision));
     for user in &book.users {
         admin.expect(200, Method::GET, &format!("/users/{user}"), None).await;
@@ -165,7 +165,7 @@ async fn verdict(edge: &Edge, token: &Made) -> Value {
 
 /// Looks into the database: everything acknowledged is there, and whatever is there is whole, with its audit entry, its
 /// revision and its change.
-async fn assert_whole(url: &str, all: &Acknowledged) {
+pub async fn assert_whole(url: &str, all: &Acknowledged) {
     let mut database = Database::open(url).await;
     let [users, tokens, revoked, changed] = [
         ("SELECT name FROM users", "user.created"),

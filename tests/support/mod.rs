@@ -21,6 +21,7 @@ pub mod nginx;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod random;
 pub mod raw;
 pub mod reference;
 pub mod relay;

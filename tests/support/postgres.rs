@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,57 @@ pub fn shared() -> &'static Cluster {
 impl Cluster {
     /// Starts a cluster of one's own. Without `fsync` it does not survive a power loss, and is faster.
     pub fn start(fsync: bool) -> Self {
+        let reached = |folder: &Path| {
+            let url = (format!("postgres://{OWNER}@localhost/"), format!("?host={}", folder.display()));
+            (url, format!("-c listen_addresses='' -c fsync={fsync}"))
+        };
+        Self::make(reached, Own::initialize)
+    }
+
+    /// Starts a cluster of one's own that is reached by a port of 127.0.0.1, for [`Cluster::standby`].
+    pub fn primary(port: u16) -> Self {
+        Self::make(by_port(port), Own::initialize)
+    }
+
+    /// Starts a standby of this cluster, by another port, without which this cluster acknowledges nothing from now on. It
+    /// reaches this cluster by an address of the caller's, perhaps a relay's.
+    pub fn standby(&self, port: u16, by: SocketAddr) -> Self {
+        let by = format!("postgres://{OWNER}@{by}/postgres");
+        let standby = Self::make(by_port(port), |own| {
+            let mut copy = user_command(own.programs.join("pg_basebackup"));
+            copy.args(["-R", "-X", "stream", "-c", "fast", "-d", &by, "-D"]).arg(own.data());
+            output(&mut copy);
+        });
+        self.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        standby
+    }
+
+    /// Makes a standby the primary.
+    pub fn promote(&self) {
+        let own = self.own.as_ref().expect("only a cluster of one's own can be promoted");
+        output(own.pg_ctl().args(["-w", "-s", "promote"]));
+    }
+
+    /// Kills the server and all that it has started, as the end of its machine does.
+    pub fn kill(&self) {
+        let server = self.process();
+        let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
+        // The server first: it would start its children again. Of them some may have ended meanwhile.
+        output(Command::new("kill").args(["-KILL", &server]));
+        let mut rest = Command::new("kill");
+        let _ = rest.arg("-KILL").args(children.split_whitespace()).stderr(Stdio::null()).status();
+    }
+
+    /// The server's process.
+    fn process(&self) -> String {
+        let own = self.own.as_ref().expect("only a cluster of one's own has a known process");
+        let file = fs::read_to_string(own.data().join("postmaster.pid")).unwrap();
+        file.lines().next().unwrap().to_owned()
+    }
+
+    /// Starts a cluster that is reached in some way, with certain settings, once its data is made.
+    fn make(reached: impl FnOnce(&Path) -> ((String, String), String), make_data: impl FnOnce(&Own)) -> Self {
         let programs = programs();
         let folder = tempfile::Builder::new().prefix("latchkey-pg-").tempdir().unwrap().keep();
         if let Some((uid, gid)) = account() {
@@ -65,13 +117,13 @@ impl Cluster {
             .process_group(0)
             .spawn()
             .unwrap();
+        let (url, settings) = reached(&folder);
         let settings = format!(
-            "-c listen_addresses='' -c unix_socket_directories='{}' -c shared_buffers=64MB -c max_connections=200 -c fsync={fsync}",
+            "{settings} -c unix_socket_directories='{}' -c shared_buffers=64MB -c max_connections=200",
             folder.display()
         );
-        let url = (format!("postgres://{OWNER}@localhost/"), format!("?host={}", folder.display()));
         let own = Own { programs, folder, settings, guard };
-        output(user_command(own.programs.join("initdb")).args(["-N", "-U", OWNER, "-D"]).arg(own.data()));
+        make_data(&own);
         let cluster = Self { own: Some(own), url, databases: AtomicU32::new(0) };
         cluster.resume();
         cluster
@@ -127,6 +179,11 @@ impl Cluster {
 }
 
 impl Own {
+    /// Makes the data of an empty cluster.
+    fn initialize(&self) {
+        output(user_command(self.programs.join("initdb")).args(["-N", "-U", OWNER, "-D"]).arg(self.data()));
+    }
+
     fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
@@ -144,6 +201,16 @@ impl Drop for Cluster {
             drop(own.guard.stdin.take());
             let _ = own.guard.wait();
         }
+    }
+}
+
+/// How a cluster is reached by a port of 127.0.0.1; it survives a power loss.
+fn by_port(port: u16) -> impl FnOnce(&Path) -> ((String, String), String) {
+    move |_| {
+        let url = (format!("postgres://{OWNER}@127.0.0.1:{port}/"), String::new());
+        // In its folder, and not in /dev/shm, where a server that is killed leaves its part behind.
+        let shared = "-c dynamic_shared_memory_type=mmap";
+        (url, format!("-c listen_addresses=127.0.0.1 -c port={port} {shared}"))
     }
 }
 

@@ -24,6 +24,7 @@ enum Manner {
 /// A running relay.
 pub struct Relay {
     address: SocketAddr,
+    target: watch::Sender<SocketAddr>,
     manner: watch::Sender<Manner>,
     told: Arc<Mutex<Vec<Instant>>>,
     serving: JoinHandle<()>,
@@ -36,8 +37,9 @@ impl Relay {
         let address = listener.local_addr().expect("the relay's address");
         let (manner, wanted) = watch::channel(Manner::Relayed);
         let told = Arc::<Mutex<Vec<Instant>>>::default();
-        let serving = tokio::spawn(serve(listener, target, wanted, Arc::clone(&told)));
-        Self { address, manner, told, serving }
+        let (target, targets) = watch::channel(target);
+        let serving = tokio::spawn(serve(listener, targets, wanted, Arc::clone(&told)));
+        Self { address, target, manner, told, serving }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -47,6 +49,11 @@ impl Relay {
     /// Ends every connection, and each new one at once; what was held is lost.
     pub fn cut(&self) {
         self.manner.send_replace(Manner::Cut);
+    }
+
+    /// Relays to another target from now on; connections to the one before stay.
+    pub fn move_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
     }
 
     /// Keeps what the server sends, until told otherwise.
@@ -78,7 +85,7 @@ impl Drop for Relay {
 
 async fn serve(
     listener: TcpListener,
-    target: SocketAddr,
+    targets: watch::Receiver<SocketAddr>,
     wanted: watch::Receiver<Manner>,
     told: Arc<Mutex<Vec<Instant>>>,
 ) {
@@ -86,6 +93,7 @@ async fn serve(
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         let (wanted, mut cut, told) = (wanted.clone(), wanted.clone(), Arc::clone(&told));
+        let target = *targets.borrow();
         connections.spawn(async move {
             tokio::select! {
                 () = relay(client, target, wanted, told) => {}

@@ -3,9 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use latchkey::token::TokenHash;
-use latchkey::wire::VERIFY_PATH;
+use latchkey::wire::{CHANGES_PATH, VERIFY_PATH};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -211,6 +212,14 @@ impl Edge {
     pub async fn verify(&self, token: &str) -> reqwest::Result<Answer> {
         let question = json!({"token_hash": TokenHash::of(token.as_bytes())});
         Answer::try_to(self.0.post(VERIFY_PATH).bearer_auth(EDGE_SECRET).json(&question)).await
+    }
+
+    /// The feed's answer to the question of a filter that is at a position, or at none yet; an error if there is none.
+    pub async fn changes(&self, at: Option<(&str, u64)>, wait: Duration) -> reqwest::Result<Answer> {
+        let wait = wait.as_millis();
+        let position = at.map_or(String::new(), |(epoch, after)| format!("&epoch={epoch}&after={after}"));
+        let question = self.0.get(&format!("{CHANGES_PATH}?wait_ms={wait}{position}"));
+        Answer::try_to(question.bearer_auth(EDGE_SECRET)).await
     }
 
     /// The verdict on a token; `None` if no answer comes. Panics if the answer is not 200.
