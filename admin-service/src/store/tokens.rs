@@ -242,13 +242,14 @@ impl Work for DeleteExpired<'_> {
         // In batches like the scheduler's, so that others need not wait long.
         let statement = query(
             "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE user_id = $1 AND revoked_at IS NULL \
-             AND expires_at <= $2 ORDER BY expires_at, id LIMIT 500) AND revoked_at IS NULL AND expires_at <= $2 \
+             AND expires_at <= $2 ORDER BY expires_at, id LIMIT 100) AND revoked_at IS NULL AND expires_at <= $2 \
              RETURNING id",
         );
         let statement = statement.bind(user.id.to_string()).bind(millis(self.now));
         let rows = statement.fetch_all(&mut *tx.connection).await?;
         let left = query(
-            "SELECT id FROM tokens WHERE user_id = $1 AND revoked_at IS NULL AND expires_at <= $2 LIMIT 1",
+            "SELECT id FROM tokens WHERE user_id = $1 AND revoked_at IS NULL AND expires_at <= $2 \
+             ORDER BY expires_at LIMIT 1",
         );
         let left = left.bind(user.id.to_string()).bind(millis(self.now));
         batch_deleted(tx, &by, Subject::from(self.user), &rows, left).await

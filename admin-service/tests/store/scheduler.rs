@@ -98,7 +98,8 @@ async fn what_is_due_is_deleted_and_nothing_else(db: Fixture) {
             break;
         }
     }
-    assert_eq!(batches, [500, 500, 202, 0]);
+    let full = [100; 12];
+    assert_eq!(batches, [&full[..], &[2, 0]].concat());
     db.store.finish_run(&held, 1_202, None).await.unwrap();
     let state = db.store.scheduler_state(delete_expired::JOB).await.unwrap();
     assert_eq!((state.last_run_at, state.last_deleted), (Some(db.now()), Some(1_202)));
