@@ -264,7 +264,7 @@ async fn two_runners_over_twenty_thousand_expired_tokens_delete_each_once() {
     assert_each_was_deleted_once(&db).await;
     let by_scheduler = AuditFilter { actor: Some(Actor::Scheduler), ..AuditFilter::default() };
     let page = PageRequest { limit: Limit::new(200).unwrap(), cursor: None };
-    assert_eq!(db.store.audit(&by_scheduler, page).await.unwrap().items.len(), 40);
+    assert_eq!(db.store.audit(&by_scheduler, page).await.unwrap().items.len(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
