@@ -1,6 +1,6 @@
 # Thin: each target calls cargo or a script in scripts/, where the work is.
 .DEFAULT_GOAL := help
-.PHONY: help run build test e2e lint bench fuzz envoy-image clean
+.PHONY: help run build test e2e lint bench scale fuzz envoy-image clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ lint: ## format, clippy for native and wasm, documentation, shell scripts
 
 bench: ## what a decision costs, beside its peers, revocation, floods, memory: benches/RESULTS.md, in about 20 minutes
 	@scripts/bench.sh
+
+scale: ## the service with 10,000,000 tokens beside 10,000: benches/SCALE.md; SCALE_POSTGRES and SCALE_SQLITE say how many
+	@scripts/scale.sh
 
 fuzz: ## the credential parser, for SECONDS (default 300); needs cargo-fuzz and a nightly compiler
 	cd fuzz && cargo +nightly fuzz run credential -- -max_total_time=$(or $(SECONDS),300)

@@ -53,7 +53,7 @@ fn main() {
 }
 
 async fn bench() {
-    let mut report = Report::begin("make bench");
+    let mut report = Report::begin("What a decision costs", "make bench");
     let only = std::env::var("BENCH_ONLY").unwrap_or_default();
     let only: Vec<&str> = only.split(',').filter(|name| !name.is_empty()).collect();
     if let Some(unknown) = only.iter().find(|name| !ALL.contains(name)) {
@@ -65,7 +65,7 @@ async fn bench() {
         }
     }
     if only.is_empty() && std::env::var_os("BENCH_FILTERS").is_none() {
-        report.write();
+        report.write("RESULTS.md");
     }
 }
 

@@ -137,12 +137,12 @@ fn goals<'g>(goals: impl IntoIterator<Item = &'g Goal>) -> Table {
 }
 
 impl Report {
-    pub fn begin(command: &str) -> Self {
+    pub fn begin(title: &str, command: &str) -> Self {
         let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
         let head = format!(
-            "# What a decision costs\n\nWritten by `{command}`: {cores} cores ({}), Linux {}, Envoy 1.40.0, {}, {}, {}. Clients, \
+            "# {title}\n\nWritten by `{command}`: {cores} cores ({}), Linux {}, Envoy 1.40.0, {}, {}, {}. Clients, \
              Envoy, upstream and service are all on this machine and share its cores: throughput and latencies are of all of \
              them together, CPU time is of the process that is named.\n",
             model.map_or("unknown", |(_, name)| name),
@@ -160,12 +160,12 @@ impl Report {
         self.sections.push(section);
     }
 
-    /// Keeps the results of a whole run.
-    pub fn write(&self) {
+    /// Keeps the results of a whole run in a file beside this one.
+    pub fn write(&self, file: &str) {
         let all = goals(self.sections.iter().flat_map(|section| &section.goals));
         let sections: String = self.sections.iter().map(Section::markdown).collect();
         let text = format!("{}\n{}{sections}", self.head, all.markdown());
-        std::fs::write(root().join("benches/RESULTS.md"), text).expect("the results are written");
+        std::fs::write(root().join("benches").join(file), text).expect("the results are written");
     }
 }
 

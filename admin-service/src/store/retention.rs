@@ -79,7 +79,7 @@ impl Work for ForgetAudit<'_> {
             return Ok(Batch { deleted: 0, more: false });
         }
         let statement =
-            query("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < $1 ORDER BY id LIMIT 500)");
+            query("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < $1 ORDER BY id LIMIT 100)");
         let deleted = statement.bind(first(end)).execute(&mut *tx.connection).await?.rows_affected();
         let origin = Origin::scheduler();
         let details = json!({ "count": deleted, "older_than": end });
@@ -111,7 +111,7 @@ impl Work for Forget<'_> {
             .await?;
         let forgotten = query(
             "DELETE FROM changes WHERE (revision, token_hash) IN (SELECT revision, token_hash FROM changes \
-             WHERE revision <= $1 ORDER BY revision, token_hash LIMIT 500)",
+             WHERE revision <= $1 ORDER BY revision, token_hash LIMIT 100)",
         );
         let forgotten = forgotten.bind(last).execute(&mut *tx.connection).await?.rows_affected();
         Ok(Batch { deleted: forgotten, more: forgotten > 0 })
@@ -128,12 +128,12 @@ impl Work for ForgetUsage<'_> {
         // Asked again for each row, as its edge may just have reported.
         let edges = query(
             "DELETE FROM edges WHERE name IN (SELECT name FROM edges WHERE seen_at <= $1 ORDER BY seen_at, name \
-             LIMIT 500) AND seen_at <= $1",
+             LIMIT 100) AND seen_at <= $1",
         );
         let old = millis(EDGES_RETAINED.before(tx.now()));
         let edges = edges.bind(old).execute(&mut *tx.connection).await?.rows_affected();
         let hours = query(
-            "DELETE FROM usage_hours WHERE hour IN (SELECT hour FROM usage_hours WHERE hour <= $1 ORDER BY hour LIMIT 500)",
+            "DELETE FROM usage_hours WHERE hour IN (SELECT hour FROM usage_hours WHERE hour <= $1 ORDER BY hour LIMIT 100)",
         );
         let old = millis(HOURS_RETAINED.before(tx.now()));
         let hours = hours.bind(old).execute(&mut *tx.connection).await?.rows_affected();

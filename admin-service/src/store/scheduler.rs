@@ -138,10 +138,11 @@ impl Work for DeleteBatch<'_> {
         // The limit is in the text and not bound: not knowing it, PostgreSQL would rather read the whole table.
         let statement = query(
             "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires_at <= $1 ORDER BY expires_at, id \
-             LIMIT 500) AND expires_at <= $1 RETURNING id",
+             LIMIT 100) AND expires_at <= $1 RETURNING id",
         );
         let rows = statement.bind(millis(due)).fetch_all(&mut *tx.connection).await?;
-        let left = query("SELECT id FROM tokens WHERE expires_at <= $1 LIMIT 1").bind(millis(due));
+        let left = query("SELECT id FROM tokens WHERE expires_at <= $1 ORDER BY expires_at, id LIMIT 1")
+            .bind(millis(due));
         batch_deleted(tx, &Confirmed::when_begun(self.origin), Subject::scheduler(), &rows, left).await
     }
 }

@@ -17,7 +17,7 @@ use crate::domain::token::{NewToken, Token, TokenId};
 use crate::domain::user::{User, UserName};
 
 /// How many expired tokens one transaction deletes.
-const BATCH: i64 = 500;
+const BATCH: i64 = 100;
 
 impl Store {
     /// Makes a token for a user, within the restrictions as they are in this very transaction.
@@ -275,7 +275,8 @@ impl Work for DeleteExpired<'_> {
         let statement = statement.bind(user.id.to_string()).bind(millis(self.now)).bind(self.size);
         let rows = statement.fetch_all(&mut *tx.connection).await?;
         let left = query(
-            "SELECT id FROM tokens WHERE user_id = $1 AND revoked_at IS NULL AND expires_at <= $2 LIMIT 1",
+            "SELECT id FROM tokens WHERE user_id = $1 AND revoked_at IS NULL AND expires_at <= $2 \
+             ORDER BY expires_at LIMIT 1",
         );
         let left = left.bind(user.id.to_string()).bind(millis(self.now));
         batch_deleted(tx, &by, Subject::from(self.user), &rows, left).await

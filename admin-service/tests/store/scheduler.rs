@@ -98,7 +98,8 @@ async fn what_is_due_is_deleted_and_nothing_else(db: Fixture) {
             break;
         }
     }
-    assert_eq!(batches, [500, 500, 202, 0]);
+    let full = [100; 12];
+    assert_eq!(batches, [&full[..], &[2, 0]].concat());
     db.store.finish_run(&held, 1_202, None).await.unwrap();
     let state = db.store.scheduler_state(delete_expired::JOB).await.unwrap();
     assert_eq!((state.last_run_at, state.last_deleted), (Some(db.now()), Some(1_202)));
@@ -263,7 +264,7 @@ async fn two_runners_over_twenty_thousand_expired_tokens_delete_each_once() {
     assert_each_was_deleted_once(&db).await;
     let by_scheduler = AuditFilter { actor: Some(Actor::Scheduler), ..AuditFilter::default() };
     let page = PageRequest { limit: Limit::new(200).unwrap(), cursor: None };
-    assert_eq!(db.store.audit(&by_scheduler, page).await.unwrap().items.len(), 40);
+    assert_eq!(db.store.audit(&by_scheduler, page).await.unwrap().items.len(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,123 @@
+//! Nothing that the store does for a request or a job reads a large table from end to end.
+//!
+//! Every operation is run on its own, on tables of many rows; which there are is read from the source. On PostgreSQL the
+//! database's own counters tell what was read, on SQLite the plans of the statements that were sent. This is a program of its
+//! own, so that no other test's statements are among them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod operations;
+#[allow(dead_code, reason = "the tool box of the store's tests")]
+#[path = "../store/plans.rs"]
+mod plans;
+#[path = "../../../tests/support/postgres.rs"]
+mod postgres;
+mod seed;
+#[allow(dead_code, unused_imports, unused_macros, reason = "the tool box of the store's tests")]
+#[path = "../store/support.rs"]
+mod support;
+
+use std::collections::BTreeSet;
+
+use sqlx::Row;
+use tokio::sync::Mutex;
+
+use crate::plans::{plan, statements};
+use crate::support::{Fixture, eventually};
+
+/// The tables that grow with use.
+const LARGE: [&str; 4] = ["tokens", "audit", "changes", "edges"];
+/// Those of one row or few, the last two by the names that statements give them.
+const SMALL: [&str; 7] = ["history", "restrictions", "leases", "jobs", "usage_hours", "h", "r"];
+/// What counts all live tokens, whose number is the answer: on SQLite by an index that has all that it asks for; PostgreSQL
+/// takes the table where most tokens are live.
+const COUNTS_ALL: [&str; 1] = ["touched_by"];
+
+/// Indexes of a few rows of a large table.
+const FEW: [&str; 2] = ["tokens_of_admins", "users_with_limits"];
+
+/// One database at a time, so that all statements that are heard are of one.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_operation_reads_a_large_table_from_end_to_end_on_sqlite() {
+    let _turn = TURN.lock().await;
+    let db = Fixture::sqlite().await;
+    let seeded = seed::fill(&db).await;
+    let sent = statements();
+    for operation in operations::all() {
+        sent.lock().unwrap().clear();
+        operations::run(&operation, &db, &seeded).await;
+        let texts: BTreeSet<String> = std::mem::take(&mut *sent.lock().unwrap());
+        for text in texts.iter().filter(|text| is_planned(text)) {
+            let plan = plan(&db, text).await;
+            let end_to_end = plan.lines().find(|line| reads_all(line, &plan, &operation));
+            assert_eq!(end_to_end, None, "{operation}: {text}\n{plan}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_operation_reads_a_large_table_from_end_to_end_on_postgres_knowing_its_values() {
+    on_postgres("force_custom_plan").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_operation_reads_a_large_table_from_end_to_end_on_postgres_whatever_its_values() {
+    on_postgres("force_generic_plan").await;
+}
+
+async fn on_postgres(plans: &str) {
+    let _turn = TURN.lock().await;
+    let db = Fixture::postgres().await;
+    let seeded = seed::fill(&db).await;
+    let database: String = db.sql("SELECT CAST(current_database() AS TEXT)").await[0].get(0);
+    db.sql(&format!("ALTER DATABASE {database} SET plan_cache_mode = {plans}")).await;
+    for operation in operations::all() {
+        let before = scans(&db).await;
+        operations::run(&operation, &db, &seeded).await;
+        if COUNTS_ALL.contains(&operation.as_str()) {
+            continue;
+        }
+        assert_eq!(scans(&db).await, before, "{operation} reads one of {LARGE:?} from end to end");
+    }
+}
+
+/// How often each large table was read from end to end, once every other connection has ended and told of what it did.
+async fn scans(db: &Fixture) -> Vec<i64> {
+    let others = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = \
+                  'client backend' AND pid <> pg_backend_pid()";
+    eventually("the end of all connections", async || db.number(others).await == 0).await;
+    let mut scans = Vec::new();
+    for table in LARGE {
+        let of = format!("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = '{table}'");
+        scans.push(db.number(&of).await);
+    }
+    scans
+}
+
+/// Whether a text is a statement that has a plan, and not a setting or the begin of a transaction.
+fn is_planned(text: &str) -> bool {
+    ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH"].iter().any(|verb| text.starts_with(verb))
+        && !["sqlite_", "latchkey_migrations", "pragma_"].iter().any(|own| text.contains(own))
+}
+
+/// Whether a line of SQLite's plan says that a table is read from end to end, and not what the statement itself has made.
+fn reads_all(line: &str, plan: &str, operation: &str) -> bool {
+    let Some(scanned) = line.strip_prefix("SCAN ") else { return false };
+    let table = scanned.split(' ').next().unwrap_or_default();
+    let made = ["CO-ROUTINE", "MATERIALIZE"].map(|how| format!("{how} {table}"));
+    let own = plan.lines().any(|line| made.iter().any(|made| line == made))
+        || table.starts_with(|first: char| first == '(' || first.is_ascii_digit())
+        || table == "CONSTANT";
+    let of_an_index = scanned.split_once("INDEX ").is_some_and(|(_, index)| {
+        COUNTS_ALL.contains(&operation) || FEW.contains(&index.split(' ').next().unwrap_or_default())
+    });
+    !(SMALL.contains(&table) || own || of_an_index)
+}
