@@ -26,7 +26,7 @@ fn hash(number: u32) -> TokenHash {
 /// An import of tokens that are told apart by a number.
 pub fn import(numbers: impl IntoIterator<Item = u32>) -> Import {
     let token = |number| {
-        NewToken::imported(TokenSpec::named(name_of(number)), hash(number), &Hint::default()).unwrap()
+        NewToken::imported(TokenSpec::named(name_of(number)), hash(number), &Hint::default(), None).unwrap()
     };
     Import::new(numbers.into_iter().map(token).collect(), false).unwrap()
 }
@@ -62,7 +62,7 @@ async fn an_import_that_is_refused_stores_nothing(db: Fixture) {
     let before = db.everything().await;
     let refused = db.store.import_tokens(&origin(), &name("alice"), &import([1, 2, 7, 3])).await.unwrap_err();
     let StoreError::Entry { index: 2, refused } = refused else { panic!("{refused}") };
-    assert!(matches!(*refused, StoreError::TokenExists));
+    assert!(matches!(*refused, StoreError::TokenExists(_)));
     let refused = db.store.import_tokens(&origin(), &name("alice"), &import(20..31)).await.unwrap_err();
     assert!(
         matches!(refused, StoreError::ImportBeyondLimit { limit: 10, count: 0, new: 11, .. }),
@@ -109,7 +109,7 @@ async fn one_of_two_users_gets_a_token_that_is_imported_for_both_at_once(db: Fix
         );
         let ((Err(refused), Ok(_)) | (Ok(_), Err(refused))) = (one, other) else { panic!("both, or none") };
         let StoreError::Entry { index: 0, refused } = refused else { panic!("{refused}") };
-        assert!(matches!(*refused, StoreError::TokenExists), "{refused}");
+        assert!(matches!(*refused, StoreError::TokenExists(_)), "{refused}");
     }
     assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 9);
 }
