@@ -18,6 +18,9 @@ use crate::domain::limits::{Limit, Limits};
 use crate::domain::token::{NewToken, Token, TokenId};
 use crate::domain::user::{User, UserName};
 
+/// How many expired tokens one transaction deletes.
+const BATCH: i64 = 500;
+
 impl Store {
     /// Makes a token for a user, within the restrictions as they are in this very transaction.
     ///
@@ -52,22 +55,31 @@ impl Store {
         self.write(&Revoke { origin, id, user: &user }).await
     }
 
-    /// Deletes all of a user's tokens whose status is expired, and tells how many they were. Revoked ones stay until
-    /// the scheduler comes for them.
+    /// Deletes a user's tokens whose status is expired, all of them or the first `most`, and tells how many they were.
+    /// Revoked ones stay until the scheduler comes for them.
     ///
     /// # Errors
     /// [`StoreError::UserNotFound`], [`StoreError::Unavailable`]; some may be deleted then, and repeating this deletes
     /// the rest.
-    pub async fn delete_expired_of_user(&self, origin: &Origin, user: &UserName) -> Result<u64, StoreError> {
+    pub async fn delete_expired_of_user(
+        &self,
+        origin: &Origin,
+        user: &UserName,
+        most: Option<u32>,
+    ) -> Result<u64, StoreError> {
         let now = self.sources().now();
+        let most = most.map_or(u64::MAX, u64::from);
         let mut deleted = 0;
-        loop {
-            let batch = self.write(&DeleteExpired { origin, user, now }).await?;
+        while deleted < most {
+            // In batches like the scheduler's, so that others need not wait long.
+            let size = i64::try_from(most - deleted).unwrap_or(BATCH).min(BATCH);
+            let batch = self.write(&DeleteExpired { origin, user, now, size }).await?;
             deleted += batch.deleted;
             if !batch.more {
-                return Ok(deleted);
+                break;
             }
         }
+        Ok(deleted)
     }
 }
 
@@ -257,6 +269,8 @@ struct DeleteExpired<'a> {
     origin: &'a Origin,
     user: &'a UserName,
     now: Timestamp,
+    /// How many at most.
+    size: i64,
 }
 
 impl Work for DeleteExpired<'_> {
@@ -265,13 +279,12 @@ impl Work for DeleteExpired<'_> {
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Batch, StoreError> {
         let user = users::lock(tx, self.user).await?;
         let by = Confirmed::look(tx, self.origin).await?;
-        // In batches like the scheduler's, so that others need not wait long.
         let statement = query(
             "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE user_id = $1 AND revoked_at IS NULL \
-             AND expires_at <= $2 ORDER BY expires_at, id LIMIT 500) AND revoked_at IS NULL AND expires_at <= $2 \
+             AND expires_at <= $2 ORDER BY expires_at, id LIMIT $3) AND revoked_at IS NULL AND expires_at <= $2 \
              RETURNING id",
         );
-        let statement = statement.bind(user.id.to_string()).bind(millis(self.now));
+        let statement = statement.bind(user.id.to_string()).bind(millis(self.now)).bind(self.size);
         let rows = statement.fetch_all(&mut *tx.connection).await?;
         let left = query(
             "SELECT id FROM tokens WHERE user_id = $1 AND revoked_at IS NULL AND expires_at <= $2 LIMIT 1",

@@ -129,7 +129,16 @@ async fn all_of_a_users_expired_tokens_are_deleted_and_no_others() {
     service.make_token("bob", json!({"name": "short", "expires_in": "1m"})).await;
     service.clock.advance(Duration::from_secs(120));
     let alice = service.with(&own.token);
-    for query in ["", "?status=active", "?status=revoked", "?status=", "?status=expired&user=bob"] {
+    for query in [
+        "",
+        "?status=active",
+        "?status=revoked",
+        "?status=",
+        "?status=expired&user=bob",
+        "?status=expired&limit=0",
+        "?status=expired&limit=10001",
+        "?status=expired&limit=all",
+    ] {
         let path = format!("/users/alice/tokens{query}");
         let answer = service.refused(&alice, Method::DELETE, &path, None).await;
         assert_eq!(

@@ -221,6 +221,22 @@ fn expired_tokens_are_deleted_and_no_others() {
 }
 
 #[test]
+fn many_expired_tokens_are_deleted_with_progress() {
+    let shell = Shell::start();
+    shell.place.sql(
+        "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 12000) \
+         INSERT INTO tokens (id, user_id, hash, name, hint, schemes, scopes, allowed_cidrs, created_at, expires_at) \
+         SELECT printf('019a0000-0000-7000-8000-%012x', n), (SELECT id FROM users), randomblob(32), 'old', 'lk_abcd', \
+         'bearer', '', '', 0, 1 FROM n",
+    );
+    let (code, shown) = shell.on_terminal(&["token", "delete-expired", "--yes"], "");
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("\r5000 tokens\u{1b}[K\r10000 tokens"), "{shown:?}");
+    assert!(shown.ends_with("\u{1b}[Klatchkey: 12000 expired tokens of admin are deleted.\r\n"), "{shown:?}");
+    assert_eq!(shell.json(&["token", "list"])["items"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn what_is_refused_changes_nothing() {
     let shell = Shell::start();
     let (id, _) = shell.user_with_token("bob", &[]);

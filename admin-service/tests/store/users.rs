@@ -62,7 +62,7 @@ async fn an_unknown_user_is_not_found(db: Fixture) {
     let of_nobody = TokenFilter { user: Some(nobody.clone()), ..TokenFilter::default() };
     let list = db.refused(db.store.search_tokens(&of_nobody, PageRequest::default())).await;
     assert!(matches!(list, StoreError::UserNotFound(_)));
-    let expired = db.refused(db.store.delete_expired_of_user(&origin(), &nobody)).await;
+    let expired = db.refused(db.store.delete_expired_of_user(&origin(), &nobody, None)).await;
     assert!(matches!(expired, StoreError::UserNotFound(_)));
 }
 

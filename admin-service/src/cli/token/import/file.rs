@@ -157,7 +157,8 @@ mod tests {
             (LINES, r#"{"token": "the-secret", "name": "x", "hint": "the-secret"}"#.to_owned()),
             (
                 LINES,
-                r#"{"token": "the-secret", "name": "x", "the-secret-and-more-that-is-long": 1}"#.to_owned(),
+                r#"{"token": "the-secret", "name": "x", "the-secret-and-more-that-is-as-long-as-tokens": 1}"#
+                    .to_owned(),
             ),
             (LINES, r#"{"token_hash": "the-secret", "name": "x"}"#.to_owned()),
             (LINES, format!(r#"{{"token_hash": "{hash}", "token_hash": "{hash}", "name": "x"}}"#)),

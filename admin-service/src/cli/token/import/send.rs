@@ -19,7 +19,7 @@ use crate::domain::user::UserName;
 const REST: usize = 1024;
 
 /// What was imported so far, by the API's names.
-#[derive(Default, Deserialize)]
+#[derive(Clone, Copy, Default, Deserialize)]
 pub(super) struct Imported {
     imported: usize,
     already_stored: usize,
@@ -67,7 +67,8 @@ fn one(client: &Client, args: &Args, batch: &[Entry]) -> Result<Imported, Failur
 fn refusal(client: &Client, batch: &[Entry], answer: &Answer) -> Failure {
     let refusal = client.refusal(answer);
     let said: Value = serde_json::from_str(&answer.text).unwrap_or_default();
-    let index = said["error"]["entry"].as_u64().and_then(|index| usize::try_from(index).ok());
+    let index =
+        said.pointer("/error/entry").and_then(Value::as_u64).and_then(|index| usize::try_from(index).ok());
     match (index.and_then(|index| Some((index, batch.get(index)?))), refusal) {
         (Some((index, entry)), Failure::Failed(message)) => {
             let message = message.replacen(&format!("`tokens[{index}]`: "), "", 1);
