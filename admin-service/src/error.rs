@@ -56,7 +56,7 @@ pub enum Code {
     TokenRotated,
     /// 409: the user has as many live tokens as the restrictions allow.
     TokenLimitReached,
-    /// 409: another user has this token.
+    /// 409: the token is stored for another user, whose `token_id` it has, or is twice in one import.
     TokenExists,
     /// 409: another replica is running the scheduler.
     SchedulerRunning,
@@ -212,6 +212,12 @@ impl ApiError {
         Self::new(Code::Unavailable, message)
     }
 
+    /// Its sentence.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Its code.
     #[must_use]
     pub const fn code(&self) -> Code {
@@ -243,7 +249,9 @@ impl From<StoreError> for ApiError {
                 let error = Self::new(Code::TokenLimitReached, message).with("limit", limit);
                 error.with("limit_of", json!(whose)).with("count", count).with("new", new)
             }
-            StoreError::TokenExists => Self::new(Code::TokenExists, message),
+            StoreError::TokenExists(id) => {
+                Self::new(Code::TokenExists, message).with("token_id", id.to_string())
+            }
             StoreError::Entry { index, refused } => Self::from(*refused).of_entry(index),
             StoreError::Expiry(refusal) => expiry(&refusal),
             StoreError::InvalidRestriction(refused) => Self::field(refused.field, message),

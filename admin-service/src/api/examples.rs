@@ -50,7 +50,9 @@ fn message(code: Code) -> &'static str {
         Code::TokenLimitReached => {
             "The user has 10 live tokens, and the limit is 10; revoke one before making another"
         }
-        Code::TokenExists => "`tokens[0]`: Another user has this token",
+        Code::TokenExists => {
+            "`tokens[0]`: Another user has this token, as 0198c0de-0000-7000-8000-000000000001"
+        }
         Code::SchedulerRunning => "The scheduler is running already, on another replica",
         Code::RequestTimeout => "The body did not arrive within 7 s",
         Code::BodyTooLarge => "The body is larger than 65536 bytes: it has 70000",
@@ -90,7 +92,7 @@ fn details(code: Code) -> Value {
         Code::TokenNotActive => json!({"token_status": "revoked"}),
         Code::TokenRotated => json!({"successor": ID}),
         Code::TokenLimitReached => json!({"limit": 10, "limit_of": "service", "count": 10}),
-        Code::TokenExists => json!({"entry": 0}),
+        Code::TokenExists => json!({"token_id": ID, "entry": 0}),
         Code::RequestTimeout => json!({"limit": 7}),
         Code::BodyTooLarge => json!({"limit": 65536}),
         Code::InvalidValue => json!({"field": "max_lifetime"}),

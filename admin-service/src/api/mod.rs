@@ -28,6 +28,8 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
 
+pub(crate) use users::{MAX_IMPORT, check_entry as check_import_entry};
+
 /// Where the management API is.
 pub const BASE: &str = "/api/v1";
 /// Where its description is.

@@ -1,12 +1,15 @@
 //! Tokens that another system has made: they move in by their hashes, and their holders need no others.
 
+use std::collections::HashMap;
+
+use jiff::Timestamp;
 use latchkey::token::TokenHash;
 
 use super::text::{shown_name, text_type};
 use super::token::{NewToken, Token, TokenSpec};
 
 /// The most tokens of one import, so that it keeps other writers waiting for a moment only.
-pub const MOST_IMPORTED: usize = 200;
+pub const MOST_IMPORTED: usize = 1_000;
 
 text_type! {
     /// What an owner recognises an imported token by: 1 to 32 characters, as a name.
@@ -26,17 +29,23 @@ impl Default for Hint {
 pub struct Secret;
 
 impl NewToken {
-    /// A token of another system's. Where a text is the token itself, the error comes with that field's name.
+    /// A token of another system's, made there at `created_at` if that is known. Where a text is the token itself, the error
+    /// comes with that field's name.
     ///
     /// # Errors
     /// [`Secret`].
-    pub fn imported(spec: TokenSpec, hash: TokenHash, hint: &Hint) -> Result<Self, (&'static str, Secret)> {
+    pub fn imported(
+        spec: TokenSpec,
+        hash: TokenHash,
+        hint: &Hint,
+        created_at: Option<Timestamp>,
+    ) -> Result<Self, (&'static str, Secret)> {
         let description = spec.description.as_ref().map(ToString::to_string).unwrap_or_default();
         let texts =
             [("name", spec.name.as_str()), ("hint", hint.as_str()), ("description", description.as_str())];
         match texts.iter().find(|(_, text)| TokenHash::of(text.as_bytes()) == hash) {
             Some((field, _)) => Err((field, Secret)),
-            None => Ok(Self { spec, hash, hint: hint.to_string() }),
+            None => Ok(Self { spec, hash, hint: hint.to_string(), created_at }),
         }
     }
 }
@@ -56,9 +65,9 @@ impl Import {
     /// # Errors
     /// The first token whose hash an earlier one has, and that one, by their places.
     pub fn new(tokens: Vec<NewToken>, ignore_restrictions: bool) -> Result<Self, (usize, usize)> {
+        let mut seen = HashMap::with_capacity(tokens.len());
         for (place, token) in tokens.iter().enumerate() {
-            let earlier = tokens.iter().take(place).position(|earlier| earlier.hash == token.hash);
-            if let Some(earlier) = earlier {
+            if let Some(earlier) = seen.insert(token.hash, place) {
                 return Err((place, earlier));
             }
         }
@@ -87,17 +96,17 @@ mod tests {
     fn no_text_of_an_imported_token_is_the_token_itself() {
         let hash = TokenHash::of(b"the-secret");
         let (plain, secret) = (Hint::default(), "the-secret".parse::<Hint>().unwrap());
-        assert!(NewToken::imported(spec("ci"), hash, &plain).is_ok());
-        assert_eq!(NewToken::imported(spec("the-secret"), hash, &plain), Err(("name", Secret)));
-        assert_eq!(NewToken::imported(spec("ci"), hash, &secret), Err(("hint", Secret)));
+        assert!(NewToken::imported(spec("ci"), hash, &plain, None).is_ok());
+        assert_eq!(NewToken::imported(spec("the-secret"), hash, &plain, None), Err(("name", Secret)));
+        assert_eq!(NewToken::imported(spec("ci"), hash, &secret, None), Err(("hint", Secret)));
         let noted = TokenSpec { description: Some("the-secret".parse().unwrap()), ..spec("ci") };
-        assert_eq!(NewToken::imported(noted, hash, &plain), Err(("description", Secret)));
+        assert_eq!(NewToken::imported(noted, hash, &plain, None), Err(("description", Secret)));
     }
 
     #[test]
     fn the_same_token_twice_is_no_import() {
         let token = |text: &str| {
-            NewToken::imported(spec("ci"), TokenHash::of(text.as_bytes()), &Hint::default()).unwrap()
+            NewToken::imported(spec("ci"), TokenHash::of(text.as_bytes()), &Hint::default(), None).unwrap()
         };
         assert!(Import::new(vec![token("a"), token("b")], false).is_ok());
         let twice = Import::new(vec![token("a"), token("b"), token("c"), token("b")], false);

@@ -192,13 +192,15 @@ pub struct NewToken {
     pub hash: TokenHash,
     /// Its prefix and first characters.
     pub hint: String,
+    /// When it was made, where that was elsewhere and before; `None`: now.
+    pub created_at: Option<Timestamp>,
 }
 
 impl NewToken {
     /// Binds what was asked for to a secret, which is not kept.
     #[must_use]
     pub fn new(spec: TokenSpec, secret: &Secret) -> Self {
-        Self { spec, hash: secret.hash(), hint: secret.hint() }
+        Self { spec, hash: secret.hash(), hint: secret.hint(), created_at: None }
     }
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Store;
 use super::authority::Confirmed;
 use super::error::StoreError;
-use super::row::{Columns, damaged, millis};
+use super::row::{Columns, MANY, damaged, millis, places};
 use super::transaction::{Statement, Tx};
 use crate::clock::id_at;
 use crate::domain::audit::{Action, Actor, AuditEntry, AuditFilter, AuditId, Origin, RequestId, Subject};
@@ -25,23 +25,35 @@ pub(super) async fn record(
     details: Value,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let id = tx.sources.new_id(now)?;
+    record_all(tx, by, action, &[(subject, details)], now).await
+}
+
+/// Writes entries of one action.
+pub(super) async fn record_all(
+    tx: &mut Tx<'_>,
+    by: &Confirmed<'_>,
+    action: Action,
+    entries: &[(Subject, Value)],
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let origin = by.origin();
-    query(
-        "INSERT INTO audit (id, at, actor, token_id, address, request_id, action, subject, details) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-    )
-    .bind(id.to_string())
-    .bind(millis(now))
-    .bind(origin.actor.to_string())
-    .bind(origin.token_id.map(|id| id.to_string()))
-    .bind(origin.address.map(|address| address.to_string()))
-    .bind(origin.request_id.as_ref().map(ToString::to_string))
-    .bind(action.as_str())
-    .bind(subject.as_str().to_owned())
-    .bind(details.to_string())
-    .execute(&mut *tx.connection)
-    .await?;
+    for some in entries.chunks(MANY) {
+        let insert = "INSERT INTO audit (id, at, actor, token_id, address, request_id, action, subject, details) VALUES";
+        let mut statement = query(AssertSqlSafe(format!("{insert} {}", places(some.len(), 9))));
+        for (subject, details) in some {
+            statement = statement
+                .bind(tx.sources.new_id(now)?.to_string())
+                .bind(millis(now))
+                .bind(origin.actor.to_string())
+                .bind(origin.token_id.map(|id| id.to_string()))
+                .bind(origin.address.map(|address| address.to_string()))
+                .bind(origin.request_id.as_ref().map(ToString::to_string))
+                .bind(action.as_str())
+                .bind(subject.as_str().to_owned())
+                .bind(details.to_string());
+        }
+        statement.execute(&mut *tx.connection).await?;
+    }
     Ok(())
 }
 

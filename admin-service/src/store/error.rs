@@ -55,9 +55,9 @@ pub enum StoreError {
         /// How many more there would be.
         new: u32,
     },
-    /// Another user has a token of this hash.
-    #[error("another user has this token")]
-    TokenExists,
+    /// Another user has a token of this hash: the one of this identifier.
+    #[error("another user has this token, as {0}")]
+    TokenExists(TokenId),
     /// One of several that were asked for together cannot be.
     #[error("{refused}")]
     Entry {
@@ -190,28 +190,22 @@ impl StoreError {
     /// The same, of one of several that were asked for together. What keeps the database from working is of none of them.
     pub(super) fn of_entry(self, index: usize) -> Self {
         match self {
-            Self::TokenExists | Self::Expiry(_) | Self::Beyond(_) => {
+            Self::TokenExists(_) | Self::Expiry(_) | Self::Beyond(_) => {
                 Self::Entry { index, refused: Box::new(self) }
             }
             _ => self,
         }
     }
 
-    /// Whether a row could not be written because there is one that is the only one of its kind.
-    pub(super) fn is_conflict(&self) -> bool {
-        let Self::Unavailable(Failure::Database(sqlx::Error::Database(error))) = self else {
-            return false;
-        };
-        error.is_unique_violation()
-    }
-
     /// Whether the database gave the transaction up only because others were at work, so that trying again may do:
     /// `serialization_failure` and `deadlock_detected` of PostgreSQL, and of SQLite the busy codes that come without a
-    /// wait (`SQLITE_BUSY_RECOVERY`, `SQLITE_BUSY_SNAPSHOT`). Plain `SQLITE_BUSY` comes after the busy timeout.
+    /// wait (`SQLITE_BUSY_RECOVERY`, `SQLITE_BUSY_SNAPSHOT`). Plain `SQLITE_BUSY` comes after the busy timeout. A row that
+    /// another transaction has written first is such a case too: the next try finds it.
     pub(super) fn is_contention(&self) -> bool {
         let Self::Unavailable(Failure::Database(sqlx::Error::Database(error))) = self else {
             return false;
         };
-        matches!(error.code().as_deref(), Some("40001" | "40P01" | "261" | "517"))
+        error.is_unique_violation()
+            || matches!(error.code().as_deref(), Some("40001" | "40P01" | "261" | "517"))
     }
 }

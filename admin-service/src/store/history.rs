@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
-use sqlx::query;
+use sqlx::{AssertSqlSafe, query};
 
 use super::Store;
 use super::error::StoreError;
-use super::row::{Columns, millis};
+use super::row::{Columns, MANY, millis};
 use super::transaction::Tx;
 use crate::domain::changes::Position;
 use crate::domain::token::TokenId;
@@ -52,13 +52,14 @@ pub(super) async fn tokens_changed(
         return Ok(());
     }
     let revision = next_revision(tx).await?;
-    for id in ids {
-        query("INSERT INTO changes (revision, token_hash, at) SELECT $1, hash, $2 FROM tokens WHERE id = $3")
-            .bind(revision)
-            .bind(millis(now))
-            .bind(id.to_string())
-            .execute(&mut *tx.connection)
-            .await?;
+    for some in ids.chunks(MANY) {
+        let insert =
+            "INSERT INTO changes (revision, token_hash, at) SELECT $1, hash, $2 FROM tokens WHERE id IN";
+        let places: Vec<_> = (3..).take(some.len()).map(|place| format!("${place}")).collect();
+        let statement = query(AssertSqlSafe(format!("{insert} ({})", places.join(", "))));
+        let statement = statement.bind(revision).bind(millis(now));
+        let statement = some.iter().fold(statement, |statement, id| statement.bind(id.to_string()));
+        statement.execute(&mut *tx.connection).await?;
     }
     Ok(())
 }

@@ -1,11 +1,16 @@
 //! Imports of tokens by their hashes: all of one, or nothing, in one transaction and by one revision.
 
-use sqlx::query;
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use latchkey::token::TokenHash;
+use sqlx::{AssertSqlSafe, query};
 
 use super::authority::Confirmed;
 use super::error::StoreError;
+use super::row::{MANY, places};
 use super::token_rows::{select_token, token};
-use super::transaction::{Tx, Work};
+use super::transaction::{Statement, Tx, Work};
 use super::{Store, history, tokens, user_restrictions, users};
 use crate::domain::audit::{Action, Origin};
 use crate::domain::import::{Import, Imported};
@@ -44,65 +49,81 @@ impl Work for Run<'_> {
         let user = users::lock(tx, self.user).await?;
         let by = Confirmed::look(tx, self.origin).await?;
         users::may_have_tokens(&user)?;
-        let limits = match self.import.ignore_restrictions {
-            true => Limits::NONE,
-            false => user_restrictions::of(tx, &user).await?,
+        let limits = if self.import.ignore_restrictions {
+            Limits::NONE
+        } else {
+            user_restrictions::of(tx, &user).await?
         };
+        let now = tx.now();
+        let mut known = known(tx, &self.import.tokens).await?;
         let mut imported = Vec::with_capacity(self.import.tokens.len());
         for (index, new) in self.import.tokens.iter().enumerate() {
-            let one = one(tx, &by, &user, new, &limits).await;
+            let one = one(tx, &by, &user, new, known.remove(&new.hash), &limits, now);
             imported.push(one.map_err(|refused| refused.of_entry(index))?);
         }
-        let ids: Vec<_> = imported.iter().filter_map(Imported::new_token).map(|token| token.id).collect();
-        admit(tx, &user, &limits, ids.len()).await?;
+        let new: Vec<Token> = imported.iter().filter_map(Imported::new_token).cloned().collect();
+        admit(tx, &user, &limits, new.len(), now).await?;
+        tokens::save(tx, &new).await?;
+        tokens::record_made(tx, &by, &new, Action::TokenImported, now).await?;
         // An edge may remember that there is no such token.
-        let now = tx.now();
+        let ids: Vec<_> = new.iter().map(|token| token.id).collect();
         history::tokens_changed(tx, &ids, now).await?;
         Ok(imported)
     }
 }
 
-async fn one(
-    tx: &mut Tx<'_>,
+/// Those of the tokens that are stored already, whoever has them.
+async fn known(tx: &mut Tx<'_>, new: &[NewToken]) -> Result<HashMap<TokenHash, Token>, StoreError> {
+    let mut known = HashMap::new();
+    for some in new.chunks(MANY) {
+        let select = select_token!("FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.hash IN ");
+        let statement = query(AssertSqlSafe(format!("{select}{}", places(1, some.len()))));
+        let bind =
+            |statement: Statement<'static>, new: &NewToken| statement.bind(new.hash.as_bytes().to_vec());
+        for row in some.iter().fold(statement, bind).fetch_all(&mut *tx.connection).await? {
+            let token = token(&row)?;
+            known.insert(token.hash, token);
+        }
+    }
+    Ok(known)
+}
+
+/// What becomes of one token, `known` being the one of its hash that is stored.
+fn one(
+    tx: &Tx<'_>,
     by: &Confirmed<'_>,
     user: &User,
     new: &NewToken,
+    known: Option<Token>,
     limits: &Limits,
+    now: Timestamp,
 ) -> Result<Imported, StoreError> {
-    let known = query(select_token!("FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.hash = $1"));
-    let known = known.bind(new.hash.as_bytes().to_vec()).fetch_optional(&mut *tx.connection).await?;
-    match known.as_ref().map(token).transpose()? {
+    match known {
         Some(known) if known.user_id == user.id => Ok(Imported::Stored(known)),
-        Some(_) => Err(StoreError::TokenExists),
+        Some(known) => Err(StoreError::TokenExists(known.id)),
         None => {
             by.may_give(&new.spec.scopes, &new.spec.allowed_cidrs)?;
-            let expires_at = limits.expiry(tx.now(), new.spec.expiry)?;
-            let made = tokens::make(tx, by, user, new, expires_at, Action::TokenImported).await;
-            made.map(Imported::New).map_err(|error| match error.is_conflict() {
-                // Another transaction was faster, for another user: this one's row is locked.
-                true => StoreError::TokenExists,
-                false => error,
-            })
+            tokens::made(tx, user, new, limits, now).map(Imported::New)
         }
     }
 }
 
-/// Checks that the user may have those that were just stored.
-async fn admit(tx: &mut Tx<'_>, user: &User, limits: &Limits, new: usize) -> Result<(), StoreError> {
+/// Checks that the user may have so many more.
+async fn admit(
+    tx: &mut Tx<'_>,
+    user: &User,
+    limits: &Limits,
+    new: usize,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let Limit { most: Some(limit), whose } = limits.tokens else { return Ok(()) };
+    let new = u32::try_from(new).unwrap_or(u32::MAX);
     if new == 0 {
         return Ok(());
     }
-    let now = tx.now();
-    let with_them = history::counted_tokens(tx, user.id, now).await?;
-    if with_them > limit {
-        let new = u32::try_from(new).unwrap_or(u32::MAX);
-        return Err(StoreError::ImportBeyondLimit {
-            limit,
-            whose,
-            count: with_them.saturating_sub(new),
-            new,
-        });
+    let count = history::counted_tokens(tx, user.id, now).await?;
+    if count.saturating_add(new) > limit {
+        return Err(StoreError::ImportBeyondLimit { limit, whose, count, new });
     }
     Ok(())
 }

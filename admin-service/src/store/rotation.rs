@@ -1,5 +1,7 @@
 //! Rotating a token: its successor, its end, and whom edges are told of, in one transaction.
 
+use std::slice;
+
 use jiff::Timestamp;
 use serde_json::json;
 use sqlx::query;
@@ -87,8 +89,8 @@ impl Rotate<'_> {
     ) -> Result<Token, StoreError> {
         let id = TokenId(tx.sources.new_id(now)?);
         let successor = self.rotation.successor(id, old, like, limits, now)?;
-        tokens::save(tx, &successor).await?;
-        tokens::record_made(tx, by, &successor, Action::TokenCreated, now).await?;
+        tokens::save(tx, slice::from_ref(&successor)).await?;
+        tokens::record_made(tx, by, slice::from_ref(&successor), Action::TokenCreated, now).await?;
         Ok(successor)
     }
 

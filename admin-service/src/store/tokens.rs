@@ -1,13 +1,15 @@
 //! Tokens: made within the restrictions, read, revoked, and deleted once expired.
 
+use std::slice;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
-use sqlx::query;
+use sqlx::{AssertSqlSafe, query};
 
 use super::authority::Confirmed;
 use super::error::StoreError;
-use super::row::{Columns, millis};
+use super::row::{Columns, MANY, millis, places};
 use super::token_rows::{folded_text, networks_text, schemes_text, select_token, token};
 use super::transaction::{Statement, Tx, Work};
 use super::{Batch, Store, audit, history, user_restrictions, users};
@@ -109,22 +111,24 @@ pub(super) async fn insert(
     by.may_give(&new.spec.scopes, &new.spec.allowed_cidrs)?;
     let now = tx.now();
     users::may_have_tokens(user)?;
-    let expires_at = limits.expiry(now, new.spec.expiry)?;
+    let token = made(tx, user, new, limits, now)?;
     admit(tx, user, limits, now).await?;
-    make(tx, by, user, new, expires_at, Action::TokenCreated).await
+    save(tx, slice::from_ref(&token)).await?;
+    record_made(tx, by, slice::from_ref(&token), Action::TokenCreated, now).await?;
+    Ok(token)
 }
 
-/// Makes a token that the user may have, in a transaction that holds the user's row.
-pub(super) async fn make(
-    tx: &mut Tx<'_>,
-    by: &Confirmed<'_>,
+/// The token that a user gets, who may have another.
+pub(super) fn made(
+    tx: &Tx<'_>,
     user: &User,
     new: &NewToken,
-    expires_at: Option<Timestamp>,
-    action: Action,
+    limits: &Limits,
+    now: Timestamp,
 ) -> Result<Token, StoreError> {
-    let now = tx.now();
-    let token = Token {
+    let created_at = new.created_at.unwrap_or(now);
+    let expires_at = limits.expiry_of(created_at, now, new.spec.expiry)?;
+    Ok(Token {
         id: TokenId(tx.sources.new_id(now)?),
         user: user.name.clone(),
         user_id: user.id,
@@ -135,26 +139,29 @@ pub(super) async fn make(
         schemes: new.spec.schemes.clone(),
         scopes: new.spec.scopes.clone(),
         allowed_cidrs: new.spec.allowed_cidrs.clone(),
-        created_at: now,
+        created_at,
         expires_at,
         revoked_at: None,
         last_used_at: None,
         rotated_from: None,
         rotated_to: None,
-    };
-    save(tx, &token).await?;
-    record_made(tx, by, &token, action, now).await?;
-    Ok(token)
+    })
 }
 
-/// Writes the audit entry of a new token.
+/// Writes the audit entries of new tokens.
 pub(super) async fn record_made(
     tx: &mut Tx<'_>,
     by: &Confirmed<'_>,
-    token: &Token,
+    tokens: &[Token],
     action: Action,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    let entries: Vec<_> = tokens.iter().map(|token| (token.id.into(), made_details(token))).collect();
+    audit::record_all(tx, by, action, &entries, now).await
+}
+
+/// What the audit log tells of a new token.
+fn made_details(token: &Token) -> Value {
     let after = json!({
         "name": token.name, "description": token.description, "schemes": token.schemes, "scopes": token.scopes,
         "allowed_cidrs": token.allowed_cidrs, "expires_at": token.expires_at,
@@ -163,7 +170,7 @@ pub(super) async fn record_made(
     if let (Some(from), Some(details)) = (token.rotated_from, details.as_object_mut()) {
         details.insert("rotated_from".to_owned(), json!(from));
     }
-    audit::record(tx, by, action, token.id.into(), details, now).await
+    details
 }
 
 /// Checks that the user may have another token beside those that count.
@@ -182,28 +189,33 @@ pub(super) async fn admit(
     Ok(())
 }
 
-/// Writes a new token.
-pub(super) async fn save(tx: &mut Tx<'_>, token: &Token) -> Result<(), StoreError> {
-    query(
-        "INSERT INTO tokens (id, user_id, hash, name, description, hint, schemes, scopes, allowed_cidrs, created_at, \
-         expires_at, rotated_from, folded) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-    )
-    .bind(token.id.to_string())
-    .bind(token.user_id.to_string())
-    .bind(token.hash.as_bytes().to_vec())
-    .bind(token.name.to_string())
-    .bind(token.description.as_ref().map(ToString::to_string))
-    .bind(token.hint.clone())
-    .bind(schemes_text(&token.schemes))
-    .bind(token.scopes.to_string())
-    .bind(networks_text(&token.allowed_cidrs))
-    .bind(millis(token.created_at))
-    .bind(token.expires_at.map(millis))
-    .bind(token.rotated_from.map(|id| id.to_string()))
-    .bind(folded_text(token))
-    .execute(&mut *tx.connection)
-    .await?;
+/// Writes new tokens.
+pub(super) async fn save(tx: &mut Tx<'_>, tokens: &[Token]) -> Result<(), StoreError> {
+    for some in tokens.chunks(MANY) {
+        let insert = "INSERT INTO tokens (id, user_id, hash, name, description, hint, schemes, scopes, \
+             allowed_cidrs, created_at, expires_at, rotated_from, folded) VALUES";
+        let statement = query(AssertSqlSafe(format!("{insert} {}", places(some.len(), 13))));
+        some.iter().fold(statement, bound).execute(&mut *tx.connection).await?;
+    }
     Ok(())
+}
+
+/// A statement with the columns of a new token bound to it.
+fn bound<'q>(statement: Statement<'q>, token: &Token) -> Statement<'q> {
+    statement
+        .bind(token.id.to_string())
+        .bind(token.user_id.to_string())
+        .bind(token.hash.as_bytes().to_vec())
+        .bind(token.name.to_string())
+        .bind(token.description.as_ref().map(ToString::to_string))
+        .bind(token.hint.clone())
+        .bind(schemes_text(&token.schemes))
+        .bind(token.scopes.to_string())
+        .bind(networks_text(&token.allowed_cidrs))
+        .bind(millis(token.created_at))
+        .bind(token.expires_at.map(millis))
+        .bind(token.rotated_from.map(|id| id.to_string()))
+        .bind(folded_text(token))
 }
 
 /// A token as a transaction sees it.

@@ -60,17 +60,78 @@ fn a_line_that_cannot_be_read_is_named_before_anything_is_imported() {
 }
 
 #[test]
+fn a_value_that_cannot_be_is_told_by_line_before_anything_is_imported() {
+    let shell = Shell::start();
+    shell.print(&["user", "create", "bob"]);
+    let fields = |more: Value| {
+        let mut fields = json!({"token": "x", "name": "moved"});
+        fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        fields.to_string()
+    };
+    for (bad, says) in [
+        (fields(json!({"name": ""})), "line 2: `name` must have 1 to 100 characters"),
+        (fields(json!({"hint": "\u{202e}"})), "line 2: `hint` must not contain marks"),
+        (fields(json!({"surprise": 1})), "line 2: Unknown field `surprise`"),
+        (fields(json!({"scopes": "read"})), "line 2: Field `scopes`: invalid type"),
+        (fields(json!({"expires_in": "soon"})), "line 2: `expires_in` must be a length of time"),
+        (fields(json!({"token": "opaque-0"})), "line 2: it is the same token as on line 1"),
+        (json!({"token_hash": "00", "name": "x"}).to_string(), "line 2: `token_hash` must be the SHA-256"),
+    ] {
+        let output = import(&shell, &format!("{}{bad}\n{}", lines(1), lines(1)), &[]);
+        assert_refused(&output, 2, says);
+    }
+    assert_eq!(count(&shell), 0);
+}
+
+#[test]
 fn what_the_service_refuses_is_told_by_line_and_so_is_what_was_imported_before() {
     let shell = Shell::start();
     shell.print(&["user", "create", "bob"]);
-    let wrong = json!({"token": "x", "name": ""}).to_string();
-    let output = import(&shell, &format!("{}\n{wrong}\n", lines(1)), &[]);
-    assert_refused(&output, 1, "line 3: `name` must have 1 to 100 characters");
+    let too_long = json!({"token": "x", "name": "moved", "expires_in": "400d"}).to_string();
+    let output = import(&shell, &format!("{}\n{too_long}\n", lines(1)), &[]);
+    assert_refused(&output, 1, "line 3: A token may live for at most 365d");
     assert_eq!(count(&shell), 0);
     assert_refused(&import(&shell, &lines(11), &[]), 1, "11 more cannot be imported");
     assert_eq!(count(&shell), 0);
-    let output = import(&shell, &format!("{}{wrong}\n", lines(210)), &["--ignore-restrictions"]);
-    assert_refused(&output, 1, "line 211: `name` must have 1 to 100 characters");
-    assert!(stderr(&output).contains("The tokens of the lines before are imported"), "{}", stderr(&output));
-    assert_eq!(count(&shell), 200);
+    let taken = json!({"token": shell.token, "name": "x"}).to_string();
+    let output = import(&shell, &format!("{}{taken}\n", lines(1010)), &["--ignore-restrictions"]);
+    assert_refused(&output, 1, "line 1011: Another user has this token, as ");
+    assert!(stderr(&output).contains("(token_exists). The first 1000 tokens of the file are imported"));
+    assert!(!stderr(&output).contains("tokens["), "{}", stderr(&output));
+    assert_eq!(count(&shell), 1000);
+}
+
+#[test]
+fn lines_that_are_tokens_themselves_are_hashed_here() {
+    let shell = Shell::start();
+    shell.print(&["user", "create", "bob"]);
+    let text = "opaque-0\r\n\n  Zm9vOmJhcg==\n";
+    let dry = import(&shell, text, &["--plain", "--dry-run"]);
+    assert!(dry.status.success() && stderr(&dry).contains("holds 2 tokens for bob; nothing is imported"));
+    assert_eq!(count(&shell), 0);
+    let output = import(&shell, text, &["--plain", "--name", "from Jira"]);
+    assert_eq!(stderr(&output), "latchkey: 2 tokens of bob are imported.\n");
+    let me = shell.command(&["me"]).env("LATCHKEY_TOKEN", "Zm9vOmJhcg==").output().unwrap();
+    assert!(me.status.success());
+    let made = &shell.json(&["token", "list", "--user", "bob"])["items"][1];
+    assert_eq!((&made["name"], &made["hint"]), (&json!("from Jira"), &json!("imported")));
+    assert!(!std::fs::read_to_string(&shell.serving.log).unwrap().contains("opaque-0"));
+    assert_refused(
+        &import(&shell, "two words\n", &["--plain"]),
+        2,
+        "line 1: with --plain it must be one token",
+    );
+}
+
+#[test]
+fn tokens_come_by_stdin_too_and_progress_is_shown_on_a_terminal() {
+    let shell = Shell::start();
+    shell.print(&["user", "create", "bob"]);
+    shell.place.write("tokens.jsonl", &lines(1001));
+    let args = ["token", "import", "--user", "bob", "--ignore-restrictions", "-", "<", "tokens.jsonl"];
+    let (code, shown) = shell.on_terminal(&args, "");
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("\r1000 of 1001 tokens\u{1b}[K"), "{shown:?}");
+    assert!(shown.ends_with("\u{1b}[Klatchkey: 1001 tokens of bob are imported.\r\n"), "{shown:?}");
+    assert_eq!(count(&shell), 1001);
 }

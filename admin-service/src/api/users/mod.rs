@@ -13,6 +13,8 @@ use crate::app::App;
 use crate::domain::user::{User, UserName};
 use crate::error::ApiError;
 
+pub(crate) use name::{MAX_IMPORT, check_entry};
+
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(get::list_users, post::create_user)).merge(name::routes())
 }

@@ -125,16 +125,26 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Answer, Failure> {
+        let answer = self.ask(method, path, query, body)?;
+        if answer.status.is_success() { Ok(answer) } else { Err(self.refusal(&answer)) }
+    }
+
+    /// Sends a request and gives the answer, whatever it says.
+    pub(in crate::cli) fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Answer, Failure> {
         let mut headers = vec![(AUTHORIZATION, self.authorization()?)];
         if body.is_some() {
             headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
         }
         let only_reads = method == Method::GET;
-        let answer = self
-            .http
+        self.http
             .send(method, &self.url_of(path, query), headers, body.map(Value::to_string).unwrap_or_default())
-            .map_err(|unreached| failure::unreached(&self.url, &unreached, only_reads))?;
-        if answer.status.is_success() { Ok(answer) } else { Err(self.refusal(&answer)) }
+            .map_err(|unreached| failure::unreached(&self.url, &unreached, only_reads))
     }
 
     /// Reads a long answer as it comes, if it is one of success. Where it ends too soon, reading fails.
@@ -175,7 +185,7 @@ impl Client {
     }
 
     /// What an answer that is no success says.
-    fn refusal(&self, answer: &Answer) -> Failure {
+    pub(in crate::cli) fn refusal(&self, answer: &Answer) -> Failure {
         let location = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok());
         failure::refused(&self.url, &self.token.source, answer.status, location, &answer.text)
     }

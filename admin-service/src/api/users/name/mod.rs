@@ -16,6 +16,8 @@ use crate::auth::{no_such_user, path_parameter};
 use crate::domain::user::UserName;
 use crate::error::ApiError;
 
+pub(crate) use tokens::{MAX_IMPORT, check_entry};
+
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(get::get_user, patch::update_user, delete::delete_user))

@@ -10,6 +10,8 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 
+pub(crate) use import::{MAX_IMPORT, check_entry};
+
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(get::list_tokens, post::create_token, delete::delete_expired_tokens))

@@ -8,6 +8,8 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 
+pub(crate) use post::{MAX_IMPORT, check_entry};
+
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(post::import_tokens)).layer(DefaultBodyLimit::max(post::MAX_IMPORT))
 }

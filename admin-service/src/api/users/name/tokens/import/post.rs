@@ -2,10 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
+use jiff::Timestamp;
+use latchkey::token::TokenHash;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::extract::{Body, NoParameters};
+use crate::api::extract::{Body, NoParameters, parse};
 use crate::api::tokens::{TokenBody, fields};
 use crate::api::users::field;
 use crate::api::users::name::Named;
@@ -14,18 +16,18 @@ use crate::app::App;
 use crate::auth::Admin;
 use crate::domain::import::{Import, Imported, MOST_IMPORTED};
 use crate::domain::token::{Networks, NewToken};
-use crate::error::{ApiError, ErrorBody};
+use crate::error::{ApiError, Code, ErrorBody};
 
 /// The largest body of an import, in bytes.
-pub(super) const MAX_IMPORT: usize = 1024 * 1024;
+pub(crate) const MAX_IMPORT: usize = 1024 * 1024;
 
 /// Tokens to be imported.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Import)]
 pub(super) struct ImportBody {
-    /// 1 to 200 tokens.
-    #[schema(min_items = 1, max_items = 200)]
+    /// 1 to 1,000 tokens, no two the same.
+    #[schema(min_items = 1, max_items = 1000)]
     tokens: Vec<EntryBody>,
     /// Whether these tokens may last longer, and be more, than the restrictions allow.
     #[serde(default)]
@@ -55,6 +57,9 @@ struct EntryBody {
     /// When it expires, in the future; instead of `expires_in`.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
+    /// When it was made, in the past; now by default. The longest lifetime counts from then on.
+    #[schema(format = DateTime, example = "2025-06-01T00:00:00Z")]
+    created_at: Option<String>,
     /// What it may be presented with: `bearer`, `basic` or both, which is the default.
     #[schema(example = json!(["bearer", "basic"]), min_items = 1)]
     schemes: Option<Vec<String>>,
@@ -70,7 +75,7 @@ struct EntryBody {
 }
 
 impl ImportBody {
-    fn check(self) -> Result<Import, ApiError> {
+    fn check(self, now: Timestamp) -> Result<Import, ApiError> {
         let count = self.tokens.len();
         if !(1..=MOST_IMPORTED).contains(&count) {
             return Err(fields::refuse(
@@ -78,24 +83,27 @@ impl ImportBody {
                 &format!("must hold 1 to {MOST_IMPORTED} tokens, and holds {count}"),
             ));
         }
-        let checked = self.tokens.into_iter().enumerate();
-        let checked = checked.map(|(index, entry)| entry.check().map_err(|refused| refused.of_entry(index)));
-        Import::new(checked.collect::<Result<_, _>>()?, self.ignore_restrictions).map_err(
-            |(index, earlier)| {
-                fields::refuse("token_hash", &format!("must not be that of `tokens[{earlier}]` too"))
-                    .of_entry(index)
-            },
-        )
+        let check =
+            |(index, entry): (usize, EntryBody)| entry.check(now).map_err(|refused| refused.of_entry(index));
+        let checked = self.tokens.into_iter().enumerate().map(check).collect::<Result<_, _>>()?;
+        Import::new(checked, self.ignore_restrictions).map_err(|(index, earlier)| {
+            let message = format!("It is the same token as `tokens[{earlier}]`; an import holds each once");
+            ApiError::new(Code::TokenExists, message).with("same_as", earlier).of_entry(index)
+        })
     }
 }
 
 impl EntryBody {
-    fn check(self) -> Result<NewToken, ApiError> {
+    fn check(self, now: Timestamp) -> Result<NewToken, ApiError> {
         let hash = self.token_hash.parse();
         let hash = hash.map_err(|_| {
             fields::refuse("token_hash", &"must be the SHA-256 of a token, 64 hexadecimal digits")
         })?;
         let hint = field("hint", self.hint.as_deref())?.unwrap_or_default();
+        let created_at = self.created_at.map(|text| fields::time("created_at", &text)).transpose()?;
+        if created_at.is_some_and(|made| made > now) {
+            return Err(fields::refuse("created_at", &format!("must be in the past: it is {now}")));
+        }
         let spec = NewTokenBody {
             name: self.name,
             expires_in: self.expires_in,
@@ -106,8 +114,17 @@ impl EntryBody {
             description: self.description,
         };
         let spec = spec.check(Networks::default())?;
-        NewToken::imported(spec, hash, &hint).map_err(|(field, secret)| fields::refuse(field, &secret))
+        NewToken::imported(spec, hash, &hint, created_at)
+            .map_err(|(field, secret)| fields::refuse(field, &secret))
     }
+}
+
+/// Checks one entry of an import as far as that can be done without the service, and gives the token's hash.
+///
+/// # Errors
+/// What the service would answer.
+pub(crate) fn check_entry(json: &[u8]) -> Result<TokenHash, ApiError> {
+    Ok(parse::<EntryBody>(json)?.check(Timestamp::MAX)?.hash)
 }
 
 /// What an import has done.
@@ -127,7 +144,7 @@ pub(super) struct ImportedBody {
 /// Import tokens by their hashes
 ///
 /// For tokens that another system has made: their holders need no others. Either all are imported or none, and they work at
-/// once at every edge. Importing a token that the user has already changes nothing, so this can be repeated. A token that does
+/// once at every edge. A token that the user has already stays as it is, so this can be repeated. A token that does
 /// not begin with the service's prefix, or whose checksum is another's, is only looked up by filters with `token_prefix: null`.
 #[utoipa::path(
     post, path = "/users/{name}/tokens:import", tag = "tokens",
@@ -137,7 +154,7 @@ pub(super) struct ImportedBody {
     responses(
         (status = 200, description = "The user has all of them now.", body = ImportedBody),
         (status = 404, description = "`user_not_found`: there is no such user.", body = ErrorBody),
-        (status = 409, description = "`token_exists`: another user has this token; `entry` says which, counted from 0. \
+        (status = 409, description = "`token_exists`: another user has this token, or it is there twice; `entry` says which, counted from 0, and `token_id` or `same_as` whose it is. \
             `token_limit_reached`: the user would have more live tokens than are allowed; `limit`, `count` and `new` say how many. \
             `user_not_active`: the user is disabled or deleted.", body = ErrorBody),
         (status = 422, description = "`expiry_too_long`: one would live longer than is allowed; `entry` says which, `max_lifetime` how long that is, `latest_expires_at` until when, and `asked_for` what was asked for.", body = ErrorBody),
@@ -150,7 +167,8 @@ pub(super) async fn import_tokens(
     State(app): State<App>,
     Body(body): Body<ImportBody, MAX_IMPORT>,
 ) -> Result<Json<ImportedBody>, ApiError> {
-    let imported = app.store.import_tokens(&admin.origin(), &user, &body.check()?).await?;
+    let import = body.check(app.sources.now())?;
+    let imported = app.store.import_tokens(&admin.origin(), &user, &import).await?;
     let count = imported.iter().filter(|one| matches!(one, Imported::New(_))).count();
     let (now, already_stored) = (app.sources.now(), imported.len() - count);
     let items = imported

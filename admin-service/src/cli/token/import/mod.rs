@@ -1,0 +1,78 @@
+//! `latchkey token import`.
+
+mod file;
+mod send;
+
+use serde_json::json;
+
+use crate::cli::Failure;
+use crate::cli::remote::Service;
+use crate::cli::show::{note, print};
+use crate::domain::token::TokenName;
+use crate::domain::user::UserName;
+use file::{Entry, File};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  latchkey token import --user bob tokens.jsonl
+  some-export | latchkey token import --user bob -
+  latchkey token import --user bob --plain --name 'from Jira' tokens.txt
+
+Each line is a JSON object, of `token_hash` (the SHA-256 of the token, 64 hexadecimal digits) and `name`; and if you like
+`hint`, `description`, `schemes`, `scopes`, `allowed_cidrs`, `created_at`, and `expires_in` or `expires_at`:
+  {\"token_hash\": \"2c26b46b68ff…\", \"name\": \"ci\", \"scopes\": [\"read\"], \"expires_in\": \"90d\"}
+
+A `token` in the place of `token_hash` is hashed here, and does not leave this machine; with --plain each line is nothing but
+that. The whole file is checked before anything is sent, 1000 tokens at a time, all of them or none. What the user has already
+stays as it is, so that an import can be repeated. Tokens that do not look like the service's own are looked up by filters
+with `token_prefix: null` only.")]
+pub(super) struct Args {
+    /// A file of one token per line; `-` is stdin
+    file: String,
+
+    /// Whose tokens they become
+    #[arg(long, value_name = "NAME")]
+    user: UserName,
+
+    /// Import them even where they last longer, or are more, than the restrictions allow
+    #[arg(long)]
+    ignore_restrictions: bool,
+
+    /// Each line is the token itself
+    #[arg(long)]
+    plain: bool,
+
+    /// What such tokens are called; without it, imported
+    #[arg(long, value_name = "NAME", requires = "plain")]
+    name: Option<TokenName>,
+
+    /// Check the file, and send nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) fn run(service: &Service, args: &Args) -> Result<(), Failure> {
+    // All of it, before anything is imported: a line that cannot be read is better known first.
+    let entries = File::new(&args.file, args.plain, args.name.as_ref()).entries()?;
+    if args.dry_run {
+        return checked(service, args, &entries);
+    }
+    let client = service.client()?;
+    let imported = send::all(&client, args, &entries)?;
+    if service.json {
+        return print(imported.json());
+    }
+    note(&imported.told(&args.user));
+    Ok(())
+}
+
+/// Says that a file can be imported, as far as that is known here.
+fn checked(service: &Service, args: &Args, entries: &[Entry]) -> Result<(), Failure> {
+    if service.json {
+        return print(format!("{}\n", json!({ "dry_run": true, "tokens": entries.len() })));
+    }
+    let tokens = send::tokens(entries.len());
+    note(&format!("{} holds {tokens} for {}; nothing is imported", args.file, args.user));
+    Ok(())
+}
