@@ -4,6 +4,7 @@ use std::path::Path;
 
 use latchkey::wire::{TokenUsage, UsageReport};
 use latchkey_admin::domain::audit::{Action, Actor, AuditFilter, Origin, Subject};
+use latchkey_admin::domain::import::Import;
 use latchkey_admin::domain::page::PageRequest;
 use latchkey_admin::domain::period::Period;
 use latchkey_admin::domain::rotation::Rotation;
@@ -146,7 +147,7 @@ async fn of_users(operation: &str, store: &Store, origin: &Origin) -> bool {
             store.update_user(origin, &name("user4"), &patch).await.unwrap();
         }
         "delete_expired_of_user" => {
-            assert!(store.delete_expired_of_user(origin, &name("user1")).await.unwrap() > 0);
+            assert!(store.delete_expired_of_user(origin, &name("user1"), None).await.unwrap() > 0);
         }
         _ => return false,
     }
@@ -157,6 +158,11 @@ async fn of_tokens(operation: &str, store: &Store, origin: &Origin) -> bool {
     match operation {
         "create_token" => {
             drop(store.create_token(origin, &name("user7"), &new_token(Expiry::Latest)).await.unwrap());
+        }
+        "import_tokens" => {
+            let tokens = (0..3).map(|_| new_token(Expiry::Latest)).collect();
+            let import = Import::new(tokens, true).unwrap();
+            store.import_tokens(origin, &name("user8"), &import).await.unwrap();
         }
         "revoke_token" => drop(store.revoke_token(origin, live(2)).await.unwrap()),
         "rotate_token" => {
