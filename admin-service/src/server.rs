@@ -3,6 +3,7 @@
 mod connections;
 mod files;
 mod limits;
+mod memory;
 mod observe;
 mod probes;
 
@@ -21,6 +22,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 pub use files::raise_open_files;
+pub use memory::keep_to_small_pages;
 pub use observe::{LoggedElsewhere, RequestFacts};
 
 use crate::app::{App, Tasks};

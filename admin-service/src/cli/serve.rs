@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::clock::Sources;
 use crate::config::ServeArgs;
 use crate::lifecycle::{EndSignals, shutdown};
-use crate::server::{self, Listeners, raise_open_files};
+use crate::server::{self, Listeners, keep_to_small_pages, raise_open_files};
 use crate::telemetry;
 
 #[derive(clap::Args)]
@@ -23,6 +23,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     telemetry::log(&args.serve.log)?;
+    keep_to_small_pages();
     block_on(serve(args.serve))
 }
 

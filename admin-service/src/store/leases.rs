@@ -41,7 +41,7 @@ impl Lease {
 }
 
 impl Store {
-    /// Takes the lease, or renews it, unless another holds it.
+    /// Takes the lease for a new run, unless another holds it.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] when another holds it; [`StoreError::Unavailable`].
@@ -67,7 +67,7 @@ impl Work for Acquire<'_> {
         let now = tx.now();
         let taken = query(
             "INSERT INTO leases (name, holder, expires_at) VALUES ($1, $2, $3) \
-             ON CONFLICT (name) DO UPDATE SET holder = $2, expires_at = $3 \
+             ON CONFLICT (name) DO UPDATE SET holder = $2, expires_at = $3, deleted = 0 \
              WHERE leases.holder = $2 OR leases.expires_at <= $4 OR leases.expires_at > $5",
         )
         .bind(self.0.job)
@@ -107,4 +107,14 @@ pub(super) async fn renew(tx: &mut Tx<'_>, lease: &Lease) -> Result<(), StoreErr
         .execute(&mut *tx.connection)
         .await?;
     if renewed.rows_affected() > 0 { Ok(()) } else { Err(StoreError::LeaseLost) }
+}
+
+/// Notes that the run which holds the lease has deleted so many more, in the transaction that does.
+pub(super) async fn note_deleted(tx: &mut Tx<'_>, lease: &Lease, deleted: u64) -> Result<(), StoreError> {
+    query("UPDATE leases SET deleted = deleted + $1 WHERE name = $2")
+        .bind(i64::try_from(deleted).unwrap_or(i64::MAX))
+        .bind(lease.job)
+        .execute(&mut *tx.connection)
+        .await?;
+    Ok(())
 }

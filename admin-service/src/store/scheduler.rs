@@ -5,7 +5,7 @@ use sqlx::query;
 
 use super::authority::Confirmed;
 use super::error::StoreError;
-use super::leases::{Holder, Lease, renew};
+use super::leases::{Holder, Lease, note_deleted, renew};
 use super::row::{Columns, millis};
 use super::tokens::batch_deleted;
 use super::transaction::{Tx, Work};
@@ -30,6 +30,8 @@ pub struct SchedulerState {
     pub last_error: Option<String>,
     /// The replica that runs it now.
     pub holder: Option<Holder>,
+    /// How many tokens that run has deleted so far.
+    pub deleted_so_far: Option<u64>,
 }
 
 impl SchedulerState {
@@ -77,7 +79,7 @@ impl Store {
     pub async fn scheduler_state(&self, job: &'static str) -> Result<SchedulerState, StoreError> {
         let statement = query(
             "SELECT r.delete_expired_enabled, r.delete_expired_after_ms, r.delete_expired_every_ms, \
-             j.last_run_at, j.last_deleted, j.last_error, l.holder FROM restrictions r \
+             j.last_run_at, j.last_deleted, j.last_error, l.holder, l.deleted AS deleted_so_far FROM restrictions r \
              LEFT JOIN jobs j ON j.name = $1 LEFT JOIN leases l ON l.name = $1 AND l.expires_at > $2",
         );
         let row = self.one(statement.bind(job).bind(millis(self.sources().now()))).await?;
@@ -87,6 +89,7 @@ impl Store {
             last_deleted: row.number_or_null("last_deleted")?,
             last_error: row.text_or_null("last_error")?,
             holder: row.text_or_null("holder")?.map(Holder),
+            deleted_so_far: row.number_or_null("deleted_so_far")?,
         })
     }
 
@@ -143,7 +146,10 @@ impl Work for DeleteBatch<'_> {
         let rows = statement.bind(millis(due)).fetch_all(&mut *tx.connection).await?;
         let left = query("SELECT id FROM tokens WHERE expires_at <= $1 ORDER BY expires_at, id LIMIT 1")
             .bind(millis(due));
-        batch_deleted(tx, &Confirmed::when_begun(self.origin), Subject::scheduler(), &rows, left).await
+        let by = Confirmed::when_begun(self.origin);
+        let batch = batch_deleted(tx, &by, Subject::scheduler(), &rows, left).await?;
+        note_deleted(tx, self.lease, batch.deleted).await?;
+        Ok(batch)
     }
 }
 
@@ -189,7 +195,14 @@ mod tests {
             after: Period::from_days(30),
             every: Period::from_millis(3_600_000),
         };
-        SchedulerState { delete_expired, last_run_at, last_deleted: None, last_error: None, holder: None }
+        SchedulerState {
+            delete_expired,
+            last_run_at,
+            last_deleted: None,
+            last_error: None,
+            holder: None,
+            deleted_so_far: None,
+        }
     }
 
     fn at(text: &str) -> Timestamp {

@@ -37,6 +37,7 @@ async fn a_run_deletes_what_is_due_and_says_so() {
     200 OK
     {
       "after": "30d",
+      "deleted_so_far": null,
       "enabled": false,
       "every": "1h",
       "holder": null,

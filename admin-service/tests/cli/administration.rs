@@ -104,20 +104,39 @@ fn restrictions_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn a_long_run_of_the_scheduler_is_waited_for_with_progress() {
+    let shell = Shell::start();
+    shell.place.sql(
+        "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 250000) \
+         INSERT INTO tokens (id, user_id, hash, name, hint, schemes, scopes, allowed_cidrs, created_at, expires_at) \
+         SELECT printf('019a0000-0000-7000-8000-%012x', n), (SELECT id FROM users), randomblob(32), 'old', 'lk_abcd', \
+         'bearer', '', '', 0, 1 FROM n",
+    );
+    let (code, shown) = shell.on_terminal(&["scheduler", "run"], "");
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(
+        shown.contains("00 tokens\u{1b}[K") && shown.contains("the run has ended: 250000 tokens"),
+        "{shown:?}"
+    );
+    assert_eq!(shell.json(&["token", "list"])["items"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn the_scheduler_runs_when_told_to() {
     let shell = Shell::start();
     shell.print(&["restrictions", "set", "--delete-expired-after", "0s", "--yes"]);
     shell.print(&["token", "create", "short", "--expires-in", "1ms"]);
     assert_eq!(shell.print(&["scheduler", "run"]), "finished  true\ndeleted   1\n");
     insta::assert_snapshot!(shell.masked(&["scheduler", "show"]), @r"
-    enabled       true
-    after         0s
-    every         1h
-    last_run_at   <time>
-    last_deleted  1
-    last_error    -
-    next_run_at   <time>
-    holder        -
+    enabled         true
+    after           0s
+    every           1h
+    last_run_at     <time>
+    last_deleted    1
+    last_error      -
+    next_run_at     <time>
+    holder          -
+    deleted_so_far  -
     ");
     assert_eq!(shell.json(&["scheduler", "run"]), json!({"finished": true, "deleted": 0}));
     assert_eq!(shell.json(&["scheduler", "show"])["last_deleted"], 0);

@@ -18,6 +18,7 @@ use crate::support::{Fixture, eventually, on_both_databases, origin};
 
 on_both_databases![
     what_is_due_is_deleted_and_nothing_else,
+    everyone_sees_how_far_a_run_has_come,
     a_run_on_demand_is_recorded_as_done_by_who_asked,
     a_disabled_scheduler_runs_on_demand_only,
     a_change_of_the_restrictions_wakes_the_scheduler,
@@ -110,6 +111,26 @@ async fn what_is_due_is_deleted_and_nothing_else(db: Fixture) {
     assert!(db.is_valid(&live).await);
     db.store.token(eternal.id).await.unwrap();
     assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 4);
+}
+
+async fn everyone_sees_how_far_a_run_has_come(db: Fixture) {
+    let alice = db.user("alice").await;
+    insert_expired(&db, &alice, 150, db.now()).await;
+    db.clock.advance(31 * DAY);
+    let other = db.second_store().await;
+    let so_far = async || other.scheduler_state(delete_expired::JOB).await.unwrap().deleted_so_far;
+    let held = lease("me");
+    for _ in 0..2 {
+        assert_eq!(so_far().await, None);
+        db.store.acquire_lease(&held).await.unwrap();
+        assert_eq!(so_far().await, Some(0));
+        let batch = db.store.delete_expired_batch(&Origin::scheduler(), &held, Trigger::Time).await.unwrap();
+        assert_eq!(so_far().await, Some(batch.deleted));
+        // A run that is begun again by the same holder begins at 0 too.
+        db.store.acquire_lease(&held).await.unwrap();
+        assert_eq!(so_far().await, Some(0));
+        db.store.finish_run(&held, batch.deleted, None).await.unwrap();
+    }
 }
 
 async fn a_run_on_demand_is_recorded_as_done_by_who_asked(db: Fixture) {

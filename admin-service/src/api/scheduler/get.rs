@@ -37,6 +37,9 @@ pub(super) struct SchedulerBody {
     next_run_at: Option<Timestamp>,
     /// The replica that is running it now.
     holder: Option<String>,
+    /// How many tokens that run has deleted so far; null: it does not run.
+    #[schema(example = 1200)]
+    deleted_so_far: Option<u64>,
 }
 
 /// How the scheduler is doing
@@ -62,5 +65,6 @@ pub(super) async fn get_scheduler(
         last_deleted: state.last_deleted,
         last_error: state.last_error,
         holder: state.holder.map(|holder| holder.to_string()),
+        deleted_so_far: state.deleted_so_far,
     }))
 }

@@ -36,7 +36,7 @@ pub(super) struct RunBody {
     security(("bearer" = ["latchkey:admin"]), ("basic" = ["latchkey:admin"])),
     responses(
         (status = 200, description = "The run has ended.", body = RunBody, example = json!({"finished": true, "deleted": 3})),
-        (status = 202, description = "The run goes on; `GET /scheduler` tells when it has ended.", body = RunBody,
+        (status = 202, description = "The run goes on; `GET /scheduler` tells how far it has come.", body = RunBody,
          example = json!({"finished": false, "deleted": null})),
         (status = 409, description = "`scheduler_running`: another replica is at it.", body = ErrorBody),
     ),
