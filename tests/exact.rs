@@ -76,6 +76,8 @@ fn id(token: &Value) -> String {
 }
 
 const DUE: i64 = 20_000;
+/// How many of them one batch deletes.
+const BATCH: i64 = 100;
 const LIVE: i64 = 500;
 
 /// Tokens of a user: `DUE` that are long due for deletion, and `LIVE` that are not, some of them expired and revoked.
@@ -132,7 +134,7 @@ async fn exact_two_schedulers_delete_each_due_token_once_and_one_takes_over_when
         let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() \
             AND wait_event_type = 'Lock' AND query LIKE 'DELETE FROM tokens%'";
         let (batches, waiting) = (database.number(deleted).await, database.number(waiting).await);
-        (batches >= DUE / 2 / 500 - 1 && waiting > 0).then_some(())
+        (batches >= DUE / 2 / BATCH - 1 && waiting > 0).then_some(())
     })
     .await;
     let holder = database.column("SELECT holder FROM leases WHERE name = 'delete_expired'").await.remove(0);
@@ -155,7 +157,7 @@ async fn exact_two_schedulers_delete_each_due_token_once_and_one_takes_over_when
         (state["last_error"].is_null() && state["last_deleted"].as_i64() > Some(0)).then_some(())
     })
     .await;
-    assert!(before * 500 < DUE, "nothing was left for the other to do");
+    assert!(before * BATCH < DUE, "nothing was left for the other to do");
     let batches = database.column("SELECT details FROM audit WHERE action = 'tokens.deleted'").await;
     let times = times_deleted(&batches);
     let twice: Vec<_> = times.iter().filter(|(_, times)| **times > 1).collect();
