@@ -31,7 +31,7 @@ pub const NAMES: [&str; 19] = [
     "search: revoked, ms",
     "search: expires within 30 days, ms",
     "search: never used for 30 days, ms",
-    "stats, the first count, ms",
+    "stats, until the first count is there, ms",
     "stats, ms",
     "delete-expired, us for each token",
     "another writer, alone, 99th percentile, ms",
@@ -57,7 +57,7 @@ impl Figures {
         for path in paths(tokens) {
             all.push(request(&admin, &path, TIMES).await);
         }
-        all.push(request(&admin, "/stats", 1).await);
+        all.push(first_count(&admin).await);
         all.push(request(&admin, "/stats", TIMES).await);
         all.extend(deletion(&admin, tokens).await);
         all.push(facts::resident(service.process().id()) / 1024.0);
@@ -107,6 +107,13 @@ async fn request(admin: &Admin, path: &str, times: u64) -> f64 {
         took.push(millis(begun.elapsed()));
     }
     percentile(&sorted(took), 50)
+}
+
+/// How long it is until somebody gets the first count: where that takes longer than an answer waits, it asks for another try.
+async fn first_count(admin: &Admin) -> f64 {
+    let begun = now();
+    while admin.call(Method::GET, "/stats", None).await.status == 503 {}
+    millis(begun.elapsed())
 }
 
 /// The median and the 99th percentile of look-ups of stored tokens all over, in microseconds.
