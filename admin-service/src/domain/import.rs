@@ -26,25 +26,25 @@ impl Default for Hint {
 /// A text that is the token itself, which nobody may keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must not be the token itself, of which only the SHA-256 is stored")]
-pub struct Secret;
+pub struct TokenItself;
 
 impl NewToken {
     /// A token of another system's, made there at `created_at` if that is known. Where a text is the token itself, the error
     /// comes with that field's name.
     ///
     /// # Errors
-    /// [`Secret`].
+    /// [`TokenItself`].
     pub fn imported(
         spec: TokenSpec,
         hash: TokenHash,
         hint: &Hint,
         created_at: Option<Timestamp>,
-    ) -> Result<Self, (&'static str, Secret)> {
+    ) -> Result<Self, (&'static str, TokenItself)> {
         let description = spec.description.as_ref().map(ToString::to_string).unwrap_or_default();
         let texts =
             [("name", spec.name.as_str()), ("hint", hint.as_str()), ("description", description.as_str())];
         match texts.iter().find(|(_, text)| TokenHash::of(text.as_bytes()) == hash) {
-            Some((field, _)) => Err((field, Secret)),
+            Some((field, _)) => Err((field, TokenItself)),
             None => Ok(Self { spec, hash, hint: hint.to_string(), created_at }),
         }
     }
@@ -97,10 +97,10 @@ mod tests {
         let hash = TokenHash::of(b"the-secret");
         let (plain, secret) = (Hint::default(), "the-secret".parse::<Hint>().unwrap());
         assert!(NewToken::imported(spec("ci"), hash, &plain, None).is_ok());
-        assert_eq!(NewToken::imported(spec("the-secret"), hash, &plain, None), Err(("name", Secret)));
-        assert_eq!(NewToken::imported(spec("ci"), hash, &secret, None), Err(("hint", Secret)));
+        assert_eq!(NewToken::imported(spec("the-secret"), hash, &plain, None), Err(("name", TokenItself)));
+        assert_eq!(NewToken::imported(spec("ci"), hash, &secret, None), Err(("hint", TokenItself)));
         let noted = TokenSpec { description: Some("the-secret".parse().unwrap()), ..spec("ci") };
-        assert_eq!(NewToken::imported(noted, hash, &plain, None), Err(("description", Secret)));
+        assert_eq!(NewToken::imported(noted, hash, &plain, None), Err(("description", TokenItself)));
     }
 
     #[test]

@@ -17,6 +17,17 @@ pub enum Whose {
     User,
 }
 
+impl Whose {
+    /// The limit, as a sentence names it.
+    #[must_use]
+    pub const fn the_limit(self) -> &'static str {
+        match self {
+            Self::Service => "the limit",
+            Self::User => "the user's own limit",
+        }
+    }
+}
+
 /// One limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit<T> {

@@ -130,19 +130,16 @@ impl From<RotationRefusal> for StoreError {
 
 /// What to do about a limit that an import is beyond.
 fn import_beyond_limit(limit: u32, whose: Whose, count: u32, new: u32) -> String {
-    let whose = if whose == Whose::User { "the user's own limit" } else { "the limit" };
+    let the_limit = whose.the_limit();
     format!(
-        "the user has {count} live tokens and {whose} is {limit}, so that {new} more cannot be imported; \
+        "the user has {count} live tokens and {the_limit} is {limit}, so that {new} more cannot be imported; \
          import fewer, give the user a limit of its own, or import with `ignore_restrictions`"
     )
 }
 
 /// What to do about a limit that is reached.
 fn limit_reached(limit: u32, whose: Whose, count: u32) -> String {
-    let the_limit = match whose {
-        Whose::Service => "the limit",
-        Whose::User => "the user's own limit",
-    };
+    let the_limit = whose.the_limit();
     match limit {
         0 => format!(
             "an administrator has stopped the making of tokens: {the_limit} is 0 (max_tokens_per_user), and the user has {count} live tokens"

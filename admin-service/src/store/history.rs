@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, query};
 
 use super::Store;
 use super::error::StoreError;
-use super::row::{Columns, MANY, millis};
+use super::row::{Columns, MANY, list, millis};
 use super::transaction::Tx;
 use crate::domain::changes::Position;
 use crate::domain::token::TokenId;
@@ -55,8 +55,7 @@ pub(super) async fn tokens_changed(
     for some in ids.chunks(MANY) {
         let insert =
             "INSERT INTO changes (revision, token_hash, at) SELECT $1, hash, $2 FROM tokens WHERE id IN";
-        let places: Vec<_> = (3..).take(some.len()).map(|place| format!("${place}")).collect();
-        let statement = query(AssertSqlSafe(format!("{insert} ({})", places.join(", "))));
+        let statement = query(AssertSqlSafe(format!("{insert} {}", list(3, some.len()))));
         let statement = statement.bind(revision).bind(millis(now));
         let statement = some.iter().fold(statement, |statement, id| statement.bind(id.to_string()));
         statement.execute(&mut *tx.connection).await?;

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, query};
 
 use super::authority::Confirmed;
 use super::error::StoreError;
-use super::row::{MANY, places};
+use super::row::{MANY, list};
 use super::token_rows::{select_token, token};
 use super::transaction::{Statement, Tx, Work};
 use super::{Store, history, tokens, user_restrictions, users};
@@ -77,7 +77,7 @@ async fn known(tx: &mut Tx<'_>, new: &[NewToken]) -> Result<HashMap<TokenHash, T
     let mut known = HashMap::new();
     for some in new.chunks(MANY) {
         let select = select_token!("FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.hash IN ");
-        let statement = query(AssertSqlSafe(format!("{select}{}", places(1, some.len()))));
+        let statement = query(AssertSqlSafe(format!("{select}{}", list(1, some.len()))));
         let bind =
             |statement: Statement<'static>, new: &NewToken| statement.bind(new.hash.as_bytes().to_vec());
         for row in some.iter().fold(statement, bind).fetch_all(&mut *tx.connection).await? {

@@ -1,21 +1,24 @@
 //! Look-ups that share a statement: most of what one costs is the way to the database and back, so those that come
 //! while others are under way are asked for together, next.
 
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use latchkey::token::TokenHash;
 use latchkey::wire::RefusalReason;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
-use super::Store;
 use super::error::{Failure, StoreError};
-use super::row::Columns;
+use super::row::{Columns, list};
 use super::token_rows::{select_token, token};
-use crate::domain::verdict::{Epoch, Outcome, Revision, Verdict};
+use super::{Store, history};
+use crate::domain::changes::Position;
+use crate::domain::verdict::{Outcome, Verdict};
 
 /// How long a statement may take before those that wait for their turn are asked for beside it: one connection that
 /// hangs holds up no look-up but its own.
@@ -29,9 +32,8 @@ const MOST: usize = 64;
 /// The statements, each with its size: token, user and revision are of one moment.
 static STATEMENTS: LazyLock<[(usize, Arc<str>); SIZES.len()]> = LazyLock::new(|| {
     SIZES.map(|size| {
-        let binds: Vec<String> = (1..=size).map(|number| format!("${number}")).collect();
         let select = select_token!(", h.epoch, h.revision FROM history h LEFT JOIN tokens t ON t.hash IN");
-        (size, format!("{select} ({}) LEFT JOIN users u ON u.id = t.user_id", binds.join(", ")).into())
+        (size, format!("{select} {} LEFT JOIN users u ON u.id = t.user_id", list(1, size)).into())
     })
 });
 
@@ -107,53 +109,60 @@ impl Store {
     }
 
     async fn answer(&self, batch: Vec<LookUp>) {
-        // Whoever does not wait any more needs no answer.
-        match self.found(&batch).await {
-            Ok(rows) => {
-                for LookUp { hash, answer } in batch {
-                    let _ = answer.send(self.verdict(hash, &rows));
-                }
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                for LookUp { answer, .. } in batch {
-                    let _ = answer.send(Err(Failure::Shared(error.clone()).into()));
-                }
-            }
+        let found = self.found(&batch).await.map_err(Arc::new);
+        // The time of the answer, so that a slow database does not stretch a token's life.
+        let now = self.sources().now();
+        for LookUp { hash, answer } in batch {
+            let verdict = match &found {
+                Ok(found) => found.verdict(&hash, now),
+                Err(error) => Err(Failure::Shared(error.clone()).into()),
+            };
+            // Whoever does not wait any more needs no answer.
+            let _ = answer.send(verdict);
         }
     }
 
-    /// The rows of those tokens that are known; where none is, one row that tells the history alone.
-    async fn found(&self, batch: &[LookUp]) -> Result<Vec<AnyRow>, StoreError> {
+    async fn found(&self, batch: &[LookUp]) -> Result<Found, StoreError> {
         let mut hashes: Vec<TokenHash> = batch.iter().map(|look_up| look_up.hash).collect();
         let fitting = STATEMENTS.iter().find(|(size, _)| *size >= hashes.len());
-        let Some(((size, sql), last)) = fitting.zip(hashes.last().copied()) else { return Ok(Vec::new()) };
+        let Some(((size, sql), last)) = fitting.zip(hashes.last().copied()) else {
+            return Err(sqlx::Error::RowNotFound.into());
+        };
         hashes.resize(*size, last);
         let mut statement = query(AssertSqlSafe(sql.clone()));
         for hash in hashes {
             statement = statement.bind(hash.as_bytes().to_vec());
         }
-        self.rows(statement).await
+        Found::of(self.rows(statement).await?)
     }
+}
 
-    fn verdict(&self, hash: TokenHash, rows: &[AnyRow]) -> Result<Verdict, StoreError> {
-        let history = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let mut known = None;
+/// What one statement has found.
+struct Found {
+    at: Position,
+    /// The tokens that are known.
+    rows: HashMap<TokenHash, AnyRow>,
+}
+
+impl Found {
+    /// Reads the rows of those tokens that are known; where none is, one row that tells the history alone.
+    fn of(rows: Vec<AnyRow>) -> Result<Self, StoreError> {
+        let at = history::position(rows.first().ok_or(sqlx::Error::RowNotFound)?)?;
+        let mut known = HashMap::with_capacity(rows.len());
         for row in rows {
-            if row.token_hash_or_null("hash")? == Some(hash) {
-                known = Some((token(row)?, row.flag("user_active")?));
-                break;
+            if let Some(hash) = row.token_hash_or_null("hash")? {
+                known.insert(hash, row);
             }
         }
-        // The time of the answer, so that a slow database does not stretch a token's life.
-        let now = self.sources().now();
-        Ok(Verdict {
-            epoch: Epoch(history.text("epoch")?),
-            revision: Revision(history.number("revision")?),
-            outcome: match known {
-                Some((token, user_active)) => Outcome::of(token, user_active, now),
-                None => Outcome::Refused(RefusalReason::Unknown),
-            },
-        })
+        Ok(Self { at, rows: known })
+    }
+
+    fn verdict(&self, hash: &TokenHash, now: Timestamp) -> Result<Verdict, StoreError> {
+        let outcome = match self.rows.get(hash) {
+            Some(row) => Outcome::of(token(row)?, row.flag("user_active")?, now),
+            None => Outcome::Refused(RefusalReason::Unknown),
+        };
+        let Position { epoch, revision } = self.at.clone();
+        Ok(Verdict { epoch, revision, outcome })
     }
 }

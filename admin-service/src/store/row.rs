@@ -11,13 +11,15 @@ use super::error::{Failure, StoreError};
 /// How many rows one statement writes or looks for, so that many need few ways to the database and back.
 pub(super) const MANY: usize = 50;
 
+/// The places of so many values: `($3, $4)` for two from the third on.
+pub(super) fn list(first: usize, count: usize) -> String {
+    let places = (first..).take(count).map(|place| format!("${place}"));
+    format!("({})", places.collect::<Vec<_>>().join(", "))
+}
+
 /// The places of values, row by row: `($1, $2), ($3, $4)` for two rows of two.
 pub(super) fn places(rows: usize, columns: usize) -> String {
-    let row = |row: usize| {
-        let places = (1..=columns).map(|column| format!("${}", row * columns + column));
-        format!("({})", places.collect::<Vec<_>>().join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+    (0..rows).map(|row| list(row * columns + 1, columns)).collect::<Vec<_>>().join(", ")
 }
 
 /// Typed access to the columns of a row.

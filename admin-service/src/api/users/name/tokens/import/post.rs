@@ -115,7 +115,7 @@ impl EntryBody {
         };
         let spec = spec.check(Networks::default())?;
         NewToken::imported(spec, hash, &hint, created_at)
-            .map_err(|(field, secret)| fields::refuse(field, &secret))
+            .map_err(|(field, problem)| fields::refuse(field, &problem))
     }
 }
 
