@@ -133,13 +133,11 @@ impl Verdict {
         }
     }
 
-    /// When the token expires, on the clock that [`Verdict::of`] was given; `None`: never, or it may not be used.
+    /// When the token expires, if that is in less than `period` from `now` on; `None` too for one that may not be used.
     #[must_use]
-    pub fn expires_at(&self) -> Option<Duration> {
-        match self {
-            Self::Usable(token) => token.expires_at,
-            Self::Refused(_) => None,
-        }
+    pub fn expires_within(&self, period: Duration, now: Duration) -> Option<Duration> {
+        let Self::Usable(token) = self else { return None };
+        token.expires_at.filter(|end| end.saturating_sub(now) < period)
     }
 
     /// Whether the client's address matters to the judgement.

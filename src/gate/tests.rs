@@ -187,3 +187,18 @@ fn addresses_are_held_against_the_networks_in_their_canonical_form() {
         assert_eq!(bound(network, address), Err(Reason::Address), "{address:?} in {network}");
     }
 }
+
+#[test]
+fn only_a_token_that_ends_within_the_period_is_warned_of() {
+    let ends = |left: Option<u64>, period: u64| {
+        let facts = TokenFacts { expires_in_ms: left, ..facts() };
+        let verdict = verdict(&answer(Some(facts), None)).unwrap();
+        verdict.expires_within(Duration::from_millis(period), NOW)
+    };
+    assert_eq!(ends(Some(4), 5), Some(NOW + Duration::from_millis(4)));
+    assert_eq!((ends(Some(5), 5), ends(None, 5)), (None, None));
+    // A period of zero warns of none, not even of one whose time is over.
+    assert_eq!((ends(Some(0), 0), ends(Some(0), 1)), (None, Some(NOW)));
+    let refused = verdict(&answer(None, Some(RefusalReason::Expired))).unwrap();
+    assert_eq!(refused.expires_within(Duration::MAX, NOW), None);
+}

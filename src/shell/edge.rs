@@ -115,9 +115,8 @@ impl Edge {
     ) -> Result<Arc<Identity>, Refusal> {
         let judgement = gate::judge(credential, scopes, client_address(verdict), verdict, now);
         self.shared.used(verdict, judgement.is_ok(), now);
-        let warning_from = |end: &Duration| end.saturating_sub(now) < self.config.expiry_warning;
         if judgement.is_ok()
-            && let Some(end) = verdict.expires_at().filter(warning_from)
+            && let Some(end) = verdict.expires_within(self.config.expiry_warning, now)
         {
             self.expiring.borrow_mut().insert(stream, end);
         }

@@ -106,12 +106,7 @@ fn restrictions_that_cannot_be_are_refused() {
 #[test]
 fn a_long_run_of_the_scheduler_is_waited_for_with_progress() {
     let shell = Shell::start();
-    shell.place.sql(
-        "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 250000) \
-         INSERT INTO tokens (id, user_id, hash, name, hint, schemes, scopes, allowed_cidrs, created_at, expires_at) \
-         SELECT printf('019a0000-0000-7000-8000-%012x', n), (SELECT id FROM users), randomblob(32), 'old', 'lk_abcd', \
-         'bearer', '', '', 0, 1 FROM n",
-    );
+    shell.insert_expired(250_000);
     let (code, shown) = shell.on_terminal(&["scheduler", "run"], "");
     assert_eq!(code, Some(0), "{shown}");
     let waited = shown.contains("00 tokens\u{1b}[K") && shown.contains("the run has ended: 250000 tokens");

@@ -75,6 +75,16 @@ impl Shell {
         state
     }
 
+    /// Inserts so many tokens of the administrator's that have expired.
+    pub fn insert_expired(&self, count: u32) {
+        self.place.sql(&format!(
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {count}) \
+             INSERT INTO tokens (id, user_id, hash, name, hint, schemes, scopes, allowed_cidrs, created_at, expires_at) \
+             SELECT printf('019a0000-0000-7000-8000-%012x', n), (SELECT id FROM users), randomblob(32), 'old', 'lk_abcd', \
+             'bearer', '', '', 0, 1 FROM n"
+        ));
+    }
+
     /// Makes a user with a token, whose identifier and secret it gives.
     pub fn user_with_token(&self, name: &str, args: &[&str]) -> (String, String) {
         self.print(&["user", "create", name]);

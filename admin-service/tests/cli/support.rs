@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sqlx::{Connection, Executor, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -54,13 +54,13 @@ impl Place {
     }
 
     /// Runs SQL in the database, beside whatever else uses it.
-    pub fn sql(&self, sql: &'static str) {
+    pub fn sql(&self, sql: &str) {
         let path = self.path("latchkey.db");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut database = SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
             database.execute("BEGIN IMMEDIATE").await.unwrap();
-            database.execute(sql).await.unwrap();
+            database.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
             database.execute("COMMIT").await.unwrap();
             database.close().await.unwrap();
         });

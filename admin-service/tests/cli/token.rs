@@ -223,12 +223,7 @@ fn expired_tokens_are_deleted_and_no_others() {
 #[test]
 fn many_expired_tokens_are_deleted_with_progress() {
     let shell = Shell::start();
-    shell.place.sql(
-        "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 12000) \
-         INSERT INTO tokens (id, user_id, hash, name, hint, schemes, scopes, allowed_cidrs, created_at, expires_at) \
-         SELECT printf('019a0000-0000-7000-8000-%012x', n), (SELECT id FROM users), randomblob(32), 'old', 'lk_abcd', \
-         'bearer', '', '', 0, 1 FROM n",
-    );
+    shell.insert_expired(12_000);
     let (code, shown) = shell.on_terminal(&["token", "delete-expired", "--yes"], "");
     assert_eq!(code, Some(0), "{shown}");
     assert!(shown.contains("\r5000 tokens\u{1b}[K\r10000 tokens"), "{shown:?}");
