@@ -7,7 +7,7 @@ use crate::support::{World, raw};
 
 /// What a request needs, and so which answers it gets with no token, and with a token that carries no scope.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Needs {
+pub enum Needs {
     Nothing,
     Token,
     Scope,
@@ -39,7 +39,7 @@ fn rules() -> Value {
     ])
 }
 
-const ROWS: &[(&str, &str, &str, Needs)] = &[
+pub const ROWS: &[(&str, &str, &str, Needs)] = &[
     // An exact path.
     ("GET", "/health", "gateway", Nothing),
     ("POST", "/health", "gateway", Nothing),
