@@ -1,5 +1,7 @@
 //! `gateways/envoy-ext-authz.yaml` on a real Envoy.
 
+use std::net::SocketAddr;
+
 use super::{Around, INVALID, UNAVAILABLE};
 use crate::support::client::{Answer, Caller};
 use crate::support::config_file::ConfigFile;
@@ -8,7 +10,7 @@ use crate::support::envoy_config::EDGE_SECRET;
 use crate::support::{Envoy, made_up, ports, wait};
 
 /// The configuration on loopback.
-fn bootstrap(around: &Around, gateway: u16, admin: u16) -> Bootstrap {
+fn bootstrap(around: &Around, upstream: SocketAddr, gateway: u16, admin: u16) -> Bootstrap {
     let mut file = ConfigFile::read("gateways/envoy-ext-authz.yaml");
     file.replace("address: 0.0.0.0", "address: 127.0.0.1");
     file.replace("address: latchkey, ", "address: 127.0.0.1, ");
@@ -18,7 +20,7 @@ fn bootstrap(around: &Around, gateway: u16, admin: u16) -> Bootstrap {
         (9901, admin),
         (8101, around.service.edge_address().port()),
         (8102, around.service.metrics_address().port()),
-        (8080, around.upstream.address().port()),
+        (8080, upstream.port()),
     ] {
         file.replace(&format!("port_value: {from}}}"), &format!("port_value: {to}}}"));
     }
@@ -33,8 +35,13 @@ fn bootstrap(around: &Around, gateway: u16, admin: u16) -> Bootstrap {
 }
 
 async fn start(around: &Around) -> Envoy {
+    start_before(around, around.upstream.address()).await
+}
+
+/// Starts one with another upstream than that of the test.
+pub async fn start_before(around: &Around, upstream: SocketAddr) -> Envoy {
     let ports = [ports::free(), ports::free()];
-    Envoy::start_bootstrap(&bootstrap(around, ports[0], ports[1]), ports).await
+    Envoy::start_bootstrap(&bootstrap(around, upstream, ports[0], ports[1]), ports).await
 }
 
 /// What a gRPC call is answered, for HTTP/2 is what gRPC is spoken in.

@@ -3,6 +3,7 @@
 
 mod envoy;
 mod nginx;
+mod paths;
 
 use reqwest::RequestBuilder;
 use serde_json::json;

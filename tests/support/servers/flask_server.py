@@ -18,6 +18,7 @@ def ran(handler):
 def serve(prefix, handler, methods):
     """The prefix, and all below it, by these methods; every other method and path is `other`."""
     app.add_url_rule(prefix, f"{prefix} alone", lambda: ran(handler), methods=methods)
+    app.add_url_rule(f"{prefix}/", f"{prefix} with a slash", lambda: ran(handler), methods=methods)
     app.add_url_rule(f"{prefix}/<path:rest>", prefix, lambda rest: ran(handler), methods=methods)
 
 
