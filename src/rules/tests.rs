@@ -3,6 +3,8 @@ use proptest::prelude::*;
 use super::*;
 
 mod ambiguous;
+mod dominance;
+mod models;
 
 fn rule(path: PathPattern, auth: Auth, scopes: &[&str]) -> Rule {
     let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
