@@ -7,7 +7,7 @@ use crate::cache::Limits;
 use crate::credential::{Accepted, Schemes};
 use crate::headers::{HeaderName, IdentityHeaders};
 use crate::refusal::Realm;
-use crate::rules::{Auth, InvalidPattern, PathPattern, Requirement, Rule, Rules};
+use crate::rules::{Auth, Case, PathPattern, Requirement, Rule, Rules};
 
 pub use raw::Mode;
 
@@ -251,12 +251,28 @@ fn rule(raw: raw::Rule) -> Result<Rule, ConfigError> {
 
 /// The condition on the path, and the field that it stands in.
 fn path(condition: raw::Match) -> Result<(&'static str, PathPattern), ConfigError> {
-    let (field, pattern) = match (condition.path, condition.path_prefix, condition.path_regex) {
-        (None, None, None) => ("match", Ok(PathPattern::Any)),
-        (Some(path), None, None) => ("match.path", PathPattern::exact(path)),
-        (None, Some(prefix), None) => ("match.path_prefix", PathPattern::prefix(prefix)),
-        (None, None, Some(regex)) => ("match.path_regex", PathPattern::regex(&regex)),
-        _ => return Err(ConfigError::new("match", "give one of `path`, `path_prefix` and `path_regex`")),
-    };
-    pattern.map(|pattern| (field, pattern)).map_err(|error: InvalidPattern| ConfigError::new(field, error))
+    let case = if condition.ignore_case { Case::Ignored } else { Case::Counts };
+    let given = [
+        condition.path.map(|path| ("match.path", PathPattern::exact(path, case))),
+        condition.path_prefix.map(|prefix| ("match.path_prefix", PathPattern::prefix(prefix, case))),
+        condition
+            .path_separated_prefix
+            .map(|prefix| ("match.path_separated_prefix", PathPattern::separated_prefix(prefix, case))),
+        condition.path_regex.map(|regex| ("match.path_regex", PathPattern::regex(&regex, case))),
+    ];
+    let mut given = given.into_iter().flatten();
+    match (given.next(), given.next()) {
+        (None, _) if condition.ignore_case => Err(ConfigError::new(
+            "match.ignore_case",
+            "this is about the path: add one of `path`, `path_prefix`, `path_separated_prefix` and `path_regex`",
+        )),
+        (None, _) => Ok(("match", PathPattern::Any)),
+        (Some((field, pattern)), None) => {
+            pattern.map(|pattern| (field, pattern)).map_err(|error| ConfigError::new(field, error))
+        }
+        _ => Err(ConfigError::new(
+            "match",
+            "give one of `path`, `path_prefix`, `path_separated_prefix` and `path_regex`",
+        )),
+    }
 }

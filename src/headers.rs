@@ -49,9 +49,14 @@ impl HeaderName {
     /// that is no letter and no digit, and none minds the case.
     #[must_use]
     pub fn is_meant_by(&self, name: &[u8]) -> bool {
-        let dashed = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
-        name.len() == self.0.len() && name.iter().copied().map(dashed).eq(self.0.bytes())
+        is_read_as(name, self.0.as_bytes())
     }
+}
+
+/// Whether some server takes `name` for the header `meant`, which is in lower case and has no `_`.
+fn is_read_as(name: &[u8], meant: &[u8]) -> bool {
+    let dashed = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    name.len() == meant.len() && name.iter().copied().map(dashed).eq(meant.iter().copied())
 }
 
 impl FromStr for HeaderName {
@@ -138,10 +143,36 @@ impl<'a> RequestHeaders<'a> {
                 b"authorization" => read.authorization.add(value),
                 b"traceparent" => read.trace = Traceparent::of(value),
                 name if identity.is_spoof(name) => read.spoofed.push(name),
-                _ => {}
+                _ => match Override::of(name) {
+                    None => {}
+                    Some(Override::Method) => read.target.overrides.methods.push(value),
+                    Some(Override::Path) => read.target.overrides.paths.push(value),
+                },
             }
         }
         read
+    }
+}
+
+/// What a header may replace in the eyes of some servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Override {
+    Method,
+    Path,
+}
+
+impl Override {
+    /// What a header of this name may replace. Most names differ from all of these in length already.
+    fn of(name: &[u8]) -> Option<Self> {
+        let (meant, replaced): (&[u8], _) = match name.len() {
+            13 if is_read_as(name, b"x-http-method") => return Some(Self::Method),
+            13 => (b"x-rewrite-url", Self::Path),
+            14 => (b"x-original-url", Self::Path),
+            17 => (b"x-method-override", Self::Method),
+            22 => (b"x-http-method-override", Self::Method),
+            _ => return None,
+        };
+        is_read_as(name, meant).then_some(replaced)
     }
 }
 
@@ -271,6 +302,26 @@ mod tests {
         {
             assert!(!headers.is_spoof(name.as_bytes()), "{name}");
         }
+    }
+
+    #[test]
+    fn headers_that_override_method_or_path_are_noticed_however_they_are_spelt_and_no_other_is() {
+        let pairs = bytes(&[
+            (":method", "POST"),
+            ("x-http-method-override", "DELETE"),
+            ("X_HTTP_METHOD", "PUT"),
+            ("x-method_override", "PATCH"),
+            ("x-original-url", "/a"),
+            ("X-Rewrite-Url", "/b"),
+            ("x.rewrite.url", "/c"),
+            ("x-forwarded-proto", "https"),
+            ("x-http-methods", "DELETE"),
+            ("x-original-uri", "/d"),
+            ("http-method-override", "DELETE"),
+        ]);
+        let overrides = RequestHeaders::read(pairs, &IdentityHeaders::default()).target.overrides;
+        assert_eq!(overrides.methods, [b"DELETE".as_slice(), b"PUT", b"PATCH"]);
+        assert_eq!(overrides.paths, [b"/a", b"/b", b"/c"]);
     }
 
     #[test]

@@ -1,19 +1,26 @@
 //! Which request needs what: an ordered list of rules, of which the first that matches decides.
+//!
+//! Servers read one request in different ways. A plain one has a single reading; any other needs what the rules ask for each
+//! of its readings, all of it, so that no spelling of a request needs less than another that some server reads alike.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use regex_lite::{Regex, RegexBuilder};
 use serde::Deserialize;
 
-use self::spelling::Spelling;
+pub use self::host::{HostPattern, InvalidHost};
+pub use self::path::{Case, InvalidPattern, PathPattern};
+use self::readings::Spelling;
 
-mod spelling;
+mod host;
+mod path;
+mod readings;
+mod steps;
 #[cfg(test)]
 mod tests;
 
-/// How large a compiled path pattern may be, in bytes: bounds the time that a long path can take.
-const REGEX_SIZE_LIMIT: usize = 1 << 16;
+/// How many methods one request may be read as.
+const MAX_METHODS: usize = 8;
 
 /// Whether a request has to present a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -43,6 +50,11 @@ impl Requirement {
         self.auth != Auth::Required
     }
 
+    /// Whether who fulfils this fulfils `other` too.
+    fn covers(&self, other: &Self) -> bool {
+        self.auth >= other.auth && other.scopes.iter().all(|scope| self.scopes.contains(scope))
+    }
+
     /// What asks for all that the two ask for.
     fn and(&self, other: &Self) -> Self {
         let lacking = other.scopes.iter().filter(|scope| !self.scopes.contains(scope));
@@ -59,7 +71,7 @@ impl Default for Requirement {
 }
 
 /// What rules look at in a request, as the client sent it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Target<'a> {
     /// The request's method.
     pub method: &'a [u8],
@@ -67,12 +79,65 @@ pub struct Target<'a> {
     pub path: Option<&'a [u8]>,
     /// The host and port (`:authority`).
     pub authority: Option<&'a [u8]>,
+    /// What headers say instead of method and path.
+    pub overrides: Overrides<'a>,
 }
 
-impl<'a> Target<'a> {
-    /// The path without its query.
-    fn path_alone(&self) -> Option<&'a [u8]> {
-        self.path.and_then(|path| path.split(|byte| *byte == b'?').next())
+/// The values of headers that some servers believe rather than a request's own method and path.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides<'a> {
+    /// Other methods (`X-HTTP-Method-Override` and the like).
+    pub methods: Vec<&'a [u8]>,
+    /// Other paths (`X-Original-URL` and the like).
+    pub paths: Vec<&'a [u8]>,
+}
+
+impl Overrides<'_> {
+    fn is_empty(&self) -> bool {
+        self.methods.is_empty() && self.paths.is_empty()
+    }
+}
+
+/// What is known of a request beside its path.
+#[derive(Clone, Copy)]
+struct Facts<'a> {
+    /// The methods that it may be read as, at least one and at most [`MAX_METHODS`].
+    methods: &'a [&'a [u8]],
+    /// Its host; `None`: servers may disagree about it.
+    host: Option<&'a [u8]>,
+    /// Whether rules that ask for less than the default may match it.
+    allows_weaker: bool,
+}
+
+/// Whether a rule matches a reading of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Match {
+    /// It does not.
+    No,
+    /// For some servers: the request needs what it asks, and what the rules after it ask.
+    Maybe,
+    /// It does.
+    Yes,
+}
+
+impl From<bool> for Match {
+    fn from(matches: bool) -> Self {
+        if matches { Self::Yes } else { Self::No }
+    }
+}
+
+/// What was asked for until now, all of which a request needs.
+#[derive(Default)]
+struct Asked<'a>(Option<Cow<'a, Requirement>>);
+
+impl<'a> Asked<'a> {
+    fn add(&mut self, requirement: &'a Requirement) {
+        self.0 = Some(match self.0.take() {
+            None => Cow::Borrowed(requirement),
+            Some(asked) if asked.covers(requirement) => asked,
+            Some(asked) if requirement.covers(&asked) => Cow::Borrowed(requirement),
+            Some(asked) => Cow::Owned(asked.and(requirement)),
+        });
     }
 }
 
@@ -81,43 +146,110 @@ impl<'a> Target<'a> {
 pub struct Rules {
     rules: Vec<Rule>,
     otherwise: Requirement,
+    /// What all rules together ask for.
+    everything: Requirement,
 }
 
 impl Rules {
     /// Rules in the order in which they are tried. A request that none matches needs a token.
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
-        Self { rules, otherwise: Requirement::default() }
+        let otherwise = Requirement::default();
+        let everything = rules.iter().fold(otherwise.clone(), |all, rule| all.and(&rule.requirement));
+        Self { rules, otherwise, everything }
     }
 
-    /// What a request needs. Where its path has other spellings, it needs what the rules ask for the path as it was sent,
-    /// and what they ask for it as it may be read; and where servers may disagree about it, a token at least.
+    /// What a request needs: what the rules ask for each of its readings. One that has more readings than are looked at needs
+    /// what all rules together ask for; one that servers may disagree about, a token at least.
     #[must_use]
     pub fn requirement(&self, target: &Target<'_>) -> Cow<'_, Requirement> {
         if self.rules.is_empty() {
             return Cow::Borrowed(&self.otherwise);
         }
-        let path = target.path_alone();
-        let spelling = path.map_or(Spelling::Ambiguous, Spelling::of);
-        let exempt = spelling != Spelling::Ambiguous;
-        let as_sent = self.first_match(target, path, exempt);
-        match path {
-            Some(path) if spelling != Spelling::Plain => {
-                let as_read = self.first_match(target, Some(&spelling::resolved(path)), exempt);
-                if as_read == as_sent { Cow::Borrowed(as_sent) } else { Cow::Owned(as_sent.and(as_read)) }
-            }
-            _ => Cow::Borrowed(as_sent),
+        let (path, spelling) = match target.path {
+            Some(path) => readings::look(path),
+            None => (&[][..], Spelling::Ambiguous),
+        };
+        let host = target.authority.and_then(host::host_of);
+        let is_standard = is_standard(target.method) && target.overrides.is_empty();
+        let allows_weaker = is_standard && host.is_some() && spelling != Spelling::Ambiguous;
+        let facts = Facts { methods: &[target.method], host, allows_weaker };
+        let mut asked = Asked::default();
+        if is_standard && target.method != b"HEAD" && spelling == Spelling::Plain {
+            self.ask(&facts, Some(path), &mut asked);
+        } else {
+            self.ask_for_all(target, facts, (path, spelling), &mut asked);
+        }
+        asked.0.unwrap_or(Cow::Borrowed(&self.everything))
+    }
+
+    /// What the rules ask for each reading of a request that is not plain; nothing, if there are too many.
+    fn ask_for_all<'s>(
+        &'s self,
+        target: &Target<'_>,
+        facts: Facts<'_>,
+        (path, spelling): (&[u8], Spelling),
+        asked: &mut Asked<'s>,
+    ) {
+        let upper_case: Vec<_> = own_and_other(target).map(<[u8]>::to_ascii_uppercase).collect();
+        let mut methods: Vec<_> = own_and_other(target).chain(upper_case.iter().map(Vec::as_slice)).collect();
+        if upper_case.iter().any(|method| method == b"HEAD") {
+            methods.push(b"GET");
+        }
+        methods.sort_unstable();
+        methods.dedup();
+        if methods.len() > MAX_METHODS {
+            return;
+        }
+        let facts = Facts { methods: &methods, ..facts };
+        if target.path.is_none() {
+            self.ask(&facts, None, asked);
+        }
+        let others = target.overrides.paths.iter().map(|path| readings::look(path).0);
+        if spelling == Spelling::Plain && target.overrides.paths.is_empty() {
+            return self.ask(&facts, Some(path), asked);
+        }
+        let paths = target.path.map(|_| path).into_iter().chain(others);
+        match readings::of(paths) {
+            Some(paths) => paths.iter().for_each(|path| self.ask(&facts, Some(path), asked)),
+            None => *asked = Asked::default(),
         }
     }
 
-    /// What the first rule that matches asks for; one that asks for less than a token only matches where it may.
-    fn first_match(&self, target: &Target<'_>, path: Option<&[u8]>, exempt: bool) -> &Requirement {
-        self.rules
-            .iter()
-            .filter(|rule| exempt || !rule.requirement.is_lesser())
-            .find(|rule| rule.matches(target, path))
-            .map_or(&self.otherwise, |rule| &rule.requirement)
+    /// What the rules ask for one reading of the path: the first that matches decides, for each method.
+    fn ask<'s>(&'s self, facts: &Facts<'_>, path: Option<&[u8]>, asked: &mut Asked<'s>) {
+        let mut undecided = (1_u16 << facts.methods.len()) - 1;
+        for rule in &self.rules {
+            let methods = rule.methods_among(facts.methods) & undecided;
+            if methods == 0 || (!facts.allows_weaker && rule.requirement.is_lesser()) {
+                continue;
+            }
+            match rule.matches(facts.host, path) {
+                Match::No => {}
+                // The servers for which it does not match may ask for more.
+                Match::Maybe if rule.requirement.is_lesser() => {}
+                Match::Maybe => asked.add(&rule.requirement),
+                Match::Yes => {
+                    asked.add(&rule.requirement);
+                    undecided &= !methods;
+                    if undecided == 0 {
+                        return;
+                    }
+                }
+            }
+        }
+        asked.add(&self.otherwise);
     }
+}
+
+/// The method of a request, and what headers say instead.
+fn own_and_other<'a>(target: &Target<'a>) -> impl Iterator<Item = &'a [u8]> {
+    std::iter::once(target.method).chain(target.overrides.methods.iter().copied())
+}
+
+/// Whether all servers take a method for the same one (RFC 9110 §9.1): some ignore its case.
+fn is_standard(method: &[u8]) -> bool {
+    !method.is_empty() && method.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
 }
 
 /// One rule: all its conditions must hold for a request that it decides.
@@ -125,7 +257,7 @@ impl Rules {
 pub struct Rule {
     /// The condition on the path.
     pub path: PathPattern,
-    /// The methods that it is about, as they stand in requests; none listed: every method.
+    /// The methods that it is about, in upper case; none listed: every method.
     pub methods: Vec<String>,
     /// The condition on the host; `None`: any, or none.
     pub host: Option<HostPattern>,
@@ -134,171 +266,21 @@ pub struct Rule {
 }
 
 impl Rule {
-    fn matches(&self, target: &Target<'_>, path: Option<&[u8]>) -> bool {
-        self.path.matches(path)
-            && (self.methods.is_empty()
-                || self.methods.iter().any(|method| method.as_bytes() == target.method))
-            && self.host.as_ref().is_none_or(|host| target.authority.is_some_and(|it| host.matches(it)))
-    }
-}
-
-/// A condition on a request's path without its query, compared byte by byte.
-#[derive(Clone, Debug)]
-pub enum PathPattern {
-    /// Every path, and none.
-    Any,
-    /// This path alone.
-    Exact(String),
-    /// Every path that begins so.
-    Prefix(String),
-    /// Every path that the expression matches from start to end.
-    Regex(Regex),
-}
-
-/// A text that cannot be a path pattern.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidPattern {
-    /// It would match no path.
-    #[error("a path begins with / and has no query")]
-    NotAPath,
-    /// It would match only paths that never match a rule that asks for less than a token.
-    #[error(
-        "a path that is exempt from a token has no //, /./, /../, \\ or ;, and no %2f, %5c, %2e, %3b, %25 or control character, because no request with these is exempt"
-    )]
-    NotPlain,
-    /// It is no regular expression.
-    #[error("this is no regular expression that can be used: {0}")]
-    NotARegex(String),
-}
-
-impl PathPattern {
-    /// This path alone.
-    ///
-    /// # Errors
-    /// When no request has such a path.
-    pub fn exact(path: String) -> Result<Self, InvalidPattern> {
-        check_path(&path)?;
-        Ok(Self::Exact(path))
+    /// Which of these methods it is about, one bit each.
+    fn methods_among(&self, methods: &[&[u8]]) -> u16 {
+        if self.methods.is_empty() {
+            return u16::MAX;
+        }
+        let is_meant = |method: &[u8]| self.methods.iter().any(|it| it.as_bytes() == method);
+        methods.iter().rev().fold(0, |bits, method| bits << 1 | u16::from(is_meant(method)))
     }
 
-    /// Every path that begins with `path`.
-    ///
-    /// # Errors
-    /// When no request has such a path.
-    pub fn prefix(path: String) -> Result<Self, InvalidPattern> {
-        check_path(&path)?;
-        Ok(Self::Prefix(path))
-    }
-
-    /// Every path that the regular expression matches from its start to its end.
-    ///
-    /// # Errors
-    /// When it is no regular expression, or one that is too large.
-    pub fn regex(expression: &str) -> Result<Self, InvalidPattern> {
-        let compile = |text: &str| {
-            RegexBuilder::new(text)
-                .dot_matches_new_line(true)
-                .size_limit(REGEX_SIZE_LIMIT)
-                .build()
-                .map_err(|error| InvalidPattern::NotARegex(error.to_string()))
+    fn matches(&self, host: Option<&[u8]>, path: Option<&[u8]>) -> Match {
+        let by_host = match (&self.host, host) {
+            (None, _) => Match::Yes,
+            (Some(_), None) => Match::Maybe,
+            (Some(pattern), Some(host)) => Match::from(pattern.matches(host)),
         };
-        // By itself first, so that `a)|(b` is not made whole by the group around it.
-        compile(expression)?;
-        compile(&format!(r"\A(?:{expression})\z")).map(Self::Regex)
+        if by_host == Match::No { Match::No } else { self.path.matches(path).min(by_host) }
     }
-
-    /// Checks that requests whose path is plain can match, which a rule that asks for less than a token is about.
-    ///
-    /// # Errors
-    /// When no such request can.
-    pub fn check_reachable_without_token(&self) -> Result<(), InvalidPattern> {
-        match self {
-            Self::Exact(path) => check_unambiguous(path),
-            // A prefix may end in `/.` as in `/.well-known`, so what follows decides.
-            Self::Prefix(path) => check_unambiguous(&format!("{path}x")),
-            Self::Any | Self::Regex(_) => Ok(()),
-        }
-    }
-
-    fn matches(&self, path: Option<&[u8]>) -> bool {
-        match (self, path) {
-            (Self::Any, _) => true,
-            (_, None) => false,
-            (Self::Exact(exact), Some(path)) => path == exact.as_bytes(),
-            (Self::Prefix(prefix), Some(path)) => path.starts_with(prefix.as_bytes()),
-            // Bytes that are not UTF-8 are some character: `/admin/.*` matches whatever follows.
-            (Self::Regex(regex), Some(path)) => regex.is_match(&String::from_utf8_lossy(path)),
-        }
-    }
-}
-
-fn check_path(path: &str) -> Result<(), InvalidPattern> {
-    if path.starts_with('/') && !path.contains('?') { Ok(()) } else { Err(InvalidPattern::NotAPath) }
-}
-
-fn check_unambiguous(path: &str) -> Result<(), InvalidPattern> {
-    match Spelling::of(path.as_bytes()) {
-        Spelling::Ambiguous => Err(InvalidPattern::NotPlain),
-        Spelling::Plain | Spelling::Escaped => Ok(()),
-    }
-}
-
-/// A condition on a request's host, without its port: compared without case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HostPattern {
-    /// This host alone.
-    Exact(String),
-    /// Every name below this one, which is kept with its leading dot.
-    Below(String),
-}
-
-/// A text that cannot be a host pattern.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a host is a name or an address without a port, such as api.example.com, or *.example.com for all names below"
-)]
-pub struct InvalidHost;
-
-impl std::str::FromStr for HostPattern {
-    type Err = InvalidHost;
-
-    fn from_str(text: &str) -> Result<Self, InvalidHost> {
-        let text = text.to_ascii_lowercase();
-        let below = text.strip_prefix('*').filter(|rest| rest.starts_with('.'));
-        let name = below.map_or(text.as_str(), |rest| rest.trim_start_matches('.'));
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-        if name.is_empty() || !name.bytes().all(allowed) || host_of(name.as_bytes()) != name.as_bytes() {
-            return Err(InvalidHost);
-        }
-        Ok(match below {
-            Some(_) => Self::Below(format!(".{name}")),
-            None => Self::Exact(text),
-        })
-    }
-}
-
-impl HostPattern {
-    fn matches(&self, authority: &[u8]) -> bool {
-        let host = host_of(authority);
-        match self {
-            Self::Exact(name) => host.eq_ignore_ascii_case(name.as_bytes()),
-            Self::Below(suffix) => host
-                .len()
-                .checked_sub(suffix.len())
-                .filter(|label| *label > 0)
-                .and_then(|label| host.get(label..))
-                .is_some_and(|end| end.eq_ignore_ascii_case(suffix.as_bytes())),
-        }
-    }
-}
-
-/// An authority (RFC 3986 §3.2) without its port, and without the dot that ends a fully qualified name.
-fn host_of(authority: &[u8]) -> &[u8] {
-    let host = match authority.iter().rposition(|byte| *byte == b':') {
-        Some(colon) if !authority.get(colon..).is_some_and(|port| port.contains(&b']')) => {
-            authority.get(..colon).unwrap_or(authority)
-        }
-        _ => authority,
-    };
-    host.strip_suffix(b".").unwrap_or(host)
 }

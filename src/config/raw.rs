@@ -156,7 +156,7 @@ pub(super) struct Rule {
     pub(super) scopes: Vec<Scope>,
 }
 
-/// Which requests a rule is about. At most one of the three conditions on the path.
+/// Which requests a rule is about. At most one of the four conditions on the path.
 #[derive(Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -165,8 +165,13 @@ pub(super) struct Match {
     pub(super) path: Option<String>,
     /// What the path begins with.
     pub(super) path_prefix: Option<String>,
-    /// A regular expression that matches the whole path.
+    /// A path, without a final slash: it and all paths below it.
+    pub(super) path_separated_prefix: Option<String>,
+    /// A regular expression that matches the whole path, of at most 8 KiB.
     pub(super) path_regex: Option<String>,
+    /// Whether the path is compared without the case of ASCII letters.
+    #[serde(default)]
+    pub(super) ignore_case: bool,
     /// The methods, in upper case.
     #[cfg_attr(test, schemars(length(min = 1)))]
     pub(super) methods: Option<Vec<Method>>,

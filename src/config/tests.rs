@@ -58,6 +58,7 @@ fn every_field_of_the_contract_is_read() {
         "rules": [
             {"match": {"path_prefix": "/public/", "methods": ["GET"], "host": "*.example.com"}, "auth": "none"},
             {"match": {"path": "/x"}, "auth": "optional"},
+            {"match": {"path_separated_prefix": "/Rest/Admin", "ignore_case": true}, "scopes": ["root"]},
             {"match": {"path_regex": "/y/[0-9]+"}, "auth": "required", "scopes": ["admin"]},
             {},
         ],
@@ -73,10 +74,15 @@ fn every_field_of_the_contract_is_read() {
     assert_eq!(config.usage_flush, Duration::from_millis(600));
     assert_eq!(config.expiry_warning, Duration::ZERO);
     assert_eq!(config.mode, Mode::Shadow);
-    let target =
-        |path: &'static str| crate::rules::Target { path: Some(path.as_bytes()), ..Default::default() };
+    let target = |path: &'static str| crate::rules::Target {
+        method: b"GET",
+        path: Some(path.as_bytes()),
+        authority: Some(b"gateway"),
+        ..Default::default()
+    };
     assert_eq!(config.rules.requirement(&target("/x")).auth, Auth::Optional);
     assert_eq!(config.rules.requirement(&target("/y/7")).scopes.join(" "), "admin");
+    assert_eq!(config.rules.requirement(&target("/rest/ADMIN/7")).scopes.join(" "), "root");
 }
 
 #[test]
@@ -181,7 +187,19 @@ fn what_is_wrong_with_a_rule_is_named_with_its_field_and_what_is_allowed() {
         (json!({"match": {"path_prefix": "/a?b"}}), "match.path_prefix", "no query"),
         (json!({"match": {"path_regex": "("}}), "match.path_regex", "no regular expression"),
         (json!({"match": {"path": "/a", "path_prefix": "/a"}}), "match", "one of"),
+        (json!({"match": {"path": "/a", "path_separated_prefix": "/a"}}), "match", "`path_separated_prefix`"),
         (json!({"match": {"path": "/a//b"}, "auth": "none"}), "match.path", "no //"),
+        (json!({"match": {"path_prefix": "/%ff"}, "auth": "none"}), "match.path_prefix", "valid UTF-8"),
+        (json!({"match": {"path_separated_prefix": "a"}}), "match.path_separated_prefix", "begins with /"),
+        (json!({"match": {"path_separated_prefix": "/a/"}}), "match.path_separated_prefix", "without a /"),
+        (
+            json!({"match": {"path_separated_prefix": "/a;"}, "auth": "none"}),
+            "match.path_separated_prefix",
+            "no //",
+        ),
+        (json!({"match": {"path_separated_prefix": 7}}), "match.path_separated_prefix", "a string is needed"),
+        (json!({"match": {"ignore_case": true}}), "match.ignore_case", "about the path"),
+        (json!({"match": {"path": "/a", "ignore_case": "yes"}}), "match.ignore_case", "a boolean is needed"),
         (json!({"match": {"methods": []}}), "match.methods", "at least one"),
         (json!({"match": {"methods": ["get"]}}), "match.methods[0]", "upper case"),
         (json!({"match": {"host": "example.com:80"}}), "match.host", "without a port"),
