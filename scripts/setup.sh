@@ -2,9 +2,6 @@
 # Installs what the named parts need, or says what is missing and how to get it: setup.sh wasm musl envoy postgres …
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# Whether Debian packages can be installed here without asking anyone.
-can_apt() { [ "$(id -u)" = 0 ] && have apt-get; }
-
 apt_updated=no
 apt_install() {
     export DEBIAN_FRONTEND=noninteractive
@@ -85,6 +82,35 @@ setup_nginx() {
     need /usr/sbin/nginx nginx-light
 }
 
+# Real servers that end-to-end tests put behind gateways: Flask, Node, Tomcat and Jetty. Where they are missing and cannot be installed,
+# this ends with status 3 and says so; the tests then skip them, each with a line.
+setup_upstreams() {
+    setup_python
+    local venv=$RUN_DIR/upstreams flask=3.1.3
+    if ! "$venv/bin/python" -c "from importlib.metadata import version; assert version('flask') == '$flask'" 2>/dev/null; then
+        say "Installing Flask $flask from PyPI into .run/, for tests."
+        new_venv "$venv"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "flask==$flask" >&2 </dev/null ||
+            die "Flask $flask could not be installed from PyPI."
+    fi
+    local packages=(libtomcat10-embed-java libjetty9-java libservlet-api-java)
+    have javac || packages+=(default-jdk-headless)
+    have node || packages+=(nodejs)
+    has_upstreams && return
+    if can_apt; then
+        apt_install "${packages[@]}"
+        has_upstreams || die "apt-get installed ${packages[*]}, and Node, javac or their libraries are still missing."
+        return
+    fi
+    warn "Some of the servers behind gateways that tests use are missing. Install them, on Debian with: sudo apt-get install ${packages[*]}"
+    exit 3
+}
+
+has_upstreams() {
+    have node && have javac && [ -f /usr/share/java/tomcat10-embed-core.jar ] && [ -f /usr/share/java/jetty9-server.jar ] &&
+        [ -f /usr/share/java/servlet-api.jar ]
+}
+
 # `docker compose`, or docker-compose.
 setup_compose() {
     docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
@@ -109,7 +135,7 @@ has_postgres() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/
 only_one setup
 for part in "$@"; do
     case $part in
-    rust | wasm | musl | python | envoy | compose | nginx | postgres | shell | wrk) "setup_$part" ;;
-    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, nginx, postgres, shell and wrk, and not \"$part\"." ;;
+    rust | wasm | musl | python | envoy | compose | nginx | postgres | shell | upstreams | wrk) "setup_$part" ;;
+    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, nginx, postgres, shell, upstreams and wrk, and not \"$part\"." ;;
     esac
 done

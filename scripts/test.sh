@@ -11,6 +11,14 @@ LATCHKEY_ENVOY=$(launcher)
 export LATCHKEY_ENVOY
 "$SCRIPTS/build.sh"
 "$SCRIPTS/setup.sh" python envoy nginx postgres shell
+# Where all of them are there, a test that misses one fails; else it says what it skips.
+if "$SCRIPTS/setup.sh" upstreams; then
+    export LATCHKEY_TEST_UPSTREAMS=all
+elif [ $? != 3 ]; then
+    die "The servers that tests put behind gateways could not be installed."
+else
+    warn "SKIPPED: what tests of readings:: and gateways::paths:: would do with the servers that are missing."
+fi
 if [ "$LATCHKEY_ENVOY" = docker ]; then
     "$SCRIPTS/setup.sh" compose
     "$SCRIPTS/envoy-image.sh"

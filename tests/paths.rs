@@ -34,6 +34,8 @@ fn rules() -> Value {
         {"match": {"path_regex": "/files/[0-9]+\\.txt"}, "auth": "none"},
         {"match": {"path_prefix": "/admin/"}, "scopes": ["admin"]},
         {"match": {"path_regex": "/v[0-9]+/admin(/.*)?", "methods": ["POST", "DELETE"]}, "scopes": ["admin"]},
+        {"match": {"path_prefix": "/report/", "methods": ["GET"]}, "scopes": ["admin"]},
+        {"match": {"host": "adm.example.com"}, "scopes": ["admin"]},
         {"match": {"host": "open.example.com"}, "auth": "none"},
         {"match": {"host": "*.docs.example.com", "path_prefix": "/read/"}, "auth": "optional"},
     ])
@@ -127,7 +129,44 @@ pub const ROWS: &[(&str, &str, &str, Needs)] = &[
     ("DELETE", "/v22/admin/users//7", "gateway", Scope),
     ("GET", "/v1/admin", "gateway", Token),
     ("POST", "/v1/administration", "gateway", Token),
+    // A step that normalises hides what a server sees that does not take it.
+    ("GET", "/admin;%3f/users", "gateway", Scope),
+    ("GET", "/;%23/admin/users", "gateway", Scope),
+    ("GET", "/;a=%253f/admin/users", "gateway", Scope),
+    ("GET", "/x;%3f/%2e%2e;a/admin/users", "gateway", Scope),
+    ("GET", "/x//../../admin/users", "gateway", Scope),
+    ("GET", "/%252e%252e/../admin/users", "gateway", Scope),
+    ("GET", "/x%3f/../admin/users", "gateway", Scope),
+    ("GET", "/x%23/../admin/users", "gateway", Scope),
+    ("GET", "/a\\b/../admin/users", "gateway", Scope),
+    ("GET", "/a%5cb/../admin/users", "gateway", Scope),
+    ("GET", "/..;/../admin/users", "gateway", Scope),
+    // A final slash, or none, is no other path where more is asked for; nor is HEAD another method than GET.
+    ("GET", "/admin", "gateway", Scope),
+    ("GET", "/admin?x", "gateway", Scope),
+    ("GET", "/%61dmin", "gateway", Scope),
+    ("GET", "/administration", "gateway", Token),
+    ("GET", "/report/x", "gateway", Scope),
+    ("HEAD", "/report/x", "gateway", Scope),
+    ("POST", "/report/x", "gateway", Token),
+    // UTF-8 that is none, or longer than it need be.
+    ("GET", "/public/%c3%a9", "gateway", Nothing),
+    ("GET", "/public/%c0%ae%c0%ae/orders", "gateway", Token),
+    ("GET", "/public/%e0%80%ae%e0%80%ae/orders", "gateway", Token),
+    ("GET", "/public/%c3", "gateway", Token),
+    ("GET", "/public/%ff", "gateway", Token),
+    ("GET", "/x/%c0%ae%c0%ae/admin/users", "gateway", Scope),
     // Hosts.
+    ("GET", "/", "adm.example.com", Scope),
+    ("GET", "/", "adm.example.com:8443", Scope),
+    ("GET", "/", "adm.example.com.", Scope),
+    ("GET", "/", "adm.example.com..", Scope),
+    ("GET", "/", "adm.example.com:80:80", Scope),
+    ("GET", "/", "u@adm.example.com", Scope),
+    ("GET", "/", "open.example.com:80@adm.example.com", Scope),
+    ("GET", "/", "adm%2eexample.com", Scope),
+    ("GET", "/", "open.example.com:x", Scope),
+    ("GET", "/", "u@open.example.com", Scope),
     ("GET", "/", "open.example.com", Nothing),
     ("GET", "/", "OPEN.example.COM", Nothing),
     ("GET", "/", "open.example.com:8443", Nothing),
@@ -176,6 +215,35 @@ async fn no_spelling_of_a_path_gets_more_than_the_plain_one_and_the_upstream_get
                     .map_or(*target, |rest| rest.find('/').map_or("/", |slash| &rest[slash..]));
                 assert_eq!((seen.path.as_str(), seen.method.as_str()), (path, *method), "{what}");
             }
+        }
+    }
+}
+
+/// Headers from which some servers take the method or the path.
+const OVERRIDES: [(&str, &str); 5] = [
+    ("X-HTTP-Method-Override", "DELETE"),
+    ("x-http-method", "DELETE"),
+    ("X-METHOD-OVERRIDE", "DELETE"),
+    ("X-Original-URL", "/orders"),
+    ("x-rewrite-url", "/orders"),
+];
+
+#[tokio::test]
+async fn what_says_that_it_is_another_request_or_is_very_long_is_open_to_nobody() {
+    let world = World::with(|config| config.rules(rules())).await;
+    let alice = world.admin.user_with_token("alice").await;
+    let headers = OVERRIDES.map(|(name, value)| ("/public/x".to_owned(), format!("{name}: {value}\n")));
+    let long = (format!("/public/{}", "x".repeat(8 << 10)), String::new());
+    for (target, header) in headers.into_iter().chain([long]) {
+        for (authorization, status) in
+            [(String::new(), 401), (format!("authorization: Bearer {}\n", alice.token), 200)]
+        {
+            let before = world.upstream.count();
+            let request =
+                format!("GET {target} HTTP/1.1\nhost: gateway\nconnection: close\n{header}{authorization}\n");
+            let answer = raw::answer(world.envoy.port(), &raw::lines(&request)).await;
+            assert_eq!(raw::status(&answer), Some(status), "{header}: {}", answer.escape_ascii());
+            assert_eq!(world.upstream.count() - before, usize::from(status == 200), "{header}");
         }
     }
 }
