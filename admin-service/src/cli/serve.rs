@@ -40,6 +40,12 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
             return Ok(());
         }
     };
+    for other in app.store.announce() {
+        tracing::warn!(
+            database = %config.database_url,
+            "{other} runs on this SQLite file too: that works, as during an upgrade; if it is not meant, stop one of them"
+        );
+    }
     let (trigger, ending) = shutdown();
     let server = server::run(app, tasks, listeners, ending);
     tokio::pin!(server);

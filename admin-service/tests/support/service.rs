@@ -102,6 +102,7 @@ impl TestService {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let config = Config {
             database_url: database_url.clone(),
+            database_wait: Duration::ZERO,
             listen: any,
             edge_listen: any,
             metrics_listen: any,
