@@ -129,6 +129,14 @@ impl TestService {
         self.served.await.unwrap();
     }
 
+    /// Ends the service, and starts it again on the same database.
+    pub async fn restart(self) -> Self {
+        let (url, clock, folder) = (self.database_url.clone(), self.clock.clone(), self.folder.clone());
+        let admin_token = self.admin_token.clone();
+        self.end().await;
+        Self { admin_token, ..Self::serve(url, clock, folder, None).await }
+    }
+
     /// Someone without a credential, at the management API.
     pub fn anonymous(&self) -> Client {
         Client { http: reqwest::Client::new(), address: self.addresses.api, authorization: None }
