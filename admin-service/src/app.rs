@@ -76,7 +76,9 @@ impl App {
         api: SocketAddr,
         sources: Sources,
     ) -> Result<(Self, Tasks), OpenError> {
-        let store = Store::open(&config.database_url, StoreOptions::default(), sources.clone()).await?;
+        let options = StoreOptions::default();
+        let (url, wait) = (&config.database_url, config.database_wait);
+        let store = Store::open_within(url, options, sources.clone(), wait).await?;
         let (runner, scheduler) = Runner::new(store.clone(), holder(&sources)?);
         let runner = runner.keeping_audit_for(config.audit_retention);
         let census = Census::new(store.clone());

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use latchkey::token::TokenPrefix;
@@ -115,6 +116,10 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
 
+    /// How long to wait for a PostgreSQL server that is not up yet, as in 60s; 0s: not at all
+    #[arg(long, env = "LATCHKEY_DATABASE_WAIT", value_name = "PERIOD", default_value = "60s")]
+    pub(crate) database_wait: Period,
+
     /// Where the management API listens
     #[arg(long, env = "LATCHKEY_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8100", value_parser = address)]
     pub(crate) listen: SocketAddr,
@@ -162,6 +167,8 @@ pub(crate) struct Retention(Option<Period>);
 pub struct Config {
     /// The database.
     pub database_url: DatabaseUrl,
+    /// How long it is waited for a server that is not up yet.
+    pub database_wait: Duration,
     /// The management API's address.
     pub listen: SocketAddr,
     /// The edge API's address.
@@ -208,6 +215,7 @@ impl ServeArgs {
         self.edge_listen_is_safe()?;
         Ok(Config {
             database_url: self.database.url()?,
+            database_wait: Duration::from_millis(self.database_wait.as_millis().try_into().unwrap_or(0)),
             listen: self.listen,
             edge_listen: self.edge_listen,
             metrics_listen: self.metrics_listen,
@@ -323,7 +331,7 @@ mod tests {
     fn an_edge_listener_beyond_loopback_needs_a_secret() {
         let refused = parse(&["--edge-listen", "0.0.0.0:8101"]).check().unwrap_err();
         assert!(refused.to_string().contains("--edge-secret-file"), "{refused}");
-        assert!(parse(&["--edge-listen", "0.0.0.0:8101", "--edge-secret", "s3cret"]).check().is_ok());
+        assert!(parse(&["--edge-listen", "0.0.0.0:8101", "--edge-secret", "an-edge-secret-of-one"]).check().is_ok());
         assert!(parse(&["--edge-listen", "[::1]:8101"]).check().is_ok());
     }
 
@@ -362,7 +370,7 @@ mod tests {
     #[test]
     fn debug_output_shows_no_secret() {
         let config =
-            parse(&["--edge-secret", "marked", "--database-url", "postgres://u:marked@h/d"]).check().unwrap();
+            parse(&["--edge-secret", "marked-edge-secret", "--database-url", "postgres://u:marked@h/d"]).check().unwrap();
         assert!(!format!("{config:?}").contains("marked"));
     }
 }

@@ -31,7 +31,13 @@ impl SmallDisk {
 
     /// Leaves no room for another byte.
     pub fn fill(&self) {
-        let mut file = File::create(self.0.join("filler")).unwrap();
+        File::create(self.0.join("filler")).unwrap();
+        self.fill_up();
+    }
+
+    /// Takes what room there is since it was filled.
+    pub fn fill_up(&self) {
+        let mut file = File::options().append(true).open(self.0.join("filler")).unwrap();
         for size in [1 << 16, 1 << 12, 1] {
             while match file.write(&vec![0; size]) {
                 Ok(_) => true,

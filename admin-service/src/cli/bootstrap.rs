@@ -1,6 +1,8 @@
 //! `latchkey bootstrap`: makes the first administrator, beside the database and not over the network.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 
 use latchkey::token::Secret;
 
@@ -12,15 +14,17 @@ use crate::domain::scope::{ADMIN, Scopes};
 use crate::domain::token::{NewToken, Token, TokenName, TokenSpec};
 use crate::domain::user::UserName;
 use crate::error::chain;
-use crate::store::{Store, StoreError, StoreOptions};
+use crate::store::files::create_private;
+use crate::store::{DatabaseUrl, Store, StoreError, StoreOptions};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  latchkey bootstrap > admin-token
+  latchkey bootstrap --out admin-token
   latchkey bootstrap --user carol --database-url sqlite:///var/lib/latchkey/latchkey.db
 
-It works while the service runs. The token stands alone on a line of stdout, and is never shown again; where a token
+It works while the service runs. The token stands alone on a line of stdout, or of a new file that only you may read, and is
+never shown again; where a token
 with the scope latchkey:admin is live already, nothing is made.")]
 pub(super) struct Args {
     #[command(flatten)]
@@ -32,6 +36,10 @@ pub(super) struct Args {
     /// The administrator's user name; the user is made where there is none of this name
     #[arg(long, env = "LATCHKEY_USER", value_name = "NAME", default_value = "admin")]
     user: UserName,
+
+    /// Write the token to this new file, which only its owner may read, in place of stdout
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
@@ -40,13 +48,25 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 
 async fn bootstrap(args: Args) -> Result<(), Failure> {
     let url = args.database.url()?;
+    // Made before the token is, so that a file that cannot be made leaves no token behind.
+    let out = args.out.as_deref().map(make_file).transpose()?;
+    let made = bootstrap_into(&args, &url, out).await;
+    if made.is_err() {
+        // Nothing is in it: a token that was not written down was revoked.
+        let _ = args.out.as_deref().map(std::fs::remove_file);
+    }
+    made
+}
+
+/// Makes the token and shows it in a file, or else on stdout.
+async fn bootstrap_into(args: &Args, url: &DatabaseUrl, out: Option<File>) -> Result<(), Failure> {
     let sources = Sources::system();
-    let store = Store::open(&url, StoreOptions::default(), sources.clone()).await?;
+    let store = Store::open(url, StoreOptions::default(), sources.clone()).await?;
     let secret = Secret::generate(&args.prefix.token_prefix, |buffer| sources.fill(buffer))
         .map_err(|error| Failure::Failed(format!("{error}.")))?;
     let outcome = make(&store, &args.user, &secret).await;
     let shown = match &outcome {
-        Ok(token) => show(&store, token, &secret).await,
+        Ok(token) => show(&store, token, &secret, out).await,
         Err(_) => Ok(()),
     };
     store.close().await;
@@ -66,15 +86,34 @@ async fn make(store: &Store, user: &UserName, secret: &Secret) -> Result<Token, 
     })
 }
 
+/// Makes the file for the token.
+fn make_file(path: &Path) -> Result<File, Failure> {
+    create_private(path).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => Failure::Failed(format!(
+            "--out: {} is there already, and nothing is overwritten; name another file.",
+            path.display()
+        )),
+        _ => Failure::Failed(format!("--out: {} cannot be made: {error}.", path.display())),
+    })
+}
+
 /// Shows the token. One that nobody could see is revoked, so that this command can be run again.
-async fn show(store: &Store, token: &Token, secret: &Secret) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout();
-    if let Err(error) = writeln!(stdout, "{}", secret.expose()).and_then(|()| stdout.flush()) {
+async fn show(store: &Store, token: &Token, secret: &Secret, out: Option<File>) -> Result<(), Failure> {
+    let (written, place) = match out {
+        Some(mut file) => {
+            (writeln!(file, "{}", secret.expose()).and_then(|()| file.sync_all()), "the file")
+        }
+        None => {
+            let mut stdout = std::io::stdout();
+            (writeln!(stdout, "{}", secret.expose()).and_then(|()| stdout.flush()), "stdout")
+        }
+    };
+    if let Err(error) = written {
         let revoked = store.revoke_token(&Origin::bootstrap(), token.id).await;
         let undone =
             if revoked.is_ok() { "it was revoked; run this again" } else { "and it could not be revoked" };
         return Err(Failure::Failed(format!(
-            "the token could not be written to stdout ({error}): {undone}."
+            "the token could not be written to {place} ({error}): {undone}."
         )));
     }
     let end = token.expires_at.map_or_else(|| "for ever".to_owned(), |end| format!("until {end}"));

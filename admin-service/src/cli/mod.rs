@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 mod audit;
+mod backup;
 mod bootstrap;
 mod completions;
 mod confirm;
@@ -10,6 +11,7 @@ mod moment;
 mod new_epoch;
 mod openapi;
 mod remote;
+mod restore;
 mod restrictions;
 mod scheduler;
 mod serve;
@@ -39,12 +41,13 @@ const LEFTOVERS: Duration = Duration::from_millis(500);
 #[command(after_help = "\
 Examples:
   latchkey serve                               on SQLite in ./latchkey.db, loopback addresses only
-  latchkey bootstrap > admin-token             the first administrator's token
+  latchkey bootstrap --out admin-token         the first administrator's token
   export LATCHKEY_TOKEN_FILE=admin-token       and what it opens, also over the network (--url):
   latchkey user create bob
   latchkey token create ci --user bob
   latchkey doctor                              what is wrong, and what to do about it
-  latchkey new-epoch                           after the database was restored from a backup
+  latchkey backup latchkey-backup.db           a copy of the SQLite database while the service runs; restore puts it back
+  latchkey new-epoch                           after a PostgreSQL database was restored from a backup
   latchkey openapi > openapi.json              the management API's description
 
 Flags of what runs beside the database are variables too: --database-url is LATCHKEY_DATABASE_URL. Exit codes: 0 done, 1 failed, 2 wrong usage.")]
@@ -59,6 +62,10 @@ enum Command {
     Serve(serve::Args),
     /// Makes the first administrator and prints its token, once
     Bootstrap(bootstrap::Args),
+    /// Copies a SQLite database while the service runs
+    Backup(backup::Args),
+    /// Puts a backup in the place of a SQLite database while no service runs
+    Restore(restore::Args),
     /// Makes every edge forget its verdicts: after a backup was restored
     NewEpoch(new_epoch::Args),
     /// Tells whose token you have
@@ -127,6 +134,8 @@ pub fn run() -> ExitCode {
     let outcome = match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Bootstrap(args) => bootstrap::run(args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::NewEpoch(args) => new_epoch::run(&args),
         Command::Me(args) => me::run(&args),
         Command::User(args) => user::run(&args),

@@ -4,6 +4,7 @@ use super::{Failure, block_on};
 use crate::app::App;
 use crate::clock::Sources;
 use crate::config::ServeArgs;
+use crate::edge::secret::{cover, exposure};
 use crate::lifecycle::{EndSignals, shutdown};
 use crate::server::{self, Listeners, keep_to_small_pages, raise_open_files};
 use crate::telemetry;
@@ -30,6 +31,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let no_signals = |error| Failure::Failed(format!("signals cannot be handled: {error}."));
     let mut signals = EndSignals::take_over().map_err(no_signals)?;
+    warn_of_exposed_files(&args);
     let config = args.check()?;
     raise_open_files();
     let listeners = Listeners::bind(&config)?;
@@ -40,6 +42,12 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
             return Ok(());
         }
     };
+    for other in app.store.announce() {
+        tracing::warn!(
+            database = %config.database_url,
+            "{other} runs on this SQLite file too: that works, as during an upgrade; if it is not meant, stop one of them"
+        );
+    }
     let (trigger, ending) = shutdown();
     let server = server::run(app, tasks, listeners, ending);
     tokio::pin!(server);
@@ -51,5 +59,14 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     tokio::select! {
         () = &mut server => Ok(()),
         signal = signals.next() => Err(Failure::Failed(format!("ended at once by a second signal ({signal})."))),
+    }
+}
+
+/// Says which files of secrets are not the owner's alone.
+fn warn_of_exposed_files(args: &ServeArgs) {
+    for path in [&args.edge_secret_file, &args.database.database_url_file].into_iter().flatten() {
+        if let Some(exposed) = exposure(path) {
+            tracing::warn!(advice = cover(path), "{exposed}");
+        }
     }
 }

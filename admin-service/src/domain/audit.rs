@@ -37,12 +37,16 @@ pub enum Actor {
     Scheduler,
     /// Whoever ran `latchkey bootstrap` beside the database.
     Bootstrap,
+    /// Whoever ran another command beside the database.
+    Local,
 }
 
 /// What [`Actor::Scheduler`] is called. No user name has a colon.
 const SCHEDULER: &str = "system:scheduler";
 /// What [`Actor::Bootstrap`] is called.
 const BOOTSTRAP: &str = "system:bootstrap";
+/// What [`Actor::Local`] is called.
+const LOCAL: &str = "system:local";
 
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,6 +54,7 @@ impl fmt::Display for Actor {
             Self::User(name) => name.as_str(),
             Self::Scheduler => SCHEDULER,
             Self::Bootstrap => BOOTSTRAP,
+            Self::Local => LOCAL,
         })
     }
 }
@@ -60,6 +65,7 @@ impl Actor {
         match text.as_str() {
             SCHEDULER => Self::Scheduler,
             BOOTSTRAP => Self::Bootstrap,
+            LOCAL => Self::Local,
             _ => Self::User(UserName::stored(text)),
         }
     }
@@ -72,6 +78,7 @@ impl FromStr for Actor {
         match text {
             SCHEDULER => Ok(Self::Scheduler),
             BOOTSTRAP => Ok(Self::Bootstrap),
+            LOCAL => Ok(Self::Local),
             _ => text.parse().map(Self::User),
         }
     }
@@ -132,6 +139,8 @@ actions! {
     RestrictionsUpdated = "restrictions.updated",
     /// Entries of the audit log were deleted, for they were older than it is kept.
     AuditDeleted = "audit.deleted",
+    /// A backup was put in the place of the database.
+    DatabaseRestored = "database.restored",
 }
 
 impl fmt::Display for Action {
@@ -178,6 +187,12 @@ impl Subject {
     #[must_use]
     pub fn audit() -> Self {
         Self("audit".to_owned())
+    }
+
+    /// The database itself.
+    #[must_use]
+    pub fn database() -> Self {
+        Self("database".to_owned())
     }
 
     /// The text that is stored and shown.
@@ -240,6 +255,12 @@ impl Origin {
     #[must_use]
     pub fn bootstrap() -> Self {
         Self { actor: Actor::Bootstrap, ..Self::scheduler() }
+    }
+
+    /// Another command that runs beside the database.
+    #[must_use]
+    pub fn local() -> Self {
+        Self { actor: Actor::Local, ..Self::scheduler() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The edge secret: what a filter must present, from a value or a file that may change while the service runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::config::{ConfigError, read_secret_file};
 use crate::lifecycle::Shutdown;
 
+/// The fewest bytes of a secret. `openssl rand -hex 32` makes 64.
+pub const SHORTEST: usize = 16;
 /// How often a secret file is read again.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
 
@@ -120,8 +122,43 @@ impl SecretSource {
                 "{name} holds no secret: write one per line, for example from `openssl rand -hex 32`."
             )));
         }
+        if let Some((n, line)) = (1..).zip(&lines).find(|(_, line)| line.len() < SHORTEST) {
+            return Err(ConfigError::Invalid(format!(
+                "{name}: secret {n} of {} has {} bytes, and at least {SHORTEST} are needed; make one with `openssl rand -hex 32`.",
+                lines.len(),
+                line.len()
+            )));
+        }
         Ok(lines.into_iter().map(SecretString::from).collect())
     }
+}
+
+/// What others than its owner may do with a file of secrets, as a sentence; `None`: nothing, or nobody knows.
+#[cfg(unix)]
+#[must_use]
+pub fn exposure(path: &Path) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    let may = match mode & 0o006 {
+        0 => return None,
+        0o004 => "read",
+        0o002 => "change",
+        _ => "read or change",
+    };
+    Some(format!("everybody on this machine can {may} {} (mode {mode:o})", path.display()))
+}
+
+/// Other systems have other ways.
+#[cfg(not(unix))]
+#[must_use]
+pub fn exposure(_: &Path) -> Option<String> {
+    None
+}
+
+/// What to do about it.
+#[must_use]
+pub fn cover(path: &Path) -> String {
+    format!("chmod 600 {}; in Kubernetes, defaultMode: 0400 of the volume", path.display())
 }
 
 fn digest(bytes: &[u8]) -> Digested {
@@ -141,13 +178,13 @@ mod tests {
 
     #[test]
     fn every_line_is_accepted_and_nothing_else() {
-        let (_folder, path) = file("# old\nfirst-secret\n\n  second-secret\r\n");
+        let (_folder, path) = file("# old\nfirst-edge-secret\n\n  second-edge-secret\r\n");
         let secrets = EdgeSecrets::load(SecretSource::File(path)).unwrap();
-        for good in ["first-secret", "second-secret"] {
+        for good in ["first-edge-secret", "second-edge-secret"] {
             assert!(secrets.accept(good.as_bytes()), "{good}");
         }
         for bad in
-            ["", "# old", "first-secre", "first-secret ", "first-secret\nsecond-secret", "FIRST-SECRET"]
+            ["", "# old", "first-edge-secre", "first-edge-secret ", "first-edge-secret\nsecond-edge-secret", "FIRST-EDGE-SECRET"]
         {
             assert!(!secrets.accept(bad.as_bytes()), "{bad:?}");
         }
@@ -155,19 +192,49 @@ mod tests {
 
     #[test]
     fn a_changed_file_changes_what_is_accepted_and_a_broken_one_does_not() {
-        let (_folder, path) = file("old\n");
+        let (old, new) = ("an-old-edge-secret", "a-new-edge-secret");
+        let (_folder, path) = file(&format!("{old}\n"));
         let secrets = EdgeSecrets::load(SecretSource::File(path.clone())).unwrap();
         let shared = secrets.clone();
-        std::fs::write(&path, "old\nnew\n").unwrap();
+        std::fs::write(&path, format!("{old}\n{new}\n")).unwrap();
         assert!(secrets.reload().unwrap());
-        assert!(shared.accept(b"old") && shared.accept(b"new"));
+        assert!(shared.accept(old.as_bytes()) && shared.accept(new.as_bytes()));
+        for unusable in ["", "abc\n"] {
+            std::fs::write(&path, unusable).unwrap();
+            assert!(secrets.reload().is_err());
+        }
         std::fs::write(&path, "").unwrap();
         assert!(secrets.reload().is_err());
-        assert!(shared.accept(b"new"));
-        std::fs::write(&path, "new\n").unwrap();
+        assert!(shared.accept(new.as_bytes()));
+        std::fs::write(&path, format!("{new}\n")).unwrap();
         assert!(secrets.reload().unwrap());
-        assert!(!shared.accept(b"old"));
+        assert!(!shared.accept(old.as_bytes()));
         assert!(!secrets.reload().unwrap());
+    }
+
+    #[test]
+    fn a_secret_that_can_be_guessed_is_refused_and_what_to_do_is_said_and_it_is_not_shown() {
+        for (short, which) in [("fifteen-bytes-1", "1 of 1 has 15"), ("a-long-edge-secret\nabc", "2 of 2 has 3")] {
+            let (_folder, path) = file(short);
+            let refused = EdgeSecrets::load(SecretSource::File(path)).err().unwrap().to_string();
+            assert!(refused.contains(which) && refused.contains("openssl rand -hex 32"), "{refused}");
+            assert!(!refused.contains("fifteen") && !refused.contains("abc"), "{refused}");
+        }
+        assert!(EdgeSecrets::load(SecretSource::Value("sixteen-bytes-16".into())).is_ok());
+    }
+
+    #[test]
+    fn what_others_may_do_with_a_file_is_told_for_what_it_is() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_folder, path) = file("an-edge-secret-of-one\n");
+        for (mode, told) in
+            [(0o600, None), (0o640, None), (0o644, Some("can read /")), (0o606, Some("can read or change /"))]
+        {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let exposed = exposure(&path);
+            assert_eq!(exposed.is_some(), told.is_some(), "{mode:o}");
+            assert!(exposed.unwrap_or_default().contains(told.unwrap_or_default()), "{mode:o}");
+        }
     }
 
     #[test]

@@ -29,8 +29,9 @@ impl Store {
     }
 }
 
-struct Rename<'a> {
-    lost: Option<&'a Epoch>,
+/// Begins a new epoch; with `lost` only while the history has that name.
+pub(super) struct Rename<'a> {
+    pub lost: Option<&'a Epoch>,
 }
 
 impl Work for Rename<'_> {

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::migrate::{Kind, Schema, check};
 use super::open::{OpenError, connect_options, pools, postgres_settings, sqlite_settings};
+use super::server_error::ServerError;
 use super::url::DatabaseUrl;
 use super::{Store, StoreOptions};
 use crate::clock::Sources;
@@ -45,13 +46,17 @@ impl Store {
         sources: Sources,
     ) -> Result<(Self, Examination), OpenError> {
         let (kind, connect) = connect_options(url)?;
-        let late = |_| OpenError::TimedOut(options.patience);
-        let connecting = AnyConnection::connect_with(&connect);
-        let mut connection = timeout(options.patience, connecting).await.map_err(late)??;
-        let examined = examine(&mut connection, kind, options.patience).await;
-        let closed = connection.close().await;
-        let examination = examined?;
-        closed?;
+        let examined = async {
+            let late = |_| OpenError::TimedOut(options.patience);
+            let connecting = AnyConnection::connect_with(&connect);
+            let mut connection = timeout(options.patience, connecting).await.map_err(late)??;
+            let examined = examine(&mut connection, kind, options.patience).await;
+            let closed = connection.close().await;
+            let examination = examined?;
+            closed?;
+            Ok(examination)
+        };
+        let examination = examined.await.map_err(|error| ServerError::explain(error, url))?;
         Ok((Self(Arc::new(pools(&connect, kind, options, sources))), examination))
     }
 }

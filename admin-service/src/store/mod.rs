@@ -10,23 +10,28 @@
 
 mod audit;
 mod authority;
+mod backup;
 mod bootstrap;
 mod changes;
 mod epoch;
 mod error;
 mod examine;
+pub(crate) mod files;
 mod history;
 mod import;
 mod leases;
 mod look_ups;
 mod migrate;
 mod open;
+mod presence;
+mod reserve;
 mod restrictions;
 mod retention;
 mod rotation;
 mod row;
 mod scheduler;
 mod search;
+mod server_error;
 mod stats;
 mod token_rows;
 mod token_update;
@@ -46,13 +51,17 @@ use tokio::sync::watch;
 
 use crate::clock::Sources;
 use look_ups::LookUps;
+use presence::Presence;
+use reserve::Reserve;
 
+pub use backup::{BackupError, Contents, Lost, Restored};
 pub use error::{Failure, StoreError};
 pub use examine::Examination;
 pub use leases::{Holder, Lease};
 pub use migrate::Schema;
 pub use open::OpenError;
 pub use retention::{EDGES_RETAINED, HOURS_RETAINED, RETAINED};
+pub use server_error::ServerError;
 pub use scheduler::{Batch, SchedulerState, Trigger};
 pub use touched::{EXAMPLES, OverLifetime, OverTokens, Touched, TouchedToken, TouchedUser};
 pub use url::{DatabaseUrl, InvalidDatabaseUrl};
@@ -87,6 +96,10 @@ struct Inner {
     /// What begins a transaction that writes.
     begin: &'static str,
     patience: Duration,
+    /// Disk space for revocations; `None` on PostgreSQL, whose disk is its own.
+    reserve: Option<Reserve>,
+    /// Says that the database is in use; `None` on PostgreSQL, and where there are no locks.
+    presence: Option<Presence>,
     sources: Sources,
     look_ups: LookUps,
     restrictions_changed: watch::Sender<()>,
@@ -115,6 +128,13 @@ impl Store {
     #[must_use]
     pub fn write_trouble(&self) -> Option<&'static str> {
         *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names this process as a service of its SQLite file, and gives the names of the others that run on it.
+    #[must_use]
+    pub fn announce(&self) -> Vec<String> {
+        // On a full disk nobody is named, and the lock holds all the same.
+        self.0.presence.as_ref().and_then(|presence| presence.announce().ok()).unwrap_or_default()
     }
 
     /// Hears of every change of the restrictions that is made through this store or a clone of it.

@@ -1,6 +1,5 @@
 //! Opening the database: making the file, checking that it is ours, migrating it, and setting up the connections.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -12,11 +11,19 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use tokio::sync::watch;
 
 use super::look_ups::LookUps;
+use super::files::create_private;
 use super::migrate::{Kind, check, migrate};
+use super::presence::{Absent, Presence};
+use super::reserve::Reserve;
+use super::server_error::ServerError;
 use super::url::{DatabaseUrl, Location};
 use super::{Inner, Store, StoreOptions};
 use crate::clock::{NoEntropy, Sources};
 
+/// How often a server that is not up yet is tried.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
+/// How often it is said that it is waited for.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 /// How long a connection may have been idle and still be used unasked. Asking costs as much as many a statement.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -55,15 +62,30 @@ pub enum OpenError {
     /// Its schema is not what this program's migrations made.
     #[error("the database's schema is not this program's ({0}); restore it from a backup")]
     Migration(#[source] MigrateError),
-    /// It cannot be reached, or refuses what is asked of it.
+    /// SQLite refuses what is asked of it.
     #[error("the database cannot be opened: {0}")]
     Database(#[source] sqlx::Error),
+    /// PostgreSQL cannot be reached, or refuses what is asked of it.
+    #[error("{0}")]
+    Server(#[source] Box<ServerError>),
     /// It did not answer in time.
     #[error("the database did not answer within {0:?}; check that it runs, and that its URL is right")]
     TimedOut(Duration),
+    /// `latchkey restore` works on the file.
+    #[error("the database {} is being restored; start again when `latchkey restore` has ended", .0.display())]
+    BeingRestored(PathBuf),
     /// The operating system's generator failed.
     #[error(transparent)]
     NoEntropy(#[from] NoEntropy),
+}
+
+impl OpenError {
+    /// Whether SQLite had no room for its files: `SQLITE_FULL`, and what it makes of a full disk for the index of its log.
+    fn is_full(&self) -> bool {
+        let (Self::Database(error) | Self::Damaged(error)) = self else { return false };
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        matches!(code.as_deref(), Some("13" | "4874"))
+    }
 }
 
 impl From<sqlx::Error> for OpenError {
@@ -83,12 +105,70 @@ impl Store {
     /// # Errors
     /// [`OpenError`], a sentence for the operator. The database is as it was.
     pub async fn open(url: &DatabaseUrl, options: StoreOptions, sources: Sources) -> Result<Self, OpenError> {
-        if let Location::Sqlite(path) = &url.0 {
-            make_file(path)?;
-        }
+        let Location::Sqlite(path) = &url.0 else {
+            let (kind, connect) = connect_options(url)?;
+            let prepared = prepare(&connect, kind, options.patience, &sources).await;
+            prepared.map_err(|error| ServerError::explain(error, url))?;
+            return Ok(Self(Arc::new(pools(&connect, kind, options, sources))));
+        };
+        make_file(path)?;
+        let presence = join(path).await?;
         let (kind, connect) = connect_options(url)?;
-        prepare(&connect, kind, options.patience, &sources).await?;
-        Ok(Self(Arc::new(pools(&connect, kind, options, sources))))
+        let reserve = Reserve::of(path);
+        // SQLite makes files of its own beside this one, for which a full disk has no room but the reserve's.
+        while let Err(error) = prepare(&connect, kind, options.patience, &sources).await {
+            if !error.is_full() || !reserve.release() {
+                return Err(error);
+            }
+        }
+        let inner = Inner { presence, reserve: Some(reserve), ..pools(&connect, kind, options, sources) };
+        let store = Self(Arc::new(inner));
+        // With a connection open, those files are there, and the reserve can be taken from what is left.
+        if store.ping().await.is_ok() && !store.0.reserve.as_ref().is_none_or(Reserve::refill) {
+            tracing::warn!("the disk of the database is full: until it has room, nothing but revocations is written");
+        }
+        Ok(store)
+    }
+
+    /// The same, and waits for a PostgreSQL server that is not up yet, saying so now and then.
+    ///
+    /// # Errors
+    /// [`OpenError`], a sentence for the operator: of what does not pass by waiting at once.
+    pub async fn open_within(
+        url: &DatabaseUrl,
+        options: StoreOptions,
+        sources: Sources,
+        wait: Duration,
+    ) -> Result<Self, OpenError> {
+        let mut deadline = std::pin::pin!(tokio::time::sleep(wait));
+        let mut tell = tokio::time::interval(TELL_EVERY);
+        loop {
+            let error = match Self::open(url, options, sources.clone()).await {
+                Err(OpenError::Server(error)) if error.passes => error,
+                done => return done,
+            };
+            tokio::select! {
+                biased;
+                () = &mut deadline => return Err(OpenError::Server(error)),
+                _ = tell.tick() => tracing::warn!(at_most_seconds = wait.as_secs(), "waiting for the database: {error}"),
+                () = tokio::time::sleep(RETRY_EVERY) => {}
+            }
+        }
+    }
+}
+
+/// Joins those who use a SQLite file. Where locks are impossible, as on some network file systems, it is used all the same.
+async fn join(path: &Path) -> Result<Option<Presence>, OpenError> {
+    match Presence::join(path).await {
+        Ok(presence) => Ok(Some(presence)),
+        Err(Absent::Held(_)) => Err(OpenError::BeingRestored(path.to_owned())),
+        Err(Absent::Impossible(file, error)) => {
+            tracing::warn!(
+                %error, file = %file.display(),
+                "the database cannot be locked; do not restore one while a service runs on it"
+            );
+            Ok(None)
+        }
     }
 }
 
@@ -126,6 +206,10 @@ async fn prepare_on(
     sources: &Sources,
 ) -> Result<(), OpenError> {
     let late = |_| OpenError::TimedOut(patience);
+    if kind == Kind::Postgres {
+        // That tables and columns are there already is no news.
+        connection.execute("SET client_min_messages = warning").await?;
+    }
     let _ = tokio::time::timeout(patience, check(connection, kind)).await.map_err(late)??;
     if kind == Kind::Sqlite {
         connection.execute(AssertSqlSafe(sqlite_settings(patience, false))).await?;
@@ -201,6 +285,8 @@ pub(super) fn pools(
         writer,
         begin,
         patience: options.patience,
+        reserve: None,
+        presence: None,
         sources,
         look_ups: LookUps::default(),
         restrictions_changed: watch::Sender::new(()),
@@ -211,11 +297,7 @@ pub(super) fn pools(
 
 /// Makes the file if there is none, readable by its owner alone.
 fn make_file(path: &Path) -> Result<(), OpenError> {
-    let mut create = OpenOptions::new();
-    create.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut create, 0o600);
-    match create.open(path) {
+    match create_private(path) {
         Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
             Err(OpenError::File { path: path.to_owned(), source })
         }

@@ -238,6 +238,10 @@ struct Revoke<'a> {
 impl Work for Revoke<'_> {
     type Output = Token;
 
+    fn is_revocation(&self) -> bool {
+        true
+    }
+
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Token, StoreError> {
         users::lock(tx, self.user).await?;
         let by = Confirmed::look(tx, self.origin).await?;

@@ -1,6 +1,7 @@
 //! How calls reach the database: reads on a connection, writes in a transaction that is tried again when it only lost
 //! a race, and both within the store's patience.
 
+use std::io::ErrorKind;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, Connection};
 
 use super::error::{Failure, StoreError};
+use super::reserve::Reserve;
 use super::{Inner, Store};
 use crate::clock::Sources;
 use crate::telemetry::WRITES_FAILED;
@@ -43,6 +45,11 @@ pub(super) trait Work: Sync {
     /// What it finds or makes.
     type Output: Send;
 
+    /// Whether it takes rights away, so that it goes on while the disk is full.
+    fn is_revocation(&self) -> bool {
+        false
+    }
+
     /// Does it. An error rolls back whatever was done.
     fn run(&self, tx: &mut Tx<'_>) -> impl Future<Output = Result<Self::Output, StoreError>> + Send;
 }
@@ -50,12 +57,35 @@ pub(super) trait Work: Sync {
 impl Store {
     /// Does one transaction that writes.
     pub(super) async fn write<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
-        let done = self.write_at_last(work).await;
-        let trouble = done.as_ref().err().and_then(StoreError::trouble);
+        let done = self.write_with_reserve(work).await;
+        let mut trouble = done.as_ref().err().and_then(StoreError::trouble);
         if let Some(kind) = trouble {
             metrics::counter!(WRITES_FAILED, "kind" => kind).increment(1);
+        } else if self.0.reserve.as_ref().is_some_and(|reserve| !reserve.is_whole()) {
+            // A revocation was written from the reserve, and nothing else can be.
+            trouble = Some("full");
         }
         *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        done
+    }
+
+    /// Writes within what the disk has beside its reserve, which is there for revocations alone.
+    async fn write_with_reserve<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
+        let Some(reserve) = &self.0.reserve else { return self.write_at_last(work).await };
+        if !work.is_revocation() {
+            if !reserve.refill() {
+                return Err(StoreError::Full(sqlx::Error::Io(ErrorKind::StorageFull.into())));
+            }
+            return self.write_at_last(work).await;
+        }
+        let _pressed = reserve.press();
+        let mut done = self.write_at_last(work).await;
+        // At first the log's own room will do, where its pages can be written back.
+        let mut room = matches!(done, Err(StoreError::Full(_))) && self.0.write_back().await.is_ok();
+        while matches!(done, Err(StoreError::Full(_))) && (room || self.0.make_room(reserve).await) {
+            room = false;
+            done = self.write_at_last(work).await;
+        }
         done
     }
 
@@ -121,6 +151,27 @@ struct Transacted<T> {
 }
 
 impl Inner {
+    /// Gives up as much of the reserve as SQLite needs to write its log back into the file, and at least a step of it;
+    /// `false` when none is left.
+    async fn make_room(&self, reserve: &Reserve) -> bool {
+        let released = reserve.release();
+        let mut left = released;
+        while left && matches!(self.write_back().await, Err(StoreError::Full(_))) {
+            left = reserve.release();
+        }
+        released
+    }
+
+    /// Writes SQLite's log back, so that the next transaction begins it anew. One who still reads an old state of the
+    /// database keeps it from that, which is no error.
+    async fn write_back(&self) -> Result<(), StoreError> {
+        let mut connection = self.writer.acquire().await?;
+        let checkpoint = sqlx::query("PRAGMA wal_checkpoint(RESTART)").fetch_all(&mut *connection);
+        let done = tokio::time::timeout(self.patience, checkpoint).await;
+        self.in_time(&mut connection, done)??;
+        Ok(())
+    }
+
     /// Tries a transaction once.
     async fn attempt<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
         let mut held = Held { connection: self.writer.acquire().await?, finished: false };

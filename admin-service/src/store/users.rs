@@ -135,6 +135,10 @@ struct Update<'a> {
 impl Work for Update<'_> {
     type Output = User;
 
+    fn is_revocation(&self) -> bool {
+        self.patch.active == Some(false)
+    }
+
     async fn run(&self, tx: &mut Tx<'_>) -> Result<User, StoreError> {
         let before = lock(tx, self.name).await?;
         let by = Confirmed::look(tx, self.origin).await?;
@@ -160,6 +164,10 @@ struct Delete<'a> {
 
 impl Work for Delete<'_> {
     type Output = User;
+
+    fn is_revocation(&self) -> bool {
+        true
+    }
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<User, StoreError> {
         let before = lock(tx, self.name).await?;

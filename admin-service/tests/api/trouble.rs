@@ -61,8 +61,8 @@ async fn a_full_disk_refuses_changes_with_507_and_verdicts_go_on_and_nothing_is_
     let before = service.state().await;
     for _ in 0..20 {
         assert_usable(&service, &own).await;
-        let revoked = service.admin().delete(&format!("/tokens/{}", own.id)).await;
-        assert_eq!(revoked.code(), "insufficient_storage");
+        let renamed = service.admin().patch(&format!("/tokens/{}", own.id), json!({"name": "other"})).await;
+        assert_eq!(renamed.code(), "insufficient_storage");
     }
     assert_eq!(send().await.code(), "insufficient_storage");
     assert!(usage::kept(&service).await.is_empty(), "a report was counted and refused");
@@ -95,6 +95,70 @@ async fn a_full_disk_refuses_changes_with_507_and_verdicts_go_on_and_nothing_is_
         service.admin().get(&format!("/users/user{number}")).await.expect(StatusCode::OK);
     }
     service.admin().get(&format!("/users/user{made}")).await.expect(StatusCode::NOT_FOUND);
+}
+
+/// What takes rights away goes on from a reserve, which nothing else can use up, and holds after a restart.
+#[tokio::test]
+async fn on_a_full_disk_revocations_go_on_and_nothing_else_does_and_all_is_well_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount(8) else { return };
+    let url = DatabaseUrl::sqlite_file(disk.path().join("latchkey.db"));
+    let service = TestService::start_on(Some(url), None).await;
+    let mut tokens = Vec::new();
+    for user in 0..25 {
+        let name = format!("owner{user}");
+        service.make_user(&name).await;
+        for _ in 0..10 {
+            tokens.push(service.make_token(&name, json!({"name": "ci"})).await);
+        }
+    }
+    disk.fill();
+    let (made, _) = loop_until_full(&service).await;
+    let refused_creation = async || {
+        let answer = service.admin().post("/users/owner0/tokens", json!({"name": "more"})).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (507, "insufficient_storage".into()));
+    };
+    for _ in 0..20 {
+        refused_creation().await;
+    }
+    for (n, own) in tokens.iter().take(200).enumerate() {
+        // Whatever else fills the disk takes what little is given back.
+        disk.fill_up();
+        let path = format!("/tokens/{}", own.id);
+        service.admin().delete(&path).await.expect(StatusCode::NO_CONTENT);
+        if n % 10 == 0 {
+            refused_creation().await;
+            assert_eq!(verdict(&service, own).await["reason"], "revoked");
+        }
+    }
+    let disabled = service.admin().patch("/users/owner23", json!({"active": false})).await;
+    disabled.expect(StatusCode::OK);
+    service.admin().delete("/users/owner24").await.expect(StatusCode::NO_CONTENT);
+    assert_eq!(
+        readiness(&service).await.json()["checks"]["changes"],
+        "cannot be written: the disk is full",
+        "a revocation hides that nothing else can be written"
+    );
+
+    let service = service.restart().await;
+    for own in &tokens[..200] {
+        assert_eq!(verdict(&service, own).await["reason"], "revoked");
+    }
+    for own in &tokens[230..] {
+        assert_eq!(verdict(&service, own).await["reason"], "user_disabled");
+    }
+    for own in &tokens[200..230] {
+        assert_usable(&service, own).await;
+    }
+    service.admin().delete(&format!("/tokens/{}", tokens[200].id)).await.expect(StatusCode::NO_CONTENT);
+    let entries = service.admin().get("/audit?action=token.revoked&limit=200").await.json();
+    assert_eq!(entries["items"].as_array().unwrap().len(), 200, "a revocation is not in the audit log");
+    service.admin().get(&format!("/users/user{made}")).await.expect(StatusCode::NOT_FOUND);
+
+    disk.free();
+    service.admin().post("/users", json!({"name": "room"})).await.expect(StatusCode::CREATED);
+    assert_eq!(readiness(&service).await.json()["checks"].get("changes"), None);
+    let reserve = std::fs::metadata(disk.path().join("latchkey.db-reserve")).unwrap().len();
+    assert_eq!(reserve, 1024 * 1024, "the reserve is not there again");
 }
 
 /// Makes users until one cannot be written; gives how many were acknowledged, and the refusal.

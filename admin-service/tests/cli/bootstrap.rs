@@ -58,3 +58,23 @@ fn bootstrap_works_beside_a_running_service_and_its_token_opens_it() {
     let answer = serving.ask("api", &format!("GET /api/v1/me HTTP/1.1\r\nauthorization: Bearer {token}"), "");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""name":"admin""#), "{answer}");
 }
+
+#[test]
+fn bootstrap_writes_its_token_to_a_new_file_that_only_its_owner_may_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let taken = place.write("taken", "not a token\n");
+    assert_refused(&place.run(&["bootstrap", "--out", &taken]), 1, "is there already, and nothing is overwritten");
+    assert_eq!(std::fs::read_to_string(&taken).unwrap(), "not a token\n");
+    assert_refused(&place.run(&["bootstrap", "--out", "no/such/folder"]), 1, "cannot be made");
+    assert!(!place.path("latchkey.db").exists(), "a refused command has made a database");
+    let output = place.run(&["bootstrap", "--out", "admin-token"]);
+    assert!(output.status.success() && output.stdout.is_empty(), "{}", stderr(&output));
+    let path = place.path("admin-token");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(check_shape(&TokenPrefix::default(), text.trim_end().as_bytes()), Ok(()));
+    assert!(!stderr(&output).contains(text.trim_end()));
+    assert_refused(&place.run(&["bootstrap", "--out", "other"]), 1, "there is an administrator already");
+    assert!(!place.path("other").exists(), "a file without a token is left");
+}

@@ -121,7 +121,7 @@ fn a_database_that_is_not_there_is_told_of_and_not_made() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("postgres://someone:marked@{silent}/latchkey");
     let found = findings(&place, &free_ports(), &["--database-url", &url]);
-    assert_found(&found, "problem database", "cannot be opened");
+    assert_found(&found, "problem database", &format!("PostgreSQL at {silent} cannot be used"));
     assert!(!found.concat().contains("marked"));
 }
 
@@ -206,12 +206,12 @@ fn an_edge_secret_is_readable_private_long_and_the_services_own() {
     assert_found(&found, "ok edge secret", "accepts it");
     assert_found(&found, "ok feed", "revision 0");
     secret(own, 0o644);
-    assert_found(&look(), "problem edge secret", "everybody on this machine can read or change");
+    assert_found(&look(), "problem edge secret", "everybody on this machine can read /");
     // Read by the doctor from elsewhere, so that the service keeps the one it has.
     let elsewhere = place.write("elsewhere", &format!("{own}\nshort\n{other}\n"));
     std::fs::set_permissions(&elsewhere, std::fs::Permissions::from_mode(0o600)).unwrap();
     let found = findings(&place, &ports, &["--edge-secret-file", &elsewhere]);
-    assert_found(&found, "problem edge secret", "secret 2 of 3 has 5 characters");
+    assert_found(&found, "problem edge secret", "secret 2 of 3 has 17 characters");
     assert_found(&found, "problem edge secret", "does not accept secret 3 of 3");
     assert!(
         !found.iter().any(|line| line.contains("secret 1 of 3") || line.contains("marked-")),

@@ -5,6 +5,7 @@
 mod postgres;
 
 mod administration;
+mod backup;
 mod bootstrap;
 mod completions;
 mod connection;

@@ -93,7 +93,7 @@ fn a_token_that_is_revoked_while_its_request_waits_for_the_body_changes_nothing(
 #[test]
 fn an_edge_secret_is_changed_without_a_restart_and_without_a_gap() {
     let place = Place::new();
-    let file = place.write("secrets", "old-edge-secret\n");
+    let file = place.write("secrets", "the-old-edge-secret\n");
     let serving = place.serve(&["--edge-secret-file", &file]);
     let accepts = |secret: &str| {
         let head = format!("POST /edge/v1/verify HTTP/1.1\r\nauthorization: Bearer {secret}");
@@ -101,15 +101,15 @@ fn an_edge_secret_is_changed_without_a_restart_and_without_a_gap() {
         assert!(answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.1 401"), "{answer}");
         answer.starts_with("HTTP/1.1 200")
     };
-    assert!(accepts("old-edge-secret") && !accepts("new-edge-secret"));
-    place.write("secrets", "old-edge-secret\nnew-edge-secret\n");
+    assert!(accepts("the-old-edge-secret") && !accepts("new-edge-secret"));
+    place.write("secrets", "the-old-edge-secret\nnew-edge-secret\n");
     wait_for("the new secret to be accepted", || accepts("new-edge-secret"));
-    assert!(accepts("old-edge-secret"));
+    assert!(accepts("the-old-edge-secret"));
     std::fs::remove_file(Path::new(&file)).unwrap();
     wait_for("the missing file to be noticed", || serving.lines().iter().any(|line| line["level"] == "WARN"));
     assert!(accepts("new-edge-secret"));
     place.write("secrets", "new-edge-secret\n");
-    wait_for("the old secret to be refused", || !accepts("old-edge-secret"));
+    wait_for("the old secret to be refused", || !accepts("the-old-edge-secret"));
     assert!(accepts("new-edge-secret"));
 }
 
@@ -203,4 +203,89 @@ fn a_log_that_cannot_be_written_ends_nothing() {
     }
     serving.signal("TERM");
     assert_eq!(serving.ended().code(), Some(0));
+}
+
+#[test]
+fn a_second_service_on_the_same_file_starts_with_a_warning_that_names_the_first_and_both_work() {
+    let place = Place::new();
+    let first = place.serve(&[]);
+    let token = place.bootstrap();
+    let warned = |serving: &Serving| -> Vec<String> {
+        let lines = serving.lines();
+        let told = lines.iter().filter(|line| line["level"] == "WARN").map(|line| line["message"].to_string());
+        told.filter(|text| text.contains("runs on this SQLite file too")).collect()
+    };
+    assert!(warned(&first).is_empty());
+    let second = place.serve_beside(&[], "second");
+    let told = warned(&second);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains(&format!("process {} runs", first.child.id())), "{told:?}");
+    for (n, serving) in [&first, &second].into_iter().enumerate() {
+        let head = format!(
+            "POST /api/v1/users HTTP/1.1\r\nauthorization: Bearer {token}\r\ncontent-type: application/json"
+        );
+        let made = serving.ask("api", &head, &format!(r#"{{"name": "user{n}"}}"#));
+        assert!(made.starts_with("HTTP/1.1 201"), "{made}");
+    }
+    drop((first, second));
+    let third = place.serve(&[]);
+    assert!(warned(&third).is_empty(), "one that was killed is taken for one that runs");
+}
+
+#[test]
+fn a_database_that_is_not_up_yet_is_waited_for_and_what_is_waited_for_is_said() {
+    let place = Place::new();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("postgres://latchkey:hunter2@127.0.0.1:{port}/postgres");
+    let serving = place.start(&["--database-url", &url, "--database-wait", "10m"]);
+    let waits = |serving: &Serving| {
+        let lines = serving.lines();
+        let said = lines.iter().filter_map(|line| line["message"].as_str().map(str::to_owned));
+        said.filter(|text| text.contains(&format!("waiting for the database: PostgreSQL at 127.0.0.1:{port} cannot be used")))
+            .count()
+    };
+    wait_for("a second line", || waits(&serving) >= 2);
+    let text = std::fs::read_to_string(&serving.log).unwrap();
+    assert!(text.contains("Connection refused") && !text.contains("hunter2"), "{text}");
+    let _server = crate::postgres::Cluster::primary(port);
+    wait_for("the service to serve", || serving.lines().iter().any(|line| line["message"] == "latchkey serves"));
+    let notices = serving.lines().into_iter().filter(|line| line["target"] == "sqlx::postgres::notice").count();
+    assert_eq!(notices, 0, "PostgreSQL's notices are in the log");
+}
+
+#[test]
+fn what_does_not_pass_by_waiting_ends_the_service_at_once() {
+    let place = Place::new();
+    let url = crate::postgres::shared().database();
+    let nowhere = url.rsplit_once('/').unwrap().0.to_owned() + "/nowhere";
+    let mut serving = place.start(&["--database-url", &nowhere, "--database-wait", "10m"]);
+    assert_eq!(serving.ended().code(), Some(1));
+    let text = std::fs::read_to_string(&serving.log).unwrap();
+    assert!(text.contains("CREATE DATABASE nowhere OWNER") && !text.contains("waiting for"), "{text}");
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("postgres://latchkey@{closed}/latchkey");
+    let mut serving = place.start(&["--database-url", &url, "--database-wait", "0s"]);
+    assert_eq!(serving.ended().code(), Some(1));
+}
+
+#[test]
+fn a_secret_that_can_be_guessed_is_refused_and_one_that_others_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let file = place.write("secret", "abc\n");
+    let refused = place.run(&["serve", "--edge-secret-file", &file]);
+    let text = stderr(&refused);
+    assert_eq!(refused.status.code(), Some(2), "{text}");
+    assert!(text.contains("has 3 bytes, and at least 16 are needed") && text.contains("openssl rand -hex 32"), "{text}");
+    assert!(!place.path("latchkey.db").exists());
+    place.write("secret", "an-edge-secret-of-one\n");
+    for (mode, warned) in [(0o644, true), (0o600, false)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let serving = place.serve(&["--edge-secret-file", &file]);
+        let lines = serving.lines();
+        let told = lines.iter().any(|line| {
+            line["message"].as_str().is_some_and(|text| text.starts_with("everybody on this machine can read /"))
+        });
+        assert_eq!(told, warned, "mode {mode:o}");
+    }
 }

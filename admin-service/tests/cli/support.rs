@@ -11,7 +11,7 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 
 /// How long a condition may take to come true.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A folder for one test, in which the program runs.
 pub struct Place(tempfile::TempDir);
@@ -55,7 +55,12 @@ impl Place {
 
     /// Runs SQL in the database, beside whatever else uses it.
     pub fn sql(&self, sql: &str) {
-        let path = self.path("latchkey.db");
+        self.sql_in("latchkey.db", sql);
+    }
+
+    /// Runs SQL in a database of another name.
+    pub fn sql_in(&self, name: &str, sql: &str) {
+        let path = self.path(name);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut database = SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
@@ -87,7 +92,12 @@ impl Place {
 
     /// Starts the service on free ports, and waits until it says that it serves.
     pub fn serve(&self, args: &[&str]) -> Serving {
-        let serving = self.start(args);
+        self.serve_beside(args, "log")
+    }
+
+    /// The same, with a log of its own.
+    pub fn serve_beside(&self, args: &[&str], log: &str) -> Serving {
+        let serving = self.start_logging(args, log);
         wait_for("the service to serve", || {
             serving.lines().iter().any(|line| line["message"] == "latchkey serves")
         });
@@ -96,7 +106,11 @@ impl Place {
 
     /// Starts the service on free ports.
     pub fn start(&self, args: &[&str]) -> Serving {
-        let log = self.path("log");
+        self.start_logging(args, "log")
+    }
+
+    fn start_logging(&self, args: &[&str], log: &str) -> Serving {
+        let log = self.path(log);
         let ports =
             ["--listen", "127.0.0.1:0", "--edge-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
         let mut command = self.command(&["serve", "--log-format", "json", "--log-level", "trace"]);

@@ -123,7 +123,15 @@ async fn a_new_file_is_its_owners_alone() {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
     }
     store.close().await;
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the log is folded into the file at the end");
+    let mut left: Vec<String> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    left.sort();
+    let name = "with space & 100%.db";
+    assert_eq!(
+        left,
+        [name.to_owned(), format!("{name}-reserve"), format!("{name}.lock")],
+        "the log is folded into the file at the end"
+    );
 }
 
 #[tokio::test]
@@ -183,6 +191,39 @@ async fn what_cannot_be_reached_is_one_sentence_without_a_password() {
     assert!(a_folder.contains("cannot be opened"), "{a_folder}");
     let nobody: DatabaseUrl = "postgres://latchkey:hunter2@127.0.0.1:1/latchkey".parse().unwrap();
     let error = open(&nobody).await.unwrap_err();
-    assert!(error.to_string().contains("cannot be opened"), "{error}");
+    assert!(error.to_string().contains("PostgreSQL at 127.0.0.1:1 cannot be used"), "{error}");
     assert!(!format!("{error} {error:?}").contains("hunter2"));
+}
+
+/// A refusal names the server, says what to do, and whether waiting helps; never a password, nor where in its own source
+/// PostgreSQL has made it.
+#[tokio::test]
+async fn what_postgres_refuses_is_told_with_what_to_do_about_it() {
+    let cluster = postgres::shared();
+    let url = cluster.database();
+    let (server, database) = url.split_once('@').unwrap().1.rsplit_once('/').unwrap();
+    sqlx::any::install_default_drivers();
+    let mut admin = AnyConnection::connect(&url).await.unwrap();
+    for statement in [
+        format!("CREATE ROLE \"poor {database}\" LOGIN PASSWORD 'hunter2'"),
+        "REVOKE CREATE ON SCHEMA public FROM PUBLIC".to_owned(),
+    ] {
+        admin.execute(AssertSqlSafe(statement)).await.unwrap();
+    }
+    let poor = format!("poor%20{database}:hunter2");
+    for (url, problem, advice) in [
+        (url.replace(database, "nowhere"), r#"database "nowhere" does not exist"#, "CREATE DATABASE nowhere OWNER ".to_owned()),
+        (
+            format!("postgres://{poor}@{server}/{database}"),
+            "permission denied for schema public",
+            format!("GRANT CREATE ON SCHEMA public TO \"poor {database}\";"),
+        ),
+    ] {
+        let error = open(&url.parse().unwrap()).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(&format!("PostgreSQL at {server} cannot be used: {problem}; ")), "{text}");
+        assert!(text.contains(&advice), "{text}");
+        assert!(!text.contains("at line") && !format!("{text} {error:?}").contains("hunter2"), "{text}");
+        assert!(matches!(error, OpenError::Server(error) if !error.passes));
+    }
 }

@@ -102,6 +102,7 @@ impl TestService {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let config = Config {
             database_url: database_url.clone(),
+            database_wait: Duration::ZERO,
             listen: any,
             edge_listen: any,
             metrics_listen: any,
@@ -126,6 +127,14 @@ impl TestService {
     pub async fn end(self) {
         self.trigger.pull();
         self.served.await.unwrap();
+    }
+
+    /// Ends the service, and starts it again on the same database.
+    pub async fn restart(self) -> Self {
+        let (url, clock, folder) = (self.database_url.clone(), self.clock.clone(), self.folder.clone());
+        let admin_token = self.admin_token.clone();
+        self.end().await;
+        Self { admin_token, ..Self::serve(url, clock, folder, None).await }
     }
 
     /// Someone without a credential, at the management API.

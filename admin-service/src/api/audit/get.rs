@@ -18,7 +18,7 @@ use crate::error::ApiError;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct AuditQuery {
-    /// By this user, `system:scheduler` or `system:bootstrap`.
+    /// By this user, `system:scheduler`, `system:bootstrap` or `system:local`.
     actor: Option<String>,
     /// Of this kind, such as `token.created`.
     action: Option<String>,

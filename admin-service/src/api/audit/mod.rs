@@ -65,7 +65,7 @@ pub(super) struct AuditBody {
     id: String,
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// A user's name, `system:scheduler` or `system:bootstrap`.
+    /// A user's name, `system:scheduler`, `system:bootstrap` or `system:local`.
     #[schema(example = "alice")]
     actor: String,
     /// The token that the actor used.

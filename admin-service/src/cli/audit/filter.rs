@@ -6,7 +6,7 @@ use crate::clock::Sources;
 /// Which entries: those that meet all that is given.
 #[derive(clap::Args)]
 pub(super) struct Filter {
-    /// By this user, system:scheduler or system:bootstrap
+    /// By this user, system:scheduler, system:bootstrap or system:local
     #[arg(long, value_name = "NAME")]
     actor: Option<String>,
 

@@ -1,12 +1,10 @@
 //! The edge secret: whether it can be read, by whom, and whether it could be guessed.
 
-use std::path::Path;
-
 use secrecy::{ExposeSecret, SecretString};
 
 use super::finding::Findings;
 use crate::config::ServeArgs;
-use crate::edge::secret::SecretSource;
+use crate::edge::secret::{SecretSource, cover, exposure};
 
 const CHECK: &str = "edge secret";
 /// The fewest characters of a secret: so many of base64 hold 128 bits.
@@ -24,14 +22,16 @@ pub(super) fn check(serve: &ServeArgs, findings: &mut Findings) -> Vec<SecretStr
             findings.problem(
                 CHECK,
                 error.to_string(),
-                "Write one secret per line: openssl rand -hex 32 > FILE",
+                "Write one secret per line: (umask 077; openssl rand -hex 32 > FILE)",
             );
             return Vec::new();
         }
     };
     let before = findings.problems();
     if let SecretSource::File(path) = &source {
-        check_permissions(path, findings);
+        if let Some(exposed) = exposure(path) {
+            findings.problem(CHECK, format!("{exposed}."), format!("{}.", cover(path)));
+        }
     }
     for (n, secret) in (1..).zip(&secrets) {
         let length = secret.expose_secret().len();
@@ -54,21 +54,3 @@ pub(super) fn check(serve: &ServeArgs, findings: &mut Findings) -> Vec<SecretStr
     }
     secrets
 }
-
-/// Tells of a file that everybody on this machine can read or write.
-#[cfg(unix)]
-fn check_permissions(path: &Path, findings: &mut Findings) {
-    use std::os::unix::fs::PermissionsExt;
-    let Ok(mode) = std::fs::metadata(path).map(|about| about.permissions().mode()) else { return };
-    if mode & 0o006 != 0 {
-        let path = path.display();
-        findings.problem(
-            CHECK,
-            format!("everybody on this machine can read or change {path} (mode {:o}).", mode & 0o777),
-            format!("chmod 600 {path}; in Kubernetes, defaultMode: 0400 of the volume."),
-        );
-    }
-}
-
-#[cfg(not(unix))]
-fn check_permissions(_: &Path, _: &mut Findings) {}

@@ -1,0 +1,151 @@
+//! Disk space beside a SQLite database that is kept for revocations: given back to the file system step by step when the
+//! disk is full, taken again before the next change that is no revocation.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
+/// What is kept, in bytes.
+pub(super) const SIZE: u64 = 1024 * 1024;
+/// What is given back at a time: enough for a revocation, and little enough that whoever else writes to the disk cannot
+/// take all of it at once.
+const STEP: u64 = 64 * 1024;
+
+/// A file that takes up the space. Every process on the database shares it; its length says how much is left.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    path: PathBuf,
+    /// How many revocations are being written, which may release of it. Nothing is taken back meanwhile.
+    pressed: AtomicU32,
+}
+
+/// Keeps what is released of a reserve from being taken back, while it lives.
+pub(super) struct Pressed<'a>(&'a Reserve);
+
+impl Drop for Pressed<'_> {
+    fn drop(&mut self) {
+        self.0.pressed.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Reserve {
+    /// The reserve of a database file.
+    pub fn of(database: &Path) -> Self {
+        Self { path: super::files::beside(database, "-reserve"), pressed: AtomicU32::new(0) }
+    }
+
+    /// Says that a revocation is being written.
+    pub fn press(&self) -> Pressed<'_> {
+        self.pressed.fetch_add(1, Ordering::SeqCst);
+        Pressed(self)
+    }
+
+    /// Whether all of it is there.
+    pub fn is_whole(&self) -> bool {
+        self.left() >= SIZE
+    }
+
+    fn left(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |about| about.len())
+    }
+
+    /// Gives a step of it back to the disk; `false` when nothing is left. A file of a few steps, so this does not wait.
+    pub fn release(&self) -> bool {
+        let Some(left) = self.left().checked_sub(1).map(|last| last / STEP * STEP) else { return false };
+        let released = OpenOptions::new().write(true).open(&self.path).and_then(|file| file.set_len(left));
+        match &released {
+            Ok(()) => tracing::warn!(
+                left_bytes = left,
+                "the disk of the database is full; released a part of the reserve, so that revocations go on"
+            ),
+            Err(error) => tracing::error!(%error, file = %self.path.display(), "the reserve cannot be released"),
+        }
+        released.is_ok()
+    }
+
+    /// Takes what is missing; `false` when the disk has no room for all of it. Where a file system cannot keep a reserve,
+    /// there is none, and nothing waits for it.
+    pub fn refill(&self) -> bool {
+        if self.is_whole() {
+            return true;
+        }
+        if self.pressed.load(Ordering::SeqCst) > 0 {
+            return false;
+        }
+        match self.grow() {
+            Ok(()) => {
+                tracing::info!(bytes = SIZE, file = %self.path.display(), "the reserve for revocations is complete");
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::StorageFull => false,
+            Err(error) => {
+                tracing::warn!(%error, file = %self.path.display(), "no disk space can be reserved for revocations");
+                true
+            }
+        }
+    }
+
+    fn grow(&self) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&self.path)?;
+        let mut length = file.metadata()?.len() / STEP * STEP;
+        while length < SIZE {
+            // What was allocated in vain is cut off again.
+            if let Err(error) = allocate(&mut file, length) {
+                file.set_len(length)?;
+                return Err(error);
+            }
+            length += STEP;
+        }
+        Ok(())
+    }
+}
+
+/// Allocates one step from `offset` on.
+fn allocate(file: &mut File, offset: u64) -> io::Result<()> {
+    match fallocate(&*file, FallocateFlags::empty(), offset, STEP) {
+        Ok(()) => Ok(()),
+        // A file system that knows no such call: what is written takes up space.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+            file.seek(SeekFrom::Start(offset))?;
+            for _ in 0..STEP / 4096 {
+                file.write_all(&[0x5a; 4096])?;
+            }
+            Ok(())
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserve_is_taken_and_given_back_step_by_step_and_takes_up_disk_space() {
+        let folder = tempfile::tempdir().unwrap();
+        let reserve = Reserve::of(&folder.path().join("latchkey.db"));
+        assert!(!reserve.is_whole() && !reserve.release(), "nothing is there yet");
+        assert!(reserve.refill() && reserve.is_whole());
+        let about = std::fs::metadata(folder.path().join("latchkey.db-reserve")).unwrap();
+        let blocks = std::os::unix::fs::MetadataExt::blocks(&about);
+        assert!(blocks * 512 >= SIZE, "{blocks} blocks");
+        let mut steps = 0;
+        while reserve.release() {
+            steps += 1;
+            assert!(!reserve.is_whole());
+        }
+        assert_eq!(steps, SIZE / STEP);
+        let pressed = reserve.press();
+        assert!(!reserve.refill(), "it is taken back from a revocation");
+        drop(pressed);
+        assert!(reserve.refill() && reserve.is_whole());
+    }
+}
