@@ -61,7 +61,8 @@ impl Identity {
 
     /// An identity whose parts can stand in a header; a service that says anything else is not ours.
     fn new(token: &TokenFacts) -> Option<Self> {
-        let sound = visible(&token.user) && visible(&token.id) && token.scopes.iter().all(|scope| visible(scope));
+        let sound =
+            visible(&token.user) && visible(&token.id) && token.scopes.iter().all(|scope| visible(scope));
         sound.then(|| Self {
             user: token.user.clone(),
             token_id: token.id.clone(),

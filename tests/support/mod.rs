@@ -23,6 +23,7 @@ pub mod postgres;
 pub mod process;
 pub mod random;
 pub mod raw;
+pub mod recipes;
 pub mod reference;
 pub mod relay;
 pub mod secrets;
