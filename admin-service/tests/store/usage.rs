@@ -205,9 +205,9 @@ async fn a_report_of_the_most_tokens_counts_for_each_of_them(db: Fixture) {
     let ids = ids(&db).await;
     db.clock.set(at("2026-01-02T00:00:00Z"));
     // The first was used just now, the second a minute before, and so on.
-    let usage = ids.iter().zip(0..1_000).map(|(id, n)| used(*id, n, 1, n * 60_000)).collect();
+    let usage = ids.iter().zip(0..1_000).map(|(id, n)| used(*id, n + 1, 1, n * 60_000)).collect();
     assert!(count(&db.store, report("a", 1, usage)).await);
-    assert_eq!(hours(&db).await, [(at("2026-01-02T00:00:00Z"), 499_500, 1_000)]);
+    assert_eq!(hours(&db).await, [(at("2026-01-02T00:00:00Z"), 500_500, 1_000)]);
     let rows = db.sql("SELECT last_used_at FROM tokens ORDER BY id").await;
     let found: Vec<Option<i64>> = rows.iter().map(|row| row.get(0)).collect();
     let minute = |n: i64| db.now().as_millisecond() - n * 60_000;
