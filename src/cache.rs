@@ -163,6 +163,6 @@ fn jittered(ttl: Duration, random: u64) -> Duration {
 fn held(verdict: &Verdict) -> usize {
     match verdict {
         Verdict::Usable(token) => size_of::<Usable>() + token.heap_bytes(),
-        Verdict::Refused(_) => 0,
+        Verdict::Refused(denied) => denied.heap_bytes(),
     }
 }

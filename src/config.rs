@@ -4,10 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::cache::Limits;
+use crate::challenges::Challenges;
 use crate::credential::{Accepted, Schemes};
 use crate::headers::{HeaderName, IdentityHeaders};
 use crate::refusal::Realm;
 use crate::rules::{Auth, Case, PathPattern, Requirement, Rule, Rules};
+use crate::token::TokenPrefix;
+use crate::wire::Scheme;
 
 pub use raw::Mode;
 
@@ -116,13 +119,10 @@ impl Config {
             })?,
         };
         let raw: raw::Raw = reader::read(&json).map_err(explain)?;
-        if raw.schemes.is_empty() {
-            return Err(ConfigError::new("schemes", "name at least one of `bearer` and `basic`"));
-        }
+        let accepted = accepted(&raw.schemes, raw.challenges.as_deref(), raw.token_prefix)?;
         Ok(Self {
             service: service(raw.service, env)?,
             realm: raw.realm,
-            accepted: Accepted { schemes: Schemes::from_iter(raw.schemes), prefix: raw.token_prefix },
             identity_headers: raw.identity_headers.as_ref().map_or_else(|| Ok(unset()), identity_headers)?,
             forward_authorization: raw.forward_authorization,
             cache: Limits {
@@ -134,7 +134,8 @@ impl Config {
             stale_max: raw.stale.max_ms.milliseconds(),
             usage_flush: raw.usage.flush_ms.milliseconds(),
             expiry_warning: raw.expiry.warn_ms.milliseconds(),
-            rules: rules(raw.rules)?,
+            rules: rules(raw.rules, accepted.schemes)?,
+            accepted,
             mode: raw.mode,
         })
     }
@@ -219,18 +220,39 @@ fn identity_headers(raw: &raw::IdentityHeaders) -> Result<IdentityHeaders, Confi
     }
 }
 
-fn rules(raw: Vec<raw::Rule>) -> Result<Rules, ConfigError> {
+fn accepted(
+    schemes: &[Scheme],
+    challenges: Option<&[Scheme]>,
+    prefix: Option<TokenPrefix>,
+) -> Result<Accepted, ConfigError> {
+    let none = || ConfigError::new("schemes", "name at least one of `bearer` and `basic`");
+    let by_default = Challenges::in_order_of(schemes).ok_or_else(none)?;
+    let schemes = schemes.iter().copied().collect();
+    let challenges = self::challenges(challenges, schemes)?.unwrap_or(by_default);
+    Ok(Accepted { schemes, prefix, challenges })
+}
+
+fn challenges(list: Option<&[Scheme]>, enabled: Schemes) -> Result<Option<Challenges>, ConfigError> {
+    let challenges = list.map(|list| Challenges::new(list, enabled)).transpose();
+    challenges.map_err(|problem| ConfigError::new("challenges", problem))
+}
+
+fn rules(raw: Vec<raw::Rule>, enabled: Schemes) -> Result<Rules, ConfigError> {
     let numbered = raw.into_iter().enumerate();
     let rules = numbered.map(|(index, rule)| {
-        self::rule(rule)
+        self::rule(rule, enabled)
             .map_err(|error| ConfigError::new(format!("rules[{index}].{}", error.field), error.problem))
     });
     Ok(Rules::new(rules.collect::<Result<_, _>>()?))
 }
 
-fn rule(raw: raw::Rule) -> Result<Rule, ConfigError> {
+fn rule(raw: raw::Rule, enabled: Schemes) -> Result<Rule, ConfigError> {
     if raw.auth != Auth::Required && !raw.scopes.is_empty() {
         return Err(ConfigError::new("scopes", "scopes need `auth: required`"));
+    }
+    let challenges = challenges(raw.challenges.as_deref(), enabled)?;
+    if raw.auth == Auth::None && challenges.is_some() {
+        return Err(ConfigError::new("challenges", "with `auth: none` no client is challenged"));
     }
     let methods = raw.condition.methods.as_ref();
     if methods.is_some_and(Vec::is_empty) {
@@ -246,7 +268,7 @@ fn rule(raw: raw::Rule) -> Result<Rule, ConfigError> {
         path.check_reachable_without_token().map_err(|error| ConfigError::new(field, error))?;
     }
     let scopes = raw.scopes.into_iter().map(|scope| scope.0).collect();
-    Ok(Rule { path, methods, host, requirement: Requirement { auth: raw.auth, scopes } })
+    Ok(Rule { path, methods, host, requirement: Requirement { auth: raw.auth, scopes, challenges } })
 }
 
 /// The condition on the path, and the field that it stands in.

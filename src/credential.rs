@@ -1,11 +1,16 @@
 //! The `Authorization` field (RFC 9110 §11.6.2): header bytes to a [`Credential`], or why not.
 //!
-//! Parsing is strict, because two readers that understand one value differently are how checks are evaded. A credential
-//! keeps the hash of its token and nothing else of it, so it may be printed, queued and compared.
+//! Parsing is strict, because two readers that understand one value differently are how checks are evaded. It is lenient
+//! where people's tools are and nothing else can be meant: padding that is left out, and a line end after the token
+//! (`echo user:token | base64`). A credential keeps the hash of its token and nothing else of it, so it may be printed,
+//! queued and compared.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 
+use crate::challenges::Challenges;
 use crate::token::{CHECKSUM_LENGTH, RANDOM_LENGTH, ShapeError, TokenHash, TokenPrefix, check_shape};
 use crate::wire::Scheme;
 
@@ -16,6 +21,15 @@ mod tests;
 pub const MAX_VALUE: usize = 8192;
 /// The longest token that is hashed, in bytes; a longer one is malformed.
 pub const MAX_TOKEN: usize = 256;
+
+/// Base64 (RFC 4648 §4) with or without its padding; bits that stand for nothing are still refused (§3.5).
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, NO_PAD.with_decode_padding_mode(DecodePaddingMode::Indifferent));
+
+/// Schemes in which no token of any system is sent as it is. Only where tokens have any shape does it matter which these
+/// are: a word of any other scheme may be a token of ours that came with the wrong one.
+const WITHOUT_TOKENS: [&str; 7] =
+    ["digest", "negotiate", "ntlm", "kerberos", "hoba", "scram-sha-1", "scram-sha-256"];
 
 /// The authentication schemes that are enabled: a set, in the order in which challenges are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +70,15 @@ impl FromIterator<Scheme> for Schemes {
     }
 }
 
-/// Which credentials are looked at.
+/// Which credentials are looked at, and which are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// The enabled schemes.
     pub schemes: Schemes,
     /// What tokens begin with; `None`: tokens of any shape are looked up.
     pub prefix: Option<TokenPrefix>,
+    /// The schemes that a client without a credential is challenged for, unless the rule says otherwise.
+    pub challenges: Challenges,
 }
 
 /// The values of a request's `Authorization` lines, of which there should be one.
@@ -152,15 +168,30 @@ pub fn is_foreign(value: &[u8], prefix: Option<&TokenPrefix>) -> bool {
     let other_token = |token: &[u8]| prefix.is_some_and(|prefix| !holds_token(prefix, token));
     match known_scheme(name) {
         // A word alone may be a token that was sent without its scheme.
-        None if is_token68(rest) || is_parameters(rest) => {
-            prefix.is_none_or(|prefix| ![name, rest].into_iter().any(|part| holds_token(prefix, part)))
-        }
+        None if is_token68(rest) || is_parameters(rest) => match prefix {
+            Some(prefix) => ![name, rest].into_iter().any(|part| holds_token(prefix, part)),
+            None => WITHOUT_TOKENS.iter().any(|scheme| name.eq_ignore_ascii_case(scheme.as_bytes())),
+        },
         None => false,
         Some(Scheme::Bearer) => is_token68(rest) && other_token(rest),
         Some(Scheme::Basic) => {
-            STANDARD.decode(rest).is_ok_and(|text| text.contains(&b':') && other_token(&text))
+            decode_basic(rest).is_some_and(|text| text.contains(&b':') && other_token(&text))
         }
     }
+}
+
+/// The text of a `Basic` credential, `user-id ":" password`: base64 without stray bits or blanks, whose padding may be left
+/// out, and without the one line end (LF or CRLF) that `echo` leaves at the end of it. `None`: it is no base64.
+#[must_use]
+pub fn decode_basic(encoded: &[u8]) -> Option<Vec<u8>> {
+    let mut text = BASE64.decode(encoded).ok()?;
+    if text.ends_with(b"\n") {
+        text.pop();
+        if text.ends_with(b"\r") {
+            text.pop();
+        }
+    }
+    Some(text)
 }
 
 /// `credentials = auth-scheme [ 1*SP ( token68 / #auth-param ) ]` (RFC 9110 §11.4): the scheme, and what follows the
@@ -194,19 +225,20 @@ fn known_scheme(name: &[u8]) -> Option<Scheme> {
     }
 }
 
-/// `"Bearer" 1*SP b64token` (RFC 6750 §2.1).
+/// `"Bearer" 1*SP` and a token. RFC 6750 §2.1 has a `b64token`; tokens of other systems are any visible ASCII, and [`read`]
+/// has seen to it that there is no comma.
 fn bearer(token: &[u8], prefix: Option<&TokenPrefix>) -> Result<Credential, CredentialError> {
-    if !is_token68(token) {
+    if !token.iter().all(u8::is_ascii_graphic) {
         return Err(CredentialError::Malformed(Some(Scheme::Bearer)));
     }
     Ok(Credential { scheme: Scheme::Bearer, user: None, hash: hash(Scheme::Bearer, token, prefix)? })
 }
 
 /// `"Basic" 1*SP token68`, which is base64 of `user-id ":" password` in UTF-8 without control characters, split at the
-/// first colon (RFC 7617 §2). Base64 is the canonical one (RFC 4648 §3.5, §3.2): padded, with no stray bits or blanks.
+/// first colon (RFC 7617 §2); see [`decode_basic`].
 fn basic(encoded: &[u8], prefix: Option<&TokenPrefix>) -> Result<Credential, CredentialError> {
     let malformed = CredentialError::Malformed(Some(Scheme::Basic));
-    let decoded = STANDARD.decode(encoded).map_err(|_| malformed)?;
+    let decoded = decode_basic(encoded).ok_or(malformed)?;
     let text = std::str::from_utf8(&decoded).map_err(|_| malformed)?;
     let (user, token) = text.split_once(':').ok_or(malformed)?;
     // No user has the empty name, so there is nothing to ask.

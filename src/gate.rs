@@ -10,10 +10,13 @@ use crate::credential::{self, Accepted, Credential, CredentialError, Schemes, Va
 use crate::refusal::{Reason, Refusal};
 use crate::rules::{Auth, Requirement};
 use crate::token::TokenHash;
-use crate::wire::{RefusalReason, TokenFacts, VerifyResponse};
+use crate::wire::{DeniedToken, RefusalReason, TokenFacts, VerifyResponse};
 
 #[cfg(test)]
 mod tests;
+
+/// The longest identifier, and the longest name, that is kept of a token that may not be used, in bytes.
+const MAX_KNOWN: usize = 128;
 
 /// Who a request acts for: the proof that its credential was judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,14 +61,56 @@ impl Identity {
 
     /// An identity whose parts can stand in a header; a service that says anything else is not ours.
     fn new(token: &TokenFacts) -> Option<Self> {
-        let visible = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        let sound = visible(&token.user) && visible(&token.id) && token.scopes.iter().all(visible);
+        let sound =
+            visible(&token.user) && visible(&token.id) && token.scopes.iter().all(|scope| visible(scope));
         sound.then(|| Self {
             user: token.user.clone(),
             token_id: token.id.clone(),
             scopes: token.scopes.clone(),
             scope_list: token.scopes.join(" "),
         })
+    }
+}
+
+/// Whether a text can stand in a header or a log as it is.
+fn visible(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Which token a credential was, and whose, whether or not it may be used: for logs and counts. Proof of nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenOwner<'a> {
+    /// The token's identifier: visible ASCII.
+    pub token_id: &'a str,
+    /// The user's name: visible ASCII.
+    pub user: &'a str,
+}
+
+/// What is known of a token that may not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// Why not.
+    pub reason: RefusalReason,
+    /// Which token it is, if the service knows it and has said so.
+    pub token: Option<Arc<DeniedToken>>,
+}
+
+impl Denied {
+    /// What an answer says that has no token to be used. A token's name that could not stand in a log is left out: the answer
+    /// is a denial all the same.
+    fn of(answer: &VerifyResponse) -> Self {
+        let sound = |text: &str| visible(text) && text.len() <= MAX_KNOWN;
+        let token = answer.denied_token.clone().filter(|token| sound(&token.id) && sound(&token.user));
+        Self { reason: answer.reason.unwrap_or(RefusalReason::Unknown), token: token.map(Arc::new) }
+    }
+
+    /// How many bytes it holds outside of itself, about.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let held = |token: &Arc<DeniedToken>| {
+            size_of::<DeniedToken>() + 2 * size_of::<usize>() + token.id.capacity() + token.user.capacity()
+        };
+        self.token.as_ref().map_or(0, held)
     }
 }
 
@@ -101,7 +146,7 @@ pub enum Verdict {
     /// It may be used, within what its facts allow.
     Usable(Arc<Usable>),
     /// It may not.
-    Refused(RefusalReason),
+    Refused(Denied),
 }
 
 impl Verdict {
@@ -113,7 +158,7 @@ impl Verdict {
         }
         let token = match (&answer.token, answer.reason) {
             (Some(token), None) => token,
-            (None, reason) => return Some(Self::Refused(reason.unwrap_or(RefusalReason::Unknown))),
+            (None, _) => return Some(Self::Refused(Denied::of(answer))),
             (Some(_), Some(_)) => return None,
         };
         Some(Self::Usable(Arc::new(Usable {
@@ -124,12 +169,18 @@ impl Verdict {
         })))
     }
 
-    /// The identifier of the token that it is on; `None`: there is none, or none that may be used.
+    /// Which token it is on, and whose; `None`: there is none, or the service did not say.
     #[must_use]
-    pub fn token_id(&self) -> Option<&str> {
+    pub fn owner(&self) -> Option<TokenOwner<'_>> {
         match self {
-            Self::Usable(token) => Some(token.identity.token_id()),
-            Self::Refused(_) => None,
+            Self::Usable(token) => {
+                let Identity { user, token_id, .. } = &*token.identity;
+                Some(TokenOwner { token_id, user })
+            }
+            Self::Refused(denied) => {
+                let DeniedToken { id, user } = denied.token.as_deref()?;
+                Some(TokenOwner { token_id: id, user })
+            }
         }
     }
 
@@ -167,7 +218,10 @@ pub fn decide(requirement: &Requirement, accepted: &Accepted, authorization: Val
     match credential::read(authorization, accepted) {
         Ok(credential) => Decision::Ask(credential),
         Err(CredentialError::Missing) if requirement.auth == Auth::Optional => Decision::Pass,
-        Err(error) => Decision::Refuse(error.into()),
+        Err(error) => {
+            let challenges = requirement.challenges.unwrap_or(accepted.challenges);
+            Decision::Refuse(Refusal::from(error).challenging(challenges))
+        }
     }
 }
 
@@ -187,7 +241,7 @@ pub fn judge(
     let refuse = |reason| Refusal::new(reason, Some(credential.scheme));
     let token = match verdict {
         Verdict::Usable(token) => token,
-        Verdict::Refused(reason) => return Err(refuse(Reason::from(*reason))),
+        Verdict::Refused(denied) => return Err(refuse(Reason::from(denied.reason))),
     };
     if token.expires_at.is_some_and(|end| end <= now) {
         return Err(refuse(Reason::Expired));
@@ -195,7 +249,8 @@ pub fn judge(
     if !token.schemes.contains(credential.scheme) {
         return Err(refuse(Reason::WrongScheme));
     }
-    if credential.user.as_ref().is_some_and(|user| *user != token.identity.user) {
+    // People write their names as they please; whose token it is, the service says.
+    if credential.user.as_ref().is_some_and(|user| !user.eq_ignore_ascii_case(&token.identity.user)) {
         return Err(refuse(Reason::WrongUser));
     }
     if !permits(&token.networks, address) {

@@ -191,6 +191,23 @@ pub fn is_json(content_type: &[u8]) -> bool {
     media_type.trim_ascii().eq_ignore_ascii_case(crate::wire::CONTENT_TYPE.as_bytes())
 }
 
+/// A path without its query, where some clients put credentials.
+#[must_use]
+pub fn without_query(path: &[u8]) -> &[u8] {
+    path.split(|byte| *byte == b'?').next().unwrap_or(path)
+}
+
+/// A value of a request as one word of a log's line: what is no visible ASCII stands as `?`, and after so many bytes it ends.
+#[must_use]
+pub fn loggable(value: &[u8], most: usize) -> String {
+    let shown = |byte: &u8| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' };
+    let mut text: String = value.iter().take(most).map(shown).collect();
+    if value.len() > most {
+        text.push('…');
+    }
+    text
+}
+
 /// A header map as proxy-wasm hosts serialise it, in which name and value pairs are found with no copy: the number of pairs,
 /// the lengths of each name and value, then each with a NUL after it; numbers are 32 bits, little-endian.
 #[derive(Clone, Copy, Debug)]
@@ -369,6 +386,15 @@ mod tests {
         ] {
             assert_eq!(is_json(content_type.as_bytes()), json, "{content_type}");
         }
+    }
+
+    #[test]
+    fn what_is_logged_of_a_request_is_one_short_word_without_the_query() {
+        assert_eq!(without_query(b"/a/b?token=x?y"), b"/a/b");
+        assert_eq!(without_query(b"/a"), b"/a");
+        assert_eq!(loggable("/a b\n\u{e9}\0/c".as_bytes(), 64), "/a?b????/c");
+        assert_eq!(loggable(b"/abcdef", 4), "/abc…");
+        assert_eq!(loggable(b"/abc", 4), "/abc");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! All modules but `shell` know no host, no clock and no logger; they build and are tested on any machine.
 
 pub mod cache;
+pub mod challenges;
 pub mod config;
 pub mod credential;
 pub mod feed;
@@ -15,6 +16,7 @@ pub mod refusal;
 pub mod rules;
 #[cfg(target_arch = "wasm32")]
 mod shell;
+pub mod throttle;
 pub mod token;
 pub mod trace;
 pub mod usage;

@@ -4,8 +4,12 @@
 
 use std::sync::Arc;
 
+use crate::challenges::Challenges;
 use crate::credential::{CredentialError, Schemes};
 use crate::wire::{RefusalReason, Scheme};
+
+#[cfg(test)]
+mod tests;
 
 /// Why a request does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -198,19 +202,27 @@ pub struct Refusal {
     scheme: Option<Scheme>,
     /// The scopes that the request needs, for a refusal that is about them.
     scopes: Option<Arc<[String]>>,
+    /// What a client is challenged for that used none of the enabled schemes; `None`: each of these.
+    challenges: Option<Challenges>,
 }
 
 impl Refusal {
     /// A refusal of a request whose credential came with `scheme`; `None` where there was none that is enabled.
     #[must_use]
     pub fn new(reason: Reason, scheme: Option<Scheme>) -> Self {
-        Self { reason, scheme, scopes: None }
+        Self { reason, scheme, scopes: None, challenges: None }
     }
 
     /// A refusal for want of one or more of `scopes`, all of which the request needs.
     #[must_use]
     pub fn insufficient_scope(scopes: &Arc<[String]>) -> Self {
-        Self { reason: Reason::InsufficientScope, scheme: None, scopes: Some(Arc::clone(scopes)) }
+        Self { scopes: Some(Arc::clone(scopes)), ..Self::new(Reason::InsufficientScope, None) }
+    }
+
+    /// The same, for a client that is to be challenged for these schemes where it used none.
+    #[must_use]
+    pub fn challenging(self, challenges: Challenges) -> Self {
+        Self { challenges: Some(challenges), ..self }
     }
 
     /// Why.
@@ -228,16 +240,26 @@ impl Refusal {
             (Reason::InsufficientScope, _) => {
                 vec![format!(r#"Bearer realm="{realm}", error="insufficient_scope", scope="{scope}""#)]
             }
-            (Reason::Missing, _) => schemes.iter().map(|scheme| challenge(scheme, realm, "")).collect(),
-            (_, 401) => schemes
-                .iter()
-                .filter(|scheme| self.scheme.is_none_or(|used| used == *scheme))
-                .map(|scheme| challenge(scheme, realm, r#", error="invalid_token""#))
-                .collect(),
+            (Reason::Missing, _) => {
+                self.asked_for(schemes).iter().map(|scheme| challenge(*scheme, realm, "")).collect()
+            }
+            (_, 401) => {
+                let asked_for = self.scheme.map_or_else(|| self.asked_for(schemes), |used| vec![used]);
+                let invalid = |scheme: &Scheme| challenge(*scheme, realm, r#", error="invalid_token""#);
+                asked_for.iter().map(invalid).collect()
+            }
             (_, 400) if schemes.contains(Scheme::Bearer) => {
                 vec![challenge(Scheme::Bearer, realm, r#", error="invalid_request""#)]
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// The schemes that a client is challenged for that used none of them.
+    fn asked_for(&self, schemes: Schemes) -> Vec<Scheme> {
+        match self.challenges {
+            Some(challenges) => challenges.iter().collect(),
+            None => schemes.iter().collect(),
         }
     }
 
@@ -252,10 +274,10 @@ impl Refusal {
         headers
     }
 
-    /// What the answer follows from, where that is its reason and the scheme alone.
+    /// What the answer follows from, where that is its reason and schemes alone.
     #[must_use]
-    pub fn always_the_same(&self) -> Option<(Reason, Option<Scheme>)> {
-        self.scopes.is_none().then_some((self.reason, self.scheme))
+    pub fn always_the_same(&self) -> Option<(Reason, Option<Scheme>, Option<Challenges>)> {
+        self.scopes.is_none().then_some((self.reason, self.scheme, self.challenges))
     }
 }
 
@@ -276,114 +298,5 @@ fn challenge(scheme: Scheme, realm: &str, error: &str) -> String {
     match scheme {
         Scheme::Bearer => format!(r#"Bearer realm="{realm}"{error}"#),
         Scheme::Basic => format!(r#"Basic realm="{realm}", charset="UTF-8""#),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BEARER: &str = r#"Bearer realm="api""#;
-    const BEARER_INVALID: &str = r#"Bearer realm="api", error="invalid_token""#;
-    const BASIC: &str = r#"Basic realm="api", charset="UTF-8""#;
-
-    fn challenges(refusal: &Refusal, schemes: Schemes) -> Vec<String> {
-        refusal.challenges(&Realm::default(), schemes)
-    }
-
-    #[test]
-    fn a_missing_credential_is_challenged_once_per_enabled_scheme_without_an_error() {
-        let missing = Refusal::from(CredentialError::Missing);
-        assert_eq!(challenges(&missing, Schemes::ALL), [BEARER, BASIC]);
-        assert_eq!(challenges(&missing, Schemes::from_iter([Scheme::Basic])), [BASIC]);
-    }
-
-    #[test]
-    fn an_invalid_credential_is_challenged_for_the_scheme_that_was_used() {
-        for reason in Reason::ALL {
-            if reason.message() != "Provided API key is invalid" {
-                continue;
-            }
-            assert_eq!(reason.status(), 401);
-            assert_eq!(
-                challenges(&Refusal::new(reason, Some(Scheme::Bearer)), Schemes::ALL),
-                [BEARER_INVALID]
-            );
-            assert_eq!(challenges(&Refusal::new(reason, Some(Scheme::Basic)), Schemes::ALL), [BASIC]);
-            assert_eq!(challenges(&Refusal::new(reason, None), Schemes::ALL), [BEARER_INVALID, BASIC]);
-        }
-    }
-
-    #[test]
-    fn several_credentials_are_an_invalid_bearer_request() {
-        let multiple = Refusal::from(CredentialError::Multiple);
-        assert_eq!(multiple.reason().status(), 400);
-        assert_eq!(challenges(&multiple, Schemes::ALL), [r#"Bearer realm="api", error="invalid_request""#]);
-        assert!(challenges(&multiple, Schemes::from_iter([Scheme::Basic])).is_empty());
-    }
-
-    #[test]
-    fn a_lacking_scope_is_named_whatever_the_scheme() {
-        let scopes: Arc<[String]> = Arc::from(["a".to_owned(), "b".to_owned()]);
-        let refusal = Refusal::insufficient_scope(&scopes);
-        assert_eq!(refusal.reason().status(), 403);
-        assert_eq!(
-            challenges(&refusal, Schemes::from_iter([Scheme::Basic])),
-            [r#"Bearer realm="api", error="insufficient_scope", scope="a b""#]
-        );
-    }
-
-    #[test]
-    fn an_outage_asks_to_come_back_and_challenges_nobody() {
-        for reason in [Reason::Unavailable, Reason::Overloaded] {
-            let refusal = Refusal::new(reason, Some(Scheme::Bearer));
-            assert_eq!(reason.status(), 503);
-            let headers = refusal.headers(&Realm::default(), Schemes::ALL);
-            assert_eq!(headers, [("retry-after", "1".to_owned())]);
-        }
-    }
-
-    #[test]
-    fn a_wrong_address_is_forbidden_without_a_challenge() {
-        let refusal = Refusal::new(Reason::Address, Some(Scheme::Bearer));
-        assert_eq!(refusal.reason().status(), 403);
-        assert!(refusal.headers(&Realm::default(), Schemes::ALL).is_empty());
-    }
-
-    #[test]
-    fn the_body_is_the_contracts_json() {
-        for reason in Reason::ALL {
-            let body: serde_json::Value = serde_json::from_str(&reason.body()).unwrap();
-            let expected = serde_json::json!({"error": {"status": "ERROR", "message": reason.message()}});
-            assert_eq!(body, expected);
-        }
-    }
-
-    #[test]
-    fn grpc_statuses_are_those_that_envoy_maps() {
-        let pairs = Reason::ALL.map(|reason| (reason.status(), reason.grpc_status()));
-        assert!(
-            pairs.iter().all(|pair| [(400, 13), (401, 16), (403, 7), (503, 14)].contains(pair)),
-            "{pairs:?}"
-        );
-    }
-
-    #[test]
-    fn names_are_snake_case_and_distinct() {
-        let names: std::collections::BTreeSet<_> = Reason::ALL.into_iter().map(Reason::name).collect();
-        assert_eq!(names.len(), Reason::ALL.len());
-        assert!(
-            names.iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')),
-            "{names:?}"
-        );
-        assert_eq!(Reason::Expired.details(), "latchkey_expired");
-    }
-
-    #[test]
-    fn a_realm_that_could_break_out_of_its_quotes_is_refused() {
-        assert!("my api, v2".parse::<Realm>().is_ok());
-        for bad in ["", "a\"b", "a\\b", "a\nb", "é", &"x".repeat(65)] {
-            assert_eq!(bad.parse::<Realm>(), Err(InvalidRealm), "{bad:?}");
-        }
     }
 }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 pub use self::host::{HostPattern, InvalidHost};
 pub use self::path::{Case, InvalidPattern, PathPattern};
 use self::readings::Spelling;
+use crate::challenges::Challenges;
 
 mod host;
 mod path;
@@ -42,6 +43,8 @@ pub struct Requirement {
     pub auth: Auth,
     /// The scopes that its token must carry, all of them.
     pub scopes: Arc<[String]>,
+    /// What a client without a credential is challenged for; `None`: what is accepted.
+    pub challenges: Option<Challenges>,
 }
 
 impl Requirement {
@@ -59,14 +62,14 @@ impl Requirement {
     fn and(&self, other: &Self) -> Self {
         let lacking = other.scopes.iter().filter(|scope| !self.scopes.contains(scope));
         let scopes = self.scopes.iter().chain(lacking).cloned().collect();
-        Self { auth: self.auth.max(other.auth), scopes }
+        Self { auth: self.auth.max(other.auth), scopes, challenges: self.challenges.or(other.challenges) }
     }
 }
 
 impl Default for Requirement {
     /// A valid token, with no scope in particular.
     fn default() -> Self {
-        Self { auth: Auth::Required, scopes: Arc::from([]) }
+        Self { auth: Auth::Required, scopes: Arc::from([]), challenges: None }
     }
 }
 

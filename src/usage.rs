@@ -35,14 +35,18 @@ pub struct Usage {
 struct Count {
     allowed: u64,
     denied: u64,
-    last: Duration,
+    /// The last one that was allowed.
+    last_allowed: Option<Duration>,
 }
 
 impl Count {
     fn add(&mut self, allowed: bool, now: Duration) {
-        self.allowed += u64::from(allowed);
-        self.denied += u64::from(!allowed);
-        self.last = now;
+        if allowed {
+            self.allowed += 1;
+            self.last_allowed = Some(now);
+        } else {
+            self.denied += 1;
+        }
     }
 }
 
@@ -89,11 +93,12 @@ impl Usage {
             self.sequence += 1;
         }
         self.sending = true;
+        let ago = |last: Duration| u64::try_from(now.saturating_sub(last).as_millis()).unwrap_or(u64::MAX);
         let entry = |(token_id, count): &(String, Count)| TokenUsage {
             token_id: token_id.clone(),
             allowed: count.allowed,
             denied: count.denied,
-            last_used_ms_ago: u64::try_from(now.saturating_sub(count.last).as_millis()).unwrap_or(u64::MAX),
+            last_used_ms_ago: count.last_allowed.map_or(0, ago),
         };
         let usage = self.reported.iter().map(entry).collect();
         Some(UsageReport { edge: self.edge.clone(), sequence: self.sequence, usage })

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use ipnet::IpNet;
 use serde::de::value::{Error, MapAccessDeserializer, StrDeserializer};
 use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 use crate::token::TokenHash;
 
@@ -53,11 +53,24 @@ pub struct VerifyResponse {
     /// The hash that was asked for.
     pub token_hash: TokenHash,
     /// The token, if it may be used now. An answer that does not say is none.
-    #[serde(deserialize_with = "Option::deserialize")]
+    #[serde(deserialize_with = "object_or_null")]
     pub token: Option<TokenFacts>,
     /// Why it may not, if it may not; a reason of a later version is read as [`RefusalReason::Unknown`].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_reason")]
     pub reason: Option<RefusalReason>,
+    /// Which token may not be used, if there is one of this hash: for logs and counts. A service of an earlier version does
+    /// not say.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object_or_null")]
+    pub denied_token: Option<DeniedToken>,
+}
+
+/// A token that may not be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeniedToken {
+    /// The token's identifier (UUIDv7).
+    pub id: String,
+    /// The name of the user that it acted for.
+    pub user: String,
 }
 
 /// What an edge needs to know of a usable token.
@@ -137,9 +150,10 @@ pub struct TokenUsage {
     pub token_id: String,
     /// Requests that went on to the upstream.
     pub allowed: u64,
-    /// Requests that presented the token and were refused nevertheless: for a scope, an address, a scheme, a user name.
+    /// Requests that presented the token and were denied, whatever the reason: it was revoked or expired, or a scope, an
+    /// address, a scheme or a user name was wrong.
     pub denied: u64,
-    /// Milliseconds from the last of them to the sending of the report.
+    /// Milliseconds from the last one that was allowed to the sending of the report; without meaning where none was.
     pub last_used_ms_ago: u64,
 }
 
@@ -165,6 +179,19 @@ fn known_reason<'de, D: Deserializer<'de>>(reason: D) -> Result<Option<RefusalRe
 fn known_schemes<'de, D: Deserializer<'de>>(schemes: D) -> Result<Vec<Scheme>, D::Error> {
     let names = Vec::<String>::deserialize(schemes)?;
     Ok(names.iter().filter_map(|name| known(name)).collect())
+}
+
+/// Reads an answer of the service, which is an object. An array would do otherwise, its items taken as the fields in order.
+///
+/// # Errors
+/// What is no JSON, no object, or lacks a field.
+pub fn read_answer<T: DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_slice::<Object<T>>(json).map(|object| object.0)
+}
+
+/// An object, or null.
+fn object_or_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(value)?.map(|object| object.0))
 }
 
 /// A list of objects. An array would do for each otherwise, its items taken as the fields in order.
@@ -207,6 +234,7 @@ mod tests {
             token_hash: hash,
             token: None,
             reason: Some(RefusalReason::UserDisabled),
+            denied_token: None,
         };
         assert_eq!(
             serde_json::to_value(&refused).unwrap(),
@@ -214,6 +242,11 @@ mod tests {
                 "epoch": "e", "revision": 7, "token_hash": hash.to_string(), "token": null, "reason": "user_disabled",
             })
         );
+        let known = DeniedToken { id: "i".to_owned(), user: "alice".to_owned() };
+        let known = VerifyResponse { denied_token: Some(known), ..refused.clone() };
+        let json = serde_json::to_value(&known).unwrap();
+        assert_eq!(json["denied_token"], serde_json::json!({"id": "i", "user": "alice"}));
+        assert_eq!(serde_json::from_value::<VerifyResponse>(json).unwrap(), known);
         let usable = VerifyResponse {
             token: Some(TokenFacts {
                 id: "i".to_owned(),
@@ -254,6 +287,27 @@ mod tests {
         assert_eq!(serde_json::from_value::<UsageReport>(json).unwrap(), report);
         let array = serde_json::json!({"edge": "e1", "sequence": 3, "usage": [["i", 2, 1, 40]]});
         assert!(serde_json::from_value::<UsageReport>(array).is_err());
+    }
+
+    #[test]
+    fn an_answer_that_is_an_array_is_none_at_any_depth() {
+        let hash = TokenHash::of(b"x").to_string();
+        let read = |json: serde_json::Value| read_answer::<VerifyResponse>(json.to_string().as_bytes());
+        let token = serde_json::json!({
+            "id": "i", "name": "ci", "user": "alice", "schemes": ["bearer"], "scopes": [],
+            "allowed_cidrs": [], "expires_in_ms": null,
+        });
+        let positions = serde_json::json!(["i", "ci", "alice", ["bearer"], [], [], null]);
+        let object = |token: &serde_json::Value| serde_json::json!({"epoch": "e", "revision": 1, "token_hash": hash, "token": token});
+        assert!(read(object(&token)).is_ok());
+        assert!(read(object(&positions)).is_err());
+        assert!(read(serde_json::json!(["e", 1, hash, token, null])).is_err());
+        let mut denied = object(&serde_json::Value::Null);
+        denied["denied_token"] = serde_json::json!(["i", "alice"]);
+        assert!(read(denied).is_err());
+        let changes = serde_json::json!(["e", 1, false, false, []]).to_string();
+        assert!(read_answer::<ChangesResponse>(changes.as_bytes()).is_err());
+        assert!(read_answer::<UsageResponse>(b"[\"e\", 1]").is_err());
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod overtaken;
 mod paths;
 mod prompt;
 mod readings;
+mod recipes;
 mod reference_config;
 mod secret;
 mod seed;

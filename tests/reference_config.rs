@@ -1,11 +1,14 @@
 //! `envoy/envoy.yaml`, which operators start from: it is valid, does what its comments say, and a bad filter
 //! configuration is refused before any request.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::client::Caller;
 use crate::support::reference::Reference;
-use crate::support::{Answer, Envoy, EnvoyConfig, Service, raw, wait};
+use crate::support::service::Made;
+use crate::support::test_dir::root;
+use crate::support::{Answer, Envoy, EnvoyConfig, Service, Upstream, made_up, ports, raw, wait};
 
 const PATH: &str = "/rest/api/2/myself";
 
@@ -50,6 +53,7 @@ async fn the_reference_answers_the_demo_route_logs_who_it_was_and_labels_its_met
     };
     let passed = wait::until("the passed request is in the access log", async || line(200)).await;
     assert_eq!((&passed["user"], &passed["token_id"]), (&json!("alice"), &json!(alice.id)), "{passed}");
+    assert_eq!((&passed["path"], &passed["decision"]), (&json!(PATH), &json!("allowed")), "{passed}");
     let refused = wait::until("the refused request is in the access log", async || line(401)).await;
     assert_eq!(
         (&refused["details"], &refused["user"]),
@@ -63,6 +67,109 @@ async fn the_reference_answers_the_demo_route_logs_who_it_was_and_labels_its_met
     assert!(stats.contains(r#"latchkey_callouts{outcome="ok"}"#), "{stats}");
     let elsewhere = Answer::to(metrics.get("/config_dump")).await;
     assert_eq!(elsewhere.status, 404, "the metrics listener shows more than metrics: {elsewhere:?}");
+}
+
+/// The line of the reference's access log for a request.
+pub async fn access_line(envoy: &Envoy, request_id: &str) -> Value {
+    wait::until(&format!("the access log has request {request_id}"), async || {
+        let log = envoy.log();
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.find(|line| line["request_id"] == request_id)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_access_log_says_of_every_denial_which_path_why_and_whose_token_it_was() {
+    let (service, upstream) = (Service::start().await, Upstream::start().await);
+    let admin = service.bootstrap();
+    let alice = admin.user_with_token("alice").await;
+    let revoked = admin.create_token("alice", json!({"name": "revoked"})).await;
+    let elsewhere =
+        admin.create_token("alice", json!({"name": "n", "allowed_cidrs": ["192.0.2.0/24"]})).await;
+    let for_basic = admin.create_token("alice", json!({"name": "b", "schemes": ["basic"]})).await;
+    let bob = admin.user_with_token("bob").await;
+    admin.revoke(&revoked.id).await;
+    admin.expect(200, Method::PATCH, "/users/bob", Some(json!({"active": false}))).await;
+    let mut reference = Reference::on_loopback(&service);
+    reference.route_to(upstream.address());
+    let envoy = Envoy::start_reference(&reference).await;
+    let (nobody, owner) = ((None, None), |user, made: &Made| (Some(user), Some(made.id.clone())));
+    // Twice each, so that cached verdicts name their token too.
+    for round in 0..4 {
+        let (_, gateway) = &envoy.both()[round % 2];
+        let (orders, rules) = (|| gateway.get("/orders/7?x=1"), || gateway.get("/rest/admin/users?x=1"));
+        for (request, status, reason, (user, token_id)) in [
+            (orders(), 401, "missing", nobody.clone()),
+            (orders().bearer_auth(made_up::token()), 401, "unknown", nobody.clone()),
+            (orders().bearer_auth(&revoked.token), 401, "revoked", owner("alice", &revoked)),
+            (orders().bearer_auth(&bob.token), 401, "user_disabled", owner("bob", &bob)),
+            (orders().bearer_auth(&for_basic.token), 401, "wrong_scheme", owner("alice", &for_basic)),
+            (orders().basic_auth("bob", Some(&alice.token)), 401, "wrong_user", owner("alice", &alice)),
+            (orders().bearer_auth(&elsewhere.token), 403, "address", owner("alice", &elsewhere)),
+            (rules().bearer_auth(&alice.token), 403, "insufficient_scope", owner("alice", &alice)),
+        ] {
+            // A denied request shows its identifier to nobody but the log, so one at a time.
+            let seen = access_lines(&envoy).len();
+            let answer = Answer::to(request).await;
+            assert_eq!(answer.status, status, "{reason}: {answer:?}");
+            assert!(answer.headers.iter().all(|(_, value)| !value.as_bytes().starts_with(b"alice")));
+            let line = wait::until("the next line of the access log", async || {
+                access_lines(&envoy).into_iter().nth(seen)
+            })
+            .await;
+            let path = if reason == "insufficient_scope" { "/rest/admin/users" } else { "/orders/7" };
+            assert_eq!((&line["path"], &line["status"]), (&json!(path), &json!(status)), "{line}");
+            assert_eq!(line["details"], format!("latchkey_{reason}"), "{line}");
+            assert_eq!(line["decision"], format!("denied:{reason}"), "{line}");
+            assert_eq!((&line["user"], &line["token_id"]), (&json!(user), &json!(token_id)), "{line}");
+        }
+    }
+    assert_eq!(upstream.count(), 0, "a denied request reached the upstream");
+    let open = Answer::to(envoy.http1().get("/public/logo")).await;
+    assert_eq!(open.status, 200, "{open:?}");
+    let id = upstream.last().header("x-request-id").expect("a request id");
+    let line = access_line(&envoy, &id).await;
+    assert_eq!((&line["path"], &line["decision"]), (&json!("/public/logo"), &json!("allowed")), "{line}");
+    assert_eq!(line["user"], Value::Null, "{line}");
+}
+
+fn access_lines(envoy: &Envoy) -> Vec<Value> {
+    let log = envoy.log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line.get("decision").is_some()).collect()
+}
+
+/// `envoy/compose.yaml` gives Envoy a listener beside the reference's, by `--config-yaml`.
+#[tokio::test]
+async fn the_metrics_are_on_loopback_and_compose_publishes_them_and_nothing_else() {
+    let service = Service::start().await;
+    let reference = Reference::on_loopback(&service);
+    let file = std::fs::read_to_string(root().join("envoy/envoy.yaml")).expect("the reference");
+    let opened: Vec<_> = file.lines().filter(|line| line.contains("address: 0.0.0.0")).collect();
+    assert_eq!(opened.len(), 1, "only the gateway is for others: {opened:?}");
+    assert!(opened[0].contains("port_value: 10000"), "{opened:?}");
+    let compose = std::fs::read_to_string(root().join("envoy/compose.yaml")).expect("compose.yaml");
+    let after = compose.split_once("- --config-yaml\n      - |\n").expect("what compose adds").1;
+    let added = after.lines().take_while(|line| line.starts_with("        ")).map(|line| format!("{line}\n"));
+    let published = ports::free();
+    assert!(compose.contains("127.0.0.1:${ENVOY_METRICS_PORT:-9902}:9903"), "compose publishes another port");
+    let added = added.collect::<String>();
+    let added = added
+        .replace("0.0.0.0", "127.0.0.1")
+        .replace("port_value: 9903", &format!("port_value: {published}"));
+    let added = added.replace("port_value: 9902", &format!("port_value: {}", reference.metrics));
+    let mut bootstrap = reference.bootstrap();
+    bootstrap.arguments.extend(["--config-yaml".to_owned(), added]);
+    let envoy = Envoy::start_bootstrap(&bootstrap, [reference.gateway, reference.admin]).await;
+    Answer::to(envoy.http1().get(PATH)).await.assert_refused(401, "API key is missing");
+    let metrics = Caller::http1(&format!("http://127.0.0.1:{published}"));
+    assert_eq!(Answer::to(metrics.get("/ready")).await.status, 200);
+    let stats = Answer::to(metrics.get("/stats/prometheus")).await;
+    assert!(stats.body.contains(r#"latchkey_refused{reason="missing"} 1"#), "{}", stats.body);
+    for path in ["/config_dump", "/quitquitquit", "/"] {
+        assert_eq!(Answer::to(metrics.get(path)).await.status, 404, "{path}");
+    }
 }
 
 #[tokio::test]
@@ -83,6 +190,9 @@ async fn the_reference_refuses_ambiguous_requests_before_any_rule_sees_them() {
     assert_eq!(get("/public/../rest/admin", "").await, Some(401));
     assert_eq!(get("//public/../rest//admin/", "").await, Some(401));
     assert_eq!(get("/public/logo", "x_latchkey_user: mallory\n").await, Some(400));
+    // Over HTTP/2 the stream is reset, and the client sees no status.
+    let reset = Answer::try_to(envoy.http2().get("/public/logo").header("x_latchkey_user", "mallory")).await;
+    assert!(reset.is_err(), "{reset:?}");
 }
 
 /// Sets the value at a JSON pointer's place in the filter's configuration.

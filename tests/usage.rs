@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::prompt::warm_up;
 use crate::support::database::Database;
 use crate::support::service::Made;
-use crate::support::{Answer, EnvoyConfig, Relay, Service, World, wait};
+use crate::support::{Answer, EnvoyConfig, Relay, Service, World, made_up, wait};
 
 fn often(config: EnvoyConfig) -> EnvoyConfig {
     let rules = json!([{"match": {"path_prefix": "/admin/"}, "scopes": ["admin"]}]);
@@ -56,6 +56,51 @@ async fn every_request_with_a_token_is_counted_once_and_its_last_use_is_known() 
     let used = world.admin.expect(200, Method::GET, &path, None).await;
     let at = used["last_used_at"].as_str().expect("a time");
     assert!(at.ends_with(":00Z"), "to the minute: {at}");
+}
+
+#[tokio::test]
+async fn what_is_denied_is_counted_for_its_token_whatever_the_reason_and_is_no_use_of_it() {
+    let world = World::with(often).await;
+    let admin = &world.admin;
+    let alice = admin.user_with_token("alice").await;
+    let make = async |spec| admin.create_token("alice", spec).await;
+    let revoked = make(json!({"name": "revoked"})).await;
+    let elsewhere = make(json!({"name": "elsewhere", "allowed_cidrs": ["192.0.2.0/24"]})).await;
+    let for_basic = make(json!({"name": "basic", "schemes": ["basic"]})).await;
+    let short = make(json!({"name": "short", "expires_in": "1s"})).await;
+    let bob = admin.user_with_token("bob").await;
+    admin.revoke(&revoked.id).await;
+    admin.expect(200, Method::PATCH, "/users/bob", Some(json!({"active": false}))).await;
+    let gateway = world.envoy.http1();
+    let get = |token: &str| gateway.get("/").bearer_auth(token);
+    let expired = async || {
+        let token = admin.expect(200, Method::GET, &format!("/tokens/{}", short.id), None).await;
+        (token["status"] == "expired").then_some(())
+    };
+    wait::until("the short one has expired", expired).await;
+    for _ in 0..3 {
+        for (request, status) in [
+            (get(&revoked.token), 401),
+            (get(&short.token), 401),
+            (get(&elsewhere.token), 403),
+            (get(&for_basic.token), 401),
+            (get(&bob.token), 401),
+            (gateway.get("/").basic_auth("bob", Some(&alice.token)), 401),
+            (gateway.get("/admin/").bearer_auth(&alice.token), 403),
+            (get(&made_up::token()), 401),
+        ] {
+            assert_eq!(Answer::to(request).await.status, status);
+        }
+    }
+    wait::until("all that was denied is written down", async || {
+        (written(&world).await == (0, 21)).then_some(())
+    })
+    .await;
+    for token in [&alice, &revoked, &elsewhere, &for_basic, &short, &bob] {
+        let shown = admin.expect(200, Method::GET, &format!("/tokens/{}", token.id), None).await;
+        assert!(shown["last_used_at"].is_null(), "{shown}");
+    }
+    assert_eq!(world.upstream.count(), 0);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
 use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use latchkey::challenges::Challenges;
 use latchkey::credential::{self, Accepted, Schemes};
 use latchkey::refusal::{Realm, Reason, Refusal};
 
@@ -24,7 +25,7 @@ use crate::server::RequestFacts;
 use crate::telemetry::REFUSED;
 
 /// What callers present: either scheme. Tokens of any shape are looked up, so that a changed prefix locks nobody out.
-const ACCEPTED: Accepted = Accepted { schemes: Schemes::ALL, prefix: None };
+const ACCEPTED: Accepted = Accepted { schemes: Schemes::ALL, prefix: None, challenges: Challenges::ALL };
 
 /// A caller with a valid token, whatever its scopes.
 pub struct Caller {

@@ -57,9 +57,9 @@ impl LookedUp {
         gate::judge(credential, scopes, address, &self.verdict, NOW)
     }
 
-    /// The identifier of the token, if it is one that may be used.
+    /// The identifier of the token, if there is one, whether or not it may be used.
     #[must_use]
     pub fn token_id(&self) -> Option<&str> {
-        self.verdict.token_id()
+        self.verdict.owner().map(|owner| owner.token_id)
     }
 }

@@ -40,8 +40,10 @@ pub const REVISION: &str = "latchkey_revision";
 pub const CHANGES_ANSWERED: &str = "latchkey_changes_answered_total";
 /// Management API callers refused, by `reason` (the filter's reasons).
 pub const REFUSED: &str = "latchkey_api_refused_total";
-/// Edges that came without an accepted secret.
+/// Edges that came without an accepted secret, by `path`.
 pub const EDGE_REFUSED: &str = "latchkey_edge_refused_total";
+/// When the last one came, by `path`, in seconds since 1970.
+pub const EDGE_REFUSED_AT: &str = "latchkey_edge_refused_last_timestamp_seconds";
 /// 1, with the `version` that runs.
 pub const BUILD: &str = "latchkey_build_info";
 
@@ -140,7 +142,8 @@ fn describe() {
     metrics::describe_gauge!(REVISION, "The latest revision that the change feed has heard of.");
     metrics::describe_counter!(CHANGES_ANSWERED, "Answers of the change feed, by outcome.");
     metrics::describe_counter!(REFUSED, "Management API callers refused, by reason.");
-    metrics::describe_counter!(EDGE_REFUSED, "Edge API callers without an accepted secret.");
+    metrics::describe_counter!(EDGE_REFUSED, "Edge API callers without an accepted secret, by path.");
+    metrics::describe_gauge!(EDGE_REFUSED_AT, "When the last of these came, by path.");
     metrics::describe_gauge!(BUILD, "Always 1; the label says which version runs.");
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }

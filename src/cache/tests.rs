@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::{RefusalReason, Scheme, TokenFacts, VerifyResponse};
+use crate::gate::Denied;
+use crate::wire::{DeniedToken, RefusalReason, Scheme, TokenFacts, VerifyResponse};
 
 const LIMITS: Limits = Limits {
     max_tokens: 100,
@@ -29,12 +30,18 @@ fn good(token: u32, expires_in: Option<Duration>, now: Duration) -> Verdict {
         expires_in_ms: expires_in.map(|left| u64::try_from(left.as_millis()).unwrap()),
     };
     let token_hash = hash(token);
-    let answer =
-        VerifyResponse { epoch: "e".to_owned(), revision: 1, token_hash, token: Some(facts), reason: None };
+    let answer = VerifyResponse {
+        epoch: "e".to_owned(),
+        revision: 1,
+        token_hash,
+        token: Some(facts),
+        reason: None,
+        denied_token: None,
+    };
     Verdict::of(&answer, token_hash, now).unwrap()
 }
 
-const BAD: Verdict = Verdict::Refused(RefusalReason::Unknown);
+const BAD: Verdict = Verdict::Refused(Denied { reason: RefusalReason::Unknown, token: None });
 
 #[test]
 fn a_verdict_is_kept_for_its_time_give_or_take_a_tenth_and_asking_does_not_prolong_it() {
@@ -143,6 +150,24 @@ fn tokens_in_use_stay_while_those_used_once_push_each_other_out() {
         assert!(cache.get(&hash(passing), secs(1)).is_some(), "the newest is kept");
     }
     assert_eq!(cache.entries(), 100);
+}
+
+#[test]
+fn contained_bad_tokens_that_are_known_by_name_stay_within_the_bytes_of_bad_ones() {
+    let mut cache = Cache::new(LIMITS);
+    let known = |token: u32| {
+        let token = DeniedToken { id: format!("{token:0>128}"), user: "u".repeat(128) };
+        Verdict::Refused(Denied { reason: RefusalReason::Revoked, token: Some(token.into()) })
+    };
+    cache.insert(hash(0), BAD, secs(0));
+    let unnamed = cache.bytes();
+    cache.insert(hash(0), known(0), secs(0));
+    assert!(cache.bytes() >= unnamed + 256, "what is kept of a name counts");
+    for token in 0..10 * 100 {
+        cache.insert(hash(token), known(token), secs(0));
+        assert!(cache.entries() <= 100 && cache.bytes() <= 100 * BYTES_PER_ENTRY);
+    }
+    assert_eq!(cache.get(&hash(999), secs(1)), Some(known(999)), "the newest is there, name and all");
 }
 
 proptest! {

@@ -25,6 +25,10 @@ pub(super) struct Raw {
     #[serde(default = "all_schemes")]
     #[cfg_attr(test, schemars(length(min = 1)))]
     pub(super) schemes: Vec<Scheme>,
+    /// The schemes that a client without a credential is challenged for, in this order; by default as `schemes`. Some clients
+    /// take the first challenge and no other.
+    #[cfg_attr(test, schemars(length(min = 1)))]
+    pub(super) challenges: Option<Vec<Scheme>>,
     /// What tokens begin with; null: tokens of any shape are looked up.
     #[serde(default = "default_prefix", deserialize_with = "text_or_null")]
     #[cfg_attr(test, schemars(with = "Option<String>", regex(pattern = r"^[a-z0-9]{2,16}$"), extend("default" = "lk")))]
@@ -154,6 +158,9 @@ pub(super) struct Rule {
     #[serde(default)]
     #[cfg_attr(test, schemars(extend("default" = [])))]
     pub(super) scopes: Vec<Scope>,
+    /// The schemes that a client without a credential is challenged for, in this order; by default as outside of the rules.
+    #[cfg_attr(test, schemars(length(min = 1)))]
+    pub(super) challenges: Option<Vec<Scheme>>,
 }
 
 /// Which requests a rule is about. At most one of the four conditions on the path.

@@ -1,8 +1,6 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::token::TokenPrefix;
-use crate::wire::Scheme;
 
 fn parse(config: &Value) -> Result<Config, ConfigError> {
     let env = |name: &str| (name == "EDGE_SECRET").then(|| "from-env".to_owned());
@@ -31,7 +29,8 @@ fn everything_but_the_cluster_has_the_contract_s_default() {
     assert_eq!(config.service.timeout, Duration::from_secs(1));
     assert_eq!(config.service.secret, None);
     assert_eq!(config.realm.as_str(), "api");
-    assert_eq!(config.accepted, Accepted { schemes: Schemes::ALL, prefix: Some(TokenPrefix::default()) });
+    let (prefix, challenges) = (Some(TokenPrefix::default()), Challenges::ALL);
+    assert_eq!(config.accepted, Accepted { schemes: Schemes::ALL, prefix, challenges });
     assert_eq!(config.identity_headers, IdentityHeaders::default());
     assert!(!config.forward_authorization);
     assert_eq!(config.cache.max_tokens, 10_000);
@@ -51,7 +50,7 @@ fn every_field_of_the_contract_is_read() {
             "cluster": "a", "feed_cluster": "b", "usage_cluster": "c", "authority": "latchkey.internal:8101",
             "timeout_ms": 250.0, "secret": "s3cret", "secret_env": "",
         },
-        "realm": "my api", "schemes": ["basic"], "token_prefix": null, "identity_headers": null,
+        "realm": "my api", "schemes": ["basic"], "challenges": ["basic"], "token_prefix": null, "identity_headers": null,
         "forward_authorization": true,
         "cache": {"max_tokens": 1, "ttl_ms": 2, "max_negative": 3, "negative_ttl_ms": 4},
         "stale": {"max_ms": 5}, "usage": {"flush_ms": 600}, "expiry": {"warn_ms": 0},
@@ -59,7 +58,7 @@ fn every_field_of_the_contract_is_read() {
             {"match": {"path_prefix": "/public/", "methods": ["GET"], "host": "*.example.com"}, "auth": "none"},
             {"match": {"path": "/x"}, "auth": "optional"},
             {"match": {"path_separated_prefix": "/Rest/Admin", "ignore_case": true}, "scopes": ["root"]},
-            {"match": {"path_regex": "/y/[0-9]+"}, "auth": "required", "scopes": ["admin"]},
+            {"match": {"path_regex": "/y/[0-9]+"}, "auth": "required", "scopes": ["admin"], "challenges": ["basic"]},
             {},
         ],
         "mode": "shadow",
@@ -68,7 +67,9 @@ fn every_field_of_the_contract_is_read() {
     assert_eq!((config.service.feed_cluster.as_str(), config.service.usage_cluster.as_str()), ("b", "c"));
     assert_eq!(config.service.timeout, Duration::from_millis(250));
     assert_eq!(config.service.secret.unwrap().authorization(), "Bearer s3cret");
-    assert_eq!(config.accepted, Accepted { schemes: Schemes::from_iter([Scheme::Basic]), prefix: None });
+    let basic = Challenges::in_order_of(&[Scheme::Basic]).unwrap();
+    let schemes = Schemes::from_iter([Scheme::Basic]);
+    assert_eq!(config.accepted, Accepted { schemes, prefix: None, challenges: basic });
     assert_eq!(config.identity_headers, IdentityHeaders { set: false, ..IdentityHeaders::default() });
     assert!(config.forward_authorization);
     assert_eq!(config.usage_flush, Duration::from_millis(600));
@@ -83,6 +84,8 @@ fn every_field_of_the_contract_is_read() {
     assert_eq!(config.rules.requirement(&target("/x")).auth, Auth::Optional);
     assert_eq!(config.rules.requirement(&target("/y/7")).scopes.join(" "), "admin");
     assert_eq!(config.rules.requirement(&target("/rest/ADMIN/7")).scopes.join(" "), "root");
+    assert_eq!(config.rules.requirement(&target("/y/7")).challenges, Some(basic));
+    assert_eq!(config.rules.requirement(&target("/x")).challenges, None);
 }
 
 #[test]
@@ -224,4 +227,42 @@ fn the_schema_in_the_repository_is_that_of_the_types() {
         kept == schema,
         "envoy/config.schema.json is out of date: run `UPDATE_SCHEMA=1 cargo test -p latchkey`"
     );
+}
+
+#[test]
+fn challenges_follow_the_schemes_as_written_or_what_the_operator_lists() {
+    let order = |field: &str, value: Value| {
+        let config = parse(&with(field, value)).unwrap();
+        config.accepted.challenges.iter().collect::<Vec<_>>()
+    };
+    let basic_first = vec![Scheme::Basic, Scheme::Bearer];
+    assert_eq!(order("challenges", json!(["basic", "bearer"])), basic_first);
+    assert_eq!(order("schemes", json!(["basic", "bearer"])), basic_first);
+    assert_eq!(order("challenges", json!(["basic"])), [Scheme::Basic]);
+    assert_eq!(order("mode", json!("enforce")), [Scheme::Bearer, Scheme::Basic]);
+}
+
+#[test]
+fn challenges_that_no_client_could_follow_are_refused_with_their_field() {
+    for (challenges, problem) in [
+        (json!([]), "at least one"),
+        (json!(["basic", "basic"]), "once"),
+        (json!(["digest"]), "`bearer`, `basic`"),
+        (json!("basic"), "sequence"),
+    ] {
+        let (field, said) = refused(&with("challenges", challenges.clone()));
+        assert!(field.starts_with("challenges") && said.contains(problem), "{challenges}: {field}: {said}");
+        let (field, said) = refused(&with("rules", json!([{}, {"challenges": challenges.clone()}])));
+        assert!(
+            field.starts_with("rules[1].challenges") && said.contains(problem),
+            "{challenges}: {field}: {said}"
+        );
+    }
+    let mut disabled = with("challenges", json!(["basic", "bearer"]));
+    disabled["schemes"] = json!(["basic"]);
+    let (field, said) = refused(&disabled);
+    assert_eq!(field, "challenges");
+    assert!(said.contains("`bearer` is not among `schemes`"), "{said}");
+    let (field, _) = refused(&with("rules", json!([{"auth": "none", "challenges": ["basic"]}])));
+    assert_eq!(field, "rules[0].challenges");
 }

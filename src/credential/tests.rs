@@ -1,6 +1,8 @@
+use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 
 use super::*;
+use crate::challenges::Challenges;
 use crate::token::Secret;
 
 fn token() -> String {
@@ -12,7 +14,7 @@ fn token() -> String {
 }
 
 fn ours() -> Accepted {
-    Accepted { schemes: Schemes::ALL, prefix: Some(TokenPrefix::default()) }
+    Accepted { schemes: Schemes::ALL, prefix: Some(TokenPrefix::default()), challenges: Challenges::ALL }
 }
 
 fn any_shape() -> Accepted {
@@ -91,7 +93,6 @@ fn a_bad_basic_value_is_malformed() {
         "Basic".to_owned(),
         "Basic ".to_owned(),
         "Basic !!!".to_owned(),
-        format!("Basic {}", encoded.trim_end_matches('=')),
         format!("Basic {encoded}="),
         format!("Basic {encoded} ="),
         format!("Basic {} {}", &encoded[..8], &encoded[8..]),
@@ -104,7 +105,11 @@ fn a_bad_basic_value_is_malformed() {
         basic_value(format!("al\0ice:{token}")),
         basic_value(format!("al\nice:{token}")),
         basic_value(format!("al\u{7f}ice:{token}")),
-        basic_value(format!("alice:{token}\n")),
+        basic_value(format!("alice:{token}\n\n")),
+        basic_value(format!("alice:{token}\r")),
+        basic_value(format!("alice:{token}\n\r")),
+        basic_value(format!("alice:\n{token}")),
+        basic_value("alice:\n"),
         basic_value([b"al\xffice:".as_slice(), token.as_bytes()].concat()),
         basic_value(format!("alice: {token}")),
         basic_value(format!("alice:x:{token}")),
@@ -119,10 +124,65 @@ fn base64_with_stray_bits_or_another_alphabet_is_malformed() {
     // "YTpi" is "a:b"; "YTpiYg==" is "a:bb", "YTpiYh==" sets bits that stand for nothing.
     assert!(read_one("Basic YTpi", &any_shape()).is_ok());
     assert!(read_one("Basic YTpiYg==", &any_shape()).is_ok());
-    for value in
-        ["Basic YTpiYh==", "Basic YTpiYg=", "Basic YTpiYg", "Basic YTpi====", "Basic YTp-", "Basic YT_p"]
-    {
+    for value in [
+        "Basic YTpiYh==",
+        "Basic YTpiYh",
+        "Basic YTpiY",
+        "Basic YTpi====",
+        "Basic YTpiYg===",
+        "Basic YTp-",
+        "Basic YT_p",
+    ] {
         assert_eq!(read_one(value, &any_shape()), Err(MALFORMED_BASIC), "{value}");
+    }
+}
+
+#[test]
+fn padding_that_is_left_out_and_one_line_end_do_no_harm_in_basic() {
+    let token = token();
+    let expected = read_one(basic_value(format!("alice:{token}")), &ours()).unwrap();
+    for end in ["", "\n", "\r\n"] {
+        let padded = basic_value(format!("alice:{token}{end}"));
+        for value in [padded.clone(), padded.trim_end_matches('=').to_owned()] {
+            assert_eq!(read_one(&value, &ours()).as_ref(), Ok(&expected), "{end:?}: {value}");
+            assert_eq!(read_one(&value, &any_shape()).as_ref(), Ok(&expected), "{end:?}: {value}");
+            assert!(!is_foreign(value.as_bytes(), Some(&TokenPrefix::default())), "{end:?}: {value}");
+        }
+    }
+    // "a:bb" with one of its two padding characters.
+    assert!(read_one("Basic YTpiYg=", &any_shape()).is_ok());
+}
+
+#[test]
+fn where_tokens_have_any_shape_a_bearer_token_is_any_visible_ascii_but_a_comma() {
+    let visible = (b'!'..=b'~').filter(|byte| *byte != b',').map(char::from).collect::<String>();
+    for token in ["ATCTT3xFfGN0=1A2B", "123:ABC-def_1", "=", "\"quoted\"", "a;b", &visible] {
+        let read = read_one(format!("Bearer {token}"), &any_shape());
+        assert_eq!(read.map(|it| it.hash), Ok(TokenHash::of(token.as_bytes())), "{token}");
+        assert_eq!(read_one(format!("Bearer {token}"), &ours()), Err(MALFORMED_BEARER), "{token}");
+    }
+    for token in ["a b", "a\tb", "a\u{7f}b", "é", "a\0", ""] {
+        assert_eq!(read_one(format!("Bearer {token}"), &any_shape()), Err(MALFORMED_BEARER), "{token:?}");
+    }
+    assert_eq!(read_one("Bearer a,b", &any_shape()), Err(CredentialError::Multiple));
+}
+
+#[test]
+fn secret_where_tokens_have_any_shape_only_schemes_that_carry_none_are_foreign() {
+    for value in ["Negotiate YII=", "NTLM TlRMTVNTUAAB", "digest username=\"a, b\", realm=x"] {
+        assert!(is_foreign(value.as_bytes(), None), "{value}");
+    }
+    for value in [
+        "Token 123abc",
+        "token ATCT=1A2B",
+        "ApiKey abc",
+        "123:ABC",
+        "ATCTT3xFfGN0=1A2B",
+        "Bearer 123:ABC",
+        "Negotiate a b",
+        "Digest 123:ABC",
+    ] {
+        assert!(!is_foreign(value.as_bytes(), None), "{value}");
     }
 }
 
@@ -259,7 +319,7 @@ proptest! {
     }
 
     #[test]
-    fn every_well_formed_bearer_token_is_read_as_it_stands(token in "[A-Za-z0-9._~+/-]{1,256}") {
+    fn every_well_formed_bearer_token_is_read_as_it_stands(token in "[!-+\\--~]{1,256}") {
         let read = read_one(format!("Bearer {token}"), &any_shape());
         prop_assert_eq!(read.map(|credential| credential.hash), Ok(TokenHash::of(token.as_bytes())));
     }

@@ -24,7 +24,8 @@ fn reset(epoch: &str, revision: u64) -> ChangesResponse {
 
 fn verify(epoch: &str, revision: u64, token: u8) -> VerifyResponse {
     let reason = Some(RefusalReason::Unknown);
-    VerifyResponse { epoch: epoch.to_owned(), revision, token_hash: hash(token), token: None, reason }
+    let token_hash = hash(token);
+    VerifyResponse { epoch: epoch.to_owned(), revision, token_hash, token: None, reason, denied_token: None }
 }
 
 /// A feed that was told at time 0 that the history `e` is at revision 7.

@@ -1,7 +1,8 @@
 use super::*;
+use crate::challenges::Challenges;
 use crate::credential::Schemes;
 use crate::token::TokenHash;
-use crate::wire::{RefusalReason, Scheme};
+use crate::wire::{DeniedToken, RefusalReason, Scheme};
 
 const NOW: Duration = Duration::from_secs(1000);
 
@@ -30,7 +31,8 @@ fn facts() -> TokenFacts {
 }
 
 fn answer(token: Option<TokenFacts>, reason: Option<RefusalReason>) -> VerifyResponse {
-    VerifyResponse { epoch: "e".to_owned(), revision: 1, token_hash: TokenHash::of(b"x"), token, reason }
+    let token_hash = TokenHash::of(b"x");
+    VerifyResponse { epoch: "e".to_owned(), revision: 1, token_hash, token, reason, denied_token: None }
 }
 
 fn scopes(list: &[&str]) -> Arc<[String]> {
@@ -49,8 +51,8 @@ fn judged(
 }
 
 fn decided(auth: Auth, values: &[&str]) -> Decision {
-    let accepted = Accepted { schemes: Schemes::ALL, prefix: None };
-    let requirement = Requirement { auth, scopes: scopes(&[]) };
+    let accepted = Accepted { schemes: Schemes::ALL, prefix: None, challenges: Challenges::ALL };
+    let requirement = Requirement { auth, scopes: scopes(&[]), challenges: None };
     decide(&requirement, &accepted, values.iter().map(|value| value.as_bytes()).collect())
 }
 
@@ -65,15 +67,16 @@ fn where_no_credential_is_needed_none_is_looked_at() {
 fn where_a_credential_is_optional_only_its_absence_passes() {
     assert_eq!(decided(Auth::Optional, &[]), Decision::Pass);
     assert_eq!(decided(Auth::Optional, &["Bearer x"]), Decision::Ask(bearer()));
-    let malformed = Refusal::new(Reason::Malformed, Some(Scheme::Bearer));
+    let malformed = Refusal::new(Reason::Malformed, Some(Scheme::Bearer)).challenging(Challenges::ALL);
     assert_eq!(decided(Auth::Optional, &["Bearer"]), Decision::Refuse(malformed));
-    let unreadable = Refusal::new(Reason::Malformed, None);
+    let unreadable = Refusal::new(Reason::Malformed, None).challenging(Challenges::ALL);
     assert_eq!(decided(Auth::Optional, &[""]), Decision::Refuse(unreadable));
 }
 
 #[test]
 fn where_a_credential_is_required_its_absence_is_refused() {
-    assert_eq!(decided(Auth::Required, &[]), Decision::Refuse(Refusal::new(Reason::Missing, None)));
+    let missing = Refusal::new(Reason::Missing, None).challenging(Challenges::ALL);
+    assert_eq!(decided(Auth::Required, &[]), Decision::Refuse(missing));
     assert_eq!(decided(Auth::Required, &["Bearer x"]), Decision::Ask(bearer()));
 }
 
@@ -99,6 +102,31 @@ fn the_service_s_no_is_given_with_its_reason() {
         let refusal = judge(&bearer(), &scopes(&[]), None, &verdict, NOW).unwrap_err();
         assert_eq!(refusal, Refusal::new(reason, Some(Scheme::Bearer)));
     }
+}
+
+#[test]
+fn a_denied_token_is_named_if_the_service_knows_it_and_only_as_a_log_can_take_it() {
+    let named = |reason, id: &str, user: &str| {
+        let denied_token = Some(DeniedToken { id: id.to_owned(), user: user.to_owned() });
+        let verdict = verdict(&VerifyResponse { denied_token, ..answer(None, reason) }).unwrap();
+        let denied = judge(&bearer(), &scopes(&[]), None, &verdict, NOW).unwrap_err().reason();
+        let owner = verdict.owner().map(|it| (it.token_id.to_owned(), it.user.to_owned()));
+        (denied, owner)
+    };
+    let alice = Some(("0198".to_owned(), "alice".to_owned()));
+    let revoked = Some(RefusalReason::Revoked);
+    assert_eq!(named(revoked, "0198", "alice"), (Reason::Revoked, alice.clone()));
+    assert_eq!(named(None, "0198", "alice"), (Reason::Unknown, alice.clone()));
+    let long = "x".repeat(MAX_KNOWN + 1);
+    for (id, user) in
+        [("", "alice"), ("0198", ""), ("0198", "a\r\nb"), ("0198", "é"), (&long, "a"), ("0198", &long)]
+    {
+        assert_eq!(named(revoked, id, user), (Reason::Revoked, None), "{id:?}, {user:?}");
+    }
+    let unnamed = verdict(&answer(None, revoked)).unwrap();
+    assert_eq!(unnamed.owner(), None);
+    let usable = verdict(&answer(Some(facts()), None)).unwrap();
+    assert_eq!(usable.owner(), Some(TokenOwner { token_id: "0198", user: "alice" }));
 }
 
 #[test]
@@ -142,10 +170,25 @@ fn a_token_made_for_one_scheme_is_invalid_with_the_other() {
 }
 
 #[test]
-fn the_basic_user_is_the_token_s_owner_to_the_letter() {
-    for user in ["bob", "Alice", "alice ", "alic"] {
+fn the_basic_user_is_the_token_s_owner_ascii_case_aside() {
+    for user in ["bob", "alice ", " alice", "alic", "alicé", "alice+ci", "al\u{131}ce"] {
         assert_eq!(judged(&basic(user), &[], None, facts()), Err(Reason::WrongUser), "{user}");
     }
+    let dev = || TokenFacts { user: "dev+ci@example.com".to_owned(), ..facts() };
+    for user in ["dev+ci@example.com", "Dev+CI@Example.com"] {
+        let identity = judged(&basic(user), &[], None, dev()).unwrap();
+        assert_eq!(identity.user(), "dev+ci@example.com", "the upstream gets the owner's name");
+    }
+    assert_eq!(judged(&basic("dev ci@example.com"), &[], None, dev()), Err(Reason::WrongUser));
+}
+
+#[test]
+fn a_rule_s_challenges_stand_in_the_place_of_the_general_ones() {
+    let basic = Challenges::in_order_of(&[Scheme::Basic]).unwrap();
+    let accepted = Accepted { schemes: Schemes::ALL, prefix: None, challenges: Challenges::ALL };
+    let requirement = Requirement { challenges: Some(basic), ..Requirement::default() };
+    let expected = Refusal::new(Reason::Missing, None).challenging(basic);
+    assert_eq!(decide(&requirement, &accepted, Values::None), Decision::Refuse(expected));
 }
 
 #[test]

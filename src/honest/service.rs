@@ -138,6 +138,7 @@ impl Service {
             token_hash: hash(token),
             token: reason.is_none().then_some(facts),
             reason,
+            denied_token: None,
         }
     }
 

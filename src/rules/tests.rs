@@ -8,7 +8,12 @@ mod models;
 
 fn rule(path: PathPattern, auth: Auth, scopes: &[&str]) -> Rule {
     let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-    Rule { path, methods: Vec::new(), host: None, requirement: Requirement { auth, scopes } }
+    Rule {
+        path,
+        methods: Vec::new(),
+        host: None,
+        requirement: Requirement { auth, scopes, challenges: None },
+    }
 }
 
 fn prefix(path: &str) -> PathPattern {

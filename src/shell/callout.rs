@@ -9,7 +9,7 @@ use crate::config::{EdgeSecret, Service};
 use crate::headers::{self, Pairs};
 use crate::lookups::CallId;
 use crate::trace::{TRACEPARENT, Traceparent};
-use crate::wire::CONTENT_TYPE;
+use crate::wire::{CONTENT_TYPE, read_answer};
 
 /// How a callout ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,5 +127,5 @@ pub fn answer<T: DeserializeOwned>(ended: Ended, status: &[u8], most: usize) -> 
         return Err(CalloutEnd::BadAnswer);
     }
     let body = host::callout_body(ended.body_size).ok_or(CalloutEnd::BadAnswer)?;
-    serde_json::from_slice(&body).map_err(|_| CalloutEnd::BadAnswer)
+    read_answer(&body).map_err(|_| CalloutEnd::BadAnswer)
 }

@@ -15,15 +15,20 @@ use super::host;
 use super::metrics::Metrics;
 use super::refusals::Answers;
 use super::shared::Shared;
-use crate::config::{Config, Mode};
+use crate::config::Config;
 use crate::credential::Credential;
 use crate::gate::{self, Identity, Verdict};
 use crate::headers::EXPIRES_IN;
 use crate::lookups::{CallId, Joined, Limits, Lookups, Outcome, Release, WaiterId};
 use crate::refusal::{Reason, Refusal};
+use crate::throttle::Throttle;
 use crate::token::TokenHash;
 use crate::trace::Traceparent;
 use crate::wire::{VERIFY_PATH, VerifyRequest, VerifyResponse};
+
+pub use settle::DECISION;
+
+mod settle;
 
 /// What bounds one root context. A waiting stream takes a few hundred bytes here, and its buffers in Envoy.
 const LIMITS: Limits = Limits { waiters: 16_384, waiters_per_token: 4096, callouts: 1024, strangers: 512 };
@@ -37,6 +42,9 @@ const IDLE_TICK: Duration = Duration::from_millis(250);
 const MAX_ANSWER: usize = 64 * 1024;
 /// How often an outage is logged at most.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How many requests are logged that pass in shadow mode alone: so many in each such time.
+const SHADOW_LINES: Throttle = Throttle::new(10, Duration::from_secs(1));
 
 /// What is kept of a request while it waits for a verdict.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,6 +72,7 @@ pub struct Edge {
     /// The time between ticks; zero: there are none.
     tick: Cell<Duration>,
     last_complaint: Cell<Option<Duration>>,
+    shadow_lines: Cell<Throttle>,
     answers: Answers,
     /// When the tokens end of those streams whose responses are to tell of it.
     expiring: RefCell<HashMap<u32, Duration>>,
@@ -82,6 +91,7 @@ impl Edge {
             queue: Cell::new(None),
             tick: Cell::new(Duration::ZERO),
             last_complaint: Cell::new(None),
+            shadow_lines: Cell::new(SHADOW_LINES),
             answers: Answers::default(),
             expiring: RefCell::default(),
         }
@@ -115,6 +125,9 @@ impl Edge {
     ) -> Result<Arc<Identity>, Refusal> {
         let judgement = gate::judge(credential, scopes, client_address(verdict), verdict, now);
         self.shared.used(verdict, judgement.is_ok(), now);
+        if judgement.is_err() {
+            settle::name_denied(verdict);
+        }
         if judgement.is_ok()
             && let Some(end) = verdict.expires_within(self.config.expiry_warning, now)
         {
@@ -295,54 +308,6 @@ impl Edge {
         }
     }
 
-    /// Carries a decision out on the current stream, whose headers are still there. Returns whether it may go on.
-    pub fn settle(&self, verdict: Result<Option<Arc<Identity>>, Refusal>, grpc: bool) -> bool {
-        let shadow = self.config.mode == Mode::Shadow;
-        let verdict = verdict.and_then(|identity| match identity {
-            Some(identity) if !self.tell_upstream(&identity) => Err(Refusal::new(Reason::Unavailable, None)),
-            _ => Ok(()),
-        });
-        let decision = verdict.as_ref().map_or_else(|refusal| refusal.reason().name(), |()| "passed");
-        if shadow {
-            host::set_filter_state("latchkey_decision", decision);
-        }
-        match verdict {
-            Ok(()) => self.count_passed(),
-            Err(refusal) if shadow => {
-                self.metrics.shadow_refused(refusal.reason());
-                log::info!("latchkey: in shadow mode, a request passes that would be refused: {decision}");
-            }
-            Err(refusal) => {
-                self.refuse(&refusal, grpc);
-                return false;
-            }
-        }
-        true
-    }
-
-    /// The metrics are told at the next tick, which somebody has to have asked for.
-    fn count_passed(&self) {
-        self.metrics.passed();
-        if self.tick.get().is_zero() {
-            self.tick_every(IDLE_TICK);
-        }
-    }
-
-    /// Sets the identity headers and the filter state. `false`: the host did not.
-    fn tell_upstream(&self, identity: &Identity) -> bool {
-        let mut headers = self.config.identity_headers.of(identity);
-        headers.all(|(name, value)| host::add_request_header(name, value))
-            && host::set_filter_state("latchkey_user", identity.user())
-            && host::set_filter_state("latchkey_token_id", identity.token_id())
-            && host::set_filter_state("latchkey_scopes", identity.scope_list())
-    }
-
-    /// Answers the current stream in the upstream's place.
-    pub fn refuse(&self, refusal: &Refusal, grpc: bool) {
-        self.metrics.refused(refusal.reason());
-        self.answers.to(refusal, &self.config, grpc).send();
-    }
-
     /// Logs an outage, once in a while.
     fn complain(&self, end: CalloutEnd) {
         let now = host::now();
@@ -368,7 +333,11 @@ fn client_address(verdict: &Verdict) -> Option<IpAddr> {
     if !verdict.is_bound_to_networks() {
         return None;
     }
-    let address = host::property("source\0address")?;
-    let address: SocketAddr = std::str::from_utf8(&address).ok()?.parse().ok()?;
+    let address: SocketAddr = peer()?.parse().ok()?;
     Some(address.ip())
+}
+
+/// Where the current stream comes from, as Envoy sees it: address and port.
+fn peer() -> Option<String> {
+    String::from_utf8(host::property("source\0address")?).ok()
 }

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::edge::DECISION;
 use super::host;
+use crate::challenges::Challenges;
 use crate::config::Config;
 use crate::headers::serialise_pairs;
 use crate::refusal::{Reason, Refusal};
@@ -13,6 +15,8 @@ use crate::wire::{CONTENT_TYPE, Scheme};
 /// What a refused client is told.
 pub struct Answer {
     reason: Reason,
+    /// What access logs are told.
+    decision: String,
     /// The serialised header map.
     headers: Vec<u8>,
     body: String,
@@ -38,12 +42,15 @@ impl Answer {
         if !grpc {
             headers.push(("content-type", CONTENT_TYPE));
         }
-        Self { reason, headers: serialise_pairs(&headers), body }
+        let decision = format!("denied:{}", reason.name());
+        Self { reason, decision, headers: serialise_pairs(&headers), body }
     }
 
     /// Answers the current stream in the upstream's place.
     pub fn send(&self) {
-        let Self { reason, headers, body } = self;
+        let Self { reason, decision, headers, body } = self;
+        // For logs alone: without it, the request is denied all the same.
+        host::set_filter_state(DECISION, decision);
         if !host::send_local_response(reason.status(), reason.details(), headers, body) {
             log::error!(
                 "latchkey: Envoy did not take a refusal ({}); the request stays stopped",
@@ -53,8 +60,8 @@ impl Answer {
     }
 }
 
-/// What an answer follows from: reason, scheme, and whether to a gRPC request.
-type Kind = (Reason, Option<Scheme>, bool);
+/// What an answer follows from: reason, scheme that was used, what is challenged for, and whether to a gRPC request.
+type Kind = (Reason, Option<Scheme>, Option<Challenges>, bool);
 
 /// The answers of one configuration that have been needed: at most one for each reason, scheme and kind of request.
 #[derive(Default)]
@@ -63,11 +70,11 @@ pub struct Answers(RefCell<HashMap<Kind, Rc<Answer>>>);
 impl Answers {
     /// The answer to a refused request.
     pub fn to(&self, refusal: &Refusal, config: &Config, grpc: bool) -> Rc<Answer> {
-        let Some((reason, scheme)) = refusal.always_the_same() else {
+        let Some((reason, scheme, challenges)) = refusal.always_the_same() else {
             return Rc::new(Answer::of(refusal, config, grpc));
         };
         let mut kept = self.0.borrow_mut();
-        let answer = kept.entry((reason, scheme, grpc));
+        let answer = kept.entry((reason, scheme, challenges, grpc));
         Rc::clone(answer.or_insert_with(|| Rc::new(Answer::of(refusal, config, grpc))))
     }
 }

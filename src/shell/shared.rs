@@ -14,6 +14,7 @@ use crate::config::{Config, Service};
 use crate::feed::{Age, Effect, Feed};
 use crate::gate::Verdict;
 use crate::lookups::CallId;
+use crate::throttle::Throttle;
 use crate::token::TokenHash;
 use crate::usage::Usage;
 use crate::wire::{CHANGE_AGE, ChangesResponse, USAGE_PATH, UsageResponse, VerifyResponse};
@@ -21,8 +22,15 @@ use crate::wire::{CHANGE_AGE, ChangesResponse, USAGE_PATH, UsageResponse, Verify
 /// The largest answer of the feed that is read, in bytes: some 60,000 changes.
 const MAX_CHANGES: usize = 4 * 1024 * 1024;
 
+/// What to do where the service does not accept the edge secret.
+const SECRET_ADVICE: &str =
+    "set service.secret_env, or give this cluster the credential_injector that the cluster for look-ups has";
+
 /// The largest answer to a report that is read, in bytes.
 const MAX_RECEIPT: usize = 4096;
+
+/// How often the log says that the service does not accept an edge secret.
+const UNAUTHORIZED_LINES: Throttle = Throttle::new(1, Duration::from_secs(60));
 
 /// What root contexts must have in common to share verdicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +59,9 @@ pub struct Shared {
     report: Cell<Option<CallId>>,
     /// Whether the last question came to nothing.
     is_lost: Cell<bool>,
+    /// Lines on a feed, and on reports, without an edge secret that is accepted.
+    feed_unauthorized: Cell<Throttle>,
+    reports_unauthorized: Cell<Throttle>,
     metrics: Rc<Metrics>,
     published: Cell<Published>,
 }
@@ -94,6 +105,8 @@ impl Shared {
             usage: RefCell::new(Usage::new(edge_name(), key.flush)),
             report: Cell::new(None),
             is_lost: Cell::new(false),
+            feed_unauthorized: Cell::new(UNAUTHORIZED_LINES),
+            reports_unauthorized: Cell::new(UNAUTHORIZED_LINES),
             metrics: Metrics::of_this_vm(),
             published: Cell::default(),
         }
@@ -188,18 +201,25 @@ impl Shared {
     fn lost(&self, end: CalloutEnd, now: Duration) {
         self.metrics.feed_answered(end);
         self.feed.borrow_mut().failed(now, random(now));
+        let cluster = &self.service.feed_cluster;
+        if end == CalloutEnd::Unauthorized && is_admitted(&self.feed_unauthorized, now) {
+            log::error!(
+                "latchkey: change feed via cluster {cluster} is unauthorized (401): this cluster sends no edge secret that the \
+                 service accepts, so no verdict is cached; {SECRET_ADVICE}"
+            );
+        }
         if !self.is_lost.replace(true) {
-            let (cluster, end) = (&self.service.feed_cluster, end.name());
+            let end = end.name();
             log::warn!(
                 "latchkey: the change feed from cluster {cluster} is lost ({end}); it is asked for again"
             );
         }
     }
 
-    /// Counts the use of a token that exists.
+    /// Counts the use of a token that exists, or the attempt.
     pub fn used(&self, verdict: &Verdict, allowed: bool, now: Duration) {
-        let Some(token_id) = verdict.token_id() else { return };
-        if !self.usage.borrow_mut().count(token_id, allowed, now) {
+        let Some(owner) = verdict.owner() else { return };
+        if !self.usage.borrow_mut().count(owner.token_id, allowed, now) {
             self.metrics.usage_dropped();
         }
     }
@@ -240,6 +260,13 @@ impl Shared {
     }
 
     fn not_reported(&self, end: CalloutEnd, now: Duration) {
+        if end == CalloutEnd::Unauthorized && is_admitted(&self.reports_unauthorized, now) {
+            let cluster = &self.service.usage_cluster;
+            log::error!(
+                "latchkey: usage reports via cluster {cluster} are unauthorized (401): this cluster sends no edge secret that the \
+                 service accepts, so no usage is recorded; {SECRET_ADVICE}"
+            );
+        }
         self.usage.borrow_mut().failed(now);
         self.metrics.reported(end);
     }
@@ -289,6 +316,14 @@ impl Drop for Shared {
         self.metrics.cache_size(difference(entries, 0), difference(bytes, 0));
         self.metrics.feeds_stale(-i64::from(stale));
     }
+}
+
+/// Whether a line may be written now.
+fn is_admitted(lines: &Cell<Throttle>, now: Duration) -> bool {
+    let mut throttle = lines.get();
+    let admitted = throttle.admit(now).is_some();
+    lines.set(throttle);
+    admitted
 }
 
 fn difference(before: usize, after: usize) -> i64 {

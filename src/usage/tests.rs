@@ -18,7 +18,14 @@ fn usage() -> Usage {
 fn what_was_used_is_reported_once_when_it_is_time() {
     let mut usage = usage();
     assert_eq!(usage.report(secs(100)), None, "nothing was used");
-    for (token, allowed, at) in [("a", true, 100), ("a", false, 103), ("b", true, 104), ("a", true, 105)] {
+    for (token, allowed, at) in [
+        ("a", true, 100),
+        ("a", false, 103),
+        ("b", true, 104),
+        ("a", true, 105),
+        ("a", false, 107),
+        ("c", false, 108),
+    ] {
         assert!(usage.count(token, allowed, secs(at)));
     }
     assert_eq!(usage.report(secs(109)), None);
@@ -31,7 +38,8 @@ fn what_was_used_is_reported_once_when_it_is_time() {
         last_used_ms_ago,
     };
     assert_eq!((report.edge.as_str(), report.sequence), ("edge", 1));
-    assert_eq!(report.usage, [entry("a", 2, 1, 5_000), entry("b", 1, 0, 6_000)]);
+    // Of a denied request a token is in the counts, and not in use.
+    assert_eq!(report.usage, [entry("a", 2, 2, 5_000), entry("b", 1, 0, 6_000), entry("c", 0, 1, 0)]);
     assert_eq!(usage.report(secs(500)), None, "one is under way");
     usage.written(secs(111));
     assert_eq!(usage.report(secs(500)), None, "all is written down");

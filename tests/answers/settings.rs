@@ -45,6 +45,46 @@ async fn only_enabled_schemes_are_taken_and_challenged_in_the_configured_realm()
     }
 }
 
+/// `docker login` looks at the first challenge of a 401 and at no other; it can do Basic, and not our Bearer.
+#[tokio::test]
+async fn challenges_come_in_the_configured_order_by_rule_too_so_that_docker_login_works() {
+    const BEARER: &str = r#"Bearer realm="api""#;
+    const BASIC: &str = r#"Basic realm="api", charset="UTF-8""#;
+    let rules = json!([
+        {"match": {"path_prefix": "/v2/"}, "challenges": ["basic"]},
+        {"match": {"path_prefix": "/bearer/"}, "challenges": ["bearer", "basic"]},
+    ]);
+    let world =
+        World::with(|config| config.plugin("challenges", json!(["basic", "bearer"])).rules(rules)).await;
+    let alice = world.admin.user_with_token("alice").await;
+    for shape in Shape::all(&world.envoy) {
+        // More than once, as answers are kept.
+        for _ in 0..2 {
+            for (path, expected) in
+                [("/", &[BASIC, BEARER][..]), ("/v2/", &[BASIC]), ("/bearer/", &[BEARER, BASIC])]
+            {
+                let missing = Answer::to(shape.request(path, &[])).await;
+                missing.assert_refused(401, "API key is missing");
+                assert_eq!(missing.all("www-authenticate"), expected, "{path}, {}", shape.name);
+            }
+            let unsupported = Answer::to(shape.request("/v2/", &["Negotiate x".to_owned()])).await;
+            unsupported.assert_refused(401, "Provided API key is invalid");
+            assert_eq!(unsupported.all("www-authenticate"), [BASIC], "{}", shape.name);
+            // The scheme that was used is what is wrong.
+            let used = Answer::to(shape.request("/v2/", &[bearer(&made_up::token())])).await;
+            used.assert_refused(401, "Provided API key is invalid");
+            let invalid = r#"Bearer realm="api", error="invalid_token""#;
+            assert_eq!(used.all("www-authenticate"), [invalid], "{}", shape.name);
+        }
+        assert_eq!(world.upstream.count() % 2, 0, "a denied request reached the upstream");
+        let challenge = Answer::to(shape.request("/v2/", &[])).await.all("www-authenticate")[0].clone();
+        assert!(challenge.starts_with("Basic "), "docker login dies of {challenge}");
+        for value in [basic("alice", &alice.token), bearer(&alice.token)] {
+            assert_eq!(Answer::to(shape.request("/v2/", &[value])).await.status, 200);
+        }
+    }
+}
+
 #[tokio::test]
 async fn another_token_prefix_and_none_decide_which_tokens_are_looked_up() {
     let arguments = vec!["--token-prefix".to_owned(), "acme".to_owned()];

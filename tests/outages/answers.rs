@@ -40,7 +40,21 @@ fn half(question: &Value) -> Vec<u8> {
     whole[..whole.len() - 20].to_vec()
 }
 
-const UNUSABLE: [Row; 38] = [
+/// The items of a verdict in the order of its fields.
+fn positions(question: &Value) -> Behaviour {
+    let verdict = good_verdict(question);
+    let fields = ["epoch", "revision", "token_hash", "token", "reason"];
+    Behaviour::Json(fields.iter().map(|field| verdict.get(field).cloned().unwrap_or_default()).collect())
+}
+
+/// The good verdict with a token of which the same is true.
+fn token_by_positions(question: &Value) -> Behaviour {
+    let facts =
+        json!(["0190c000-0000-7000-8000-000000000001", "test", "alice", ["bearer", "basic"], [], [], null]);
+    but(question, "/token", facts)
+}
+
+const UNUSABLE: [Row; 40] = [
     ("closes without a word", |_| Behaviour::Raw(Vec::new()), "unreachable"),
     ("resets without a word", |_| Behaviour::RawThenReset(Vec::new()), "unreachable"),
     ("says nothing", |_| Behaviour::RawThenHang(Vec::new()), "timeout"),
@@ -71,6 +85,8 @@ const UNUSABLE: [Row; 38] = [
     ("no body", |_| Behaviour::Answer(answer("200 OK", JSON, "")), "bad_answer"),
     ("JSON of another shape", |_| Behaviour::Json(json!({"status": "UP"})), "bad_answer"),
     ("a list", |q| Behaviour::Json(json!([good_verdict(q)])), "bad_answer"),
+    ("a verdict by positions", positions, "bad_answer"),
+    ("a token by positions", token_by_positions, "bad_answer"),
     ("null", |_| Behaviour::Json(Value::Null), "bad_answer"),
     (
         "two verdicts",

@@ -14,6 +14,14 @@ impl ConfigFile {
         Self { name, text }
     }
 
+    /// Replaces as many of the last places of a text, of which there have to be more or as many.
+    pub fn replace_last(&mut self, from: &str, to: &str, places: usize) {
+        let parts: Vec<&str> = self.text.rsplitn(places + 1, from).collect();
+        assert_eq!(parts.len(), places + 1, "{} has \"{from}\" too seldom", self.name);
+        let (first, rest) = parts.split_last().expect("one part at least");
+        self.text = rest.iter().rev().fold((*first).to_owned(), |text, part| format!("{text}{to}{part}"));
+    }
+
     /// Replaces text that has to be there.
     pub fn replace(&mut self, from: &str, to: &str) {
         assert!(self.text.contains(from), "{} no longer has \"{from}\"", self.name);

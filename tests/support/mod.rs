@@ -24,6 +24,7 @@ pub mod process;
 pub mod random;
 pub mod raw;
 pub mod raw_h2;
+pub mod recipes;
 pub mod reference;
 pub mod relay;
 pub mod secrets;

@@ -43,6 +43,29 @@ impl Reference {
         reference
     }
 
+    /// Replaces text that has to be there.
+    pub fn replace(&mut self, from: &str, to: &str) {
+        self.file.replace(from, to);
+    }
+
+    /// Replaces a text in as many of the last places where it is.
+    pub fn replace_last(&mut self, from: &str, to: &str, places: usize) {
+        self.file.replace_last(from, to, places);
+    }
+
+    /// Every path but the demo's goes to this upstream, with no rewriting.
+    pub fn route_to(&mut self, upstream: SocketAddr) {
+        const ROUTES: &str = "                        # Your routes go here;";
+        let route = "                        - {match: {prefix: /}, route: {cluster: upstream}}\n";
+        self.file.replace(ROUTES, &format!("{route}{ROUTES}"));
+        let address = format!("{{address: {}, port_value: {}}}", upstream.ip(), upstream.port());
+        let endpoint =
+            format!("[{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {address}}}}}}}]}}]");
+        let assignment = format!("{{cluster_name: upstream, endpoints: {endpoint}}}");
+        let cluster = format!("    - {{name: upstream, type: STATIC, load_assignment: {assignment}}}\n");
+        self.file.replace("\n  clusters:\n", &format!("\n  clusters:\n{cluster}"));
+    }
+
     fn new() -> Self {
         let (gateway, admin, metrics) = (ports::free(), ports::free(), ports::free());
         let mut reference = Self { gateway, admin, metrics, file: ConfigFile::read("envoy/envoy.yaml") };

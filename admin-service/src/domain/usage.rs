@@ -50,7 +50,7 @@ impl Counts {
 pub struct Use {
     /// How often.
     pub counts: Counts,
-    /// How long before the report it was last used.
+    /// How long before the report the last one was allowed; without meaning where none was.
     pub ago: Period,
 }
 
@@ -130,7 +130,9 @@ fn uses(entries: &[TokenUsage]) -> Result<BTreeMap<TokenId, Use>, InvalidReport>
             Entry::Occupied(mut place) => {
                 let other = *place.get();
                 let counts = other.counts.plus(counts).ok_or_else(too_many)?;
-                place.insert(Use { counts, ago: other.ago.min(one.ago) });
+                let allowed = [other, one].into_iter().filter(|it| it.counts.allowed > 0);
+                let ago = allowed.map(|it| it.ago).min().unwrap_or(one.ago);
+                place.insert(Use { counts, ago });
             }
         }
     }
@@ -165,6 +167,9 @@ mod tests {
         let counts = Counts { allowed: 11, denied: 22 };
         let expected = Use { counts, ago: Period::from_millis(100) };
         assert_eq!(taken.uses.into_iter().collect::<Vec<_>>(), [(ID.parse().unwrap(), expected)]);
+        let taken = report(vec![entry(ID, 1, 0, 900), entry(ID, 0, 5, 0)]).unwrap();
+        let ago = taken.uses.into_values().map(|one| one.ago).collect::<Vec<_>>();
+        assert_eq!(ago, [Period::from_millis(900)], "what was denied is no use");
     }
 
     #[test]

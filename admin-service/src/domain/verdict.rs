@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use latchkey::wire::RefusalReason;
+use latchkey::wire::{DeniedToken, RefusalReason};
 use serde::Serialize;
 
 use super::token::{Token, TokenStatus};
@@ -46,19 +46,21 @@ pub struct Verdict {
 pub enum Outcome {
     /// It may.
     Valid(Box<Token>),
-    /// It may not.
-    Refused(RefusalReason),
+    /// It may not; which token it is, if there is one.
+    Refused(RefusalReason, Option<DeniedToken>),
 }
 
 impl Outcome {
     /// Judges a token at a time. The first of revoked, expired and user disabled that holds is the reason against it.
     #[must_use]
     pub fn of(token: Token, user_active: bool, now: Timestamp) -> Self {
-        match token.status(now) {
-            TokenStatus::Revoked => Self::Refused(RefusalReason::Revoked),
-            TokenStatus::Expired => Self::Refused(RefusalReason::Expired),
-            TokenStatus::Active if !user_active => Self::Refused(RefusalReason::UserDisabled),
-            TokenStatus::Active => Self::Valid(Box::new(token)),
-        }
+        let reason = match token.status(now) {
+            TokenStatus::Revoked => RefusalReason::Revoked,
+            TokenStatus::Expired => RefusalReason::Expired,
+            TokenStatus::Active if !user_active => RefusalReason::UserDisabled,
+            TokenStatus::Active => return Self::Valid(Box::new(token)),
+        };
+        let denied = DeniedToken { id: token.id.to_string(), user: token.user.to_string() };
+        Self::Refused(reason, Some(denied))
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use latchkey::challenges::Challenges;
 use latchkey::credential::{Accepted, Schemes};
 use latchkey::headers::is_grpc;
 use latchkey::refusal::Realm;
@@ -49,7 +50,10 @@ impl FromRequestParts<App> for Gateway {
         let mut values = parts.headers.get_all(SECRET).iter();
         match values.next() {
             Some(secret) if values.next().is_none() && secrets.accept(secret.as_bytes()) => Ok(Self(())),
-            _ => Err(no_edge("`x-latchkey-edge-secret: <edge secret>`", CHALLENGE)),
+            _ => {
+                secrets.unauthorized().note(parts, app.sources.now());
+                Err(no_edge("`x-latchkey-edge-secret: <edge secret>`", CHALLENGE))
+            }
         }
     }
 }
@@ -83,10 +87,13 @@ impl Question {
     /// [`InvalidSetting`] for the first one that cannot be understood.
     pub fn read(headers: &HeaderMap) -> Result<Self, InvalidSetting> {
         let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let schemes = schemes(headers)?;
+        let listed: Vec<_> = schemes.iter().collect();
+        let challenges = Challenges::in_order_of(&listed).unwrap_or_default();
         Ok(Self {
-            requirement: Requirement { auth: Auth::Required, scopes: scopes(headers)? },
+            requirement: Requirement { auth: Auth::Required, scopes: scopes(headers)?, challenges: None },
             // Tokens of any shape, so that imported ones work.
-            accepted: Accepted { schemes: schemes(headers)?, prefix: None },
+            accepted: Accepted { schemes, prefix: None, challenges },
             realm: realm(headers)?,
             address: address(headers),
             grpc: content_type.is_some_and(is_grpc),

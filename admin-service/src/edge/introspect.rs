@@ -13,9 +13,7 @@ use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use latchkey::credential::Credential;
+use latchkey::credential::{Credential, decode_basic};
 use latchkey::token::TokenHash;
 use latchkey::wire::Scheme;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -54,7 +52,7 @@ fn password(headers: &HeaderMap) -> Option<Vec<u8>> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
     let (scheme, encoded) = value.as_bytes().split_at_checked("Basic ".len())?;
-    let decoded = STANDARD.decode(encoded.trim_ascii()).ok()?;
+    let decoded = decode_basic(encoded.trim_ascii())?;
     let colon = decoded.iter().position(|byte| *byte == b':')?;
     scheme.eq_ignore_ascii_case(b"basic ").then(|| decoded.get(colon + 1..).unwrap_or_default().to_vec())
 }
@@ -154,7 +152,12 @@ async fn answer(app: &App, question: Result<Form<Question>, FormRejection>) -> R
     // How the token was presented, the service that asks has judged.
     let mut credential = Credential { scheme: Scheme::Bearer, user: None, hash: question.hash()? };
     let found = LookedUp::of(&credential, app).await.map_err(|_| Refused::Unavailable)?;
-    let Outcome::Valid(token) = &found.outcome else { return Ok(Answer::Inactive { active: false }) };
+    let Outcome::Valid(token) = &found.outcome else {
+        if let Some(token) = found.token_id() {
+            app.used.count(token, false);
+        }
+        return Ok(Answer::Inactive { active: false });
+    };
     if !token.schemes.contains(Scheme::Bearer) {
         credential.scheme = Scheme::Basic;
     }

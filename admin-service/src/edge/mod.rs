@@ -6,6 +6,7 @@ pub mod changes;
 mod gateway;
 pub mod introspect;
 pub mod secret;
+pub mod unauthorized;
 pub mod usage;
 pub mod used;
 pub mod verify;

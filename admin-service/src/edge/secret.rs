@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
+use super::unauthorized::Unauthorized;
 use crate::config::{ConfigError, read_secret_file};
 use crate::lifecycle::Shutdown;
 
@@ -30,6 +31,7 @@ pub enum SecretSource {
 pub struct EdgeSecrets {
     source: SecretSource,
     accepted: Arc<RwLock<Vec<Digested>>>,
+    unauthorized: Unauthorized,
 }
 
 /// SHA-256 of a secret: of equal length for all, so that comparing takes the same time for all.
@@ -43,7 +45,7 @@ impl EdgeSecrets {
     /// [`ConfigError`] when there is none, or one that cannot stand in a header.
     pub fn load(source: SecretSource) -> Result<Self, ConfigError> {
         let accepted = Arc::new(RwLock::new(read(&source)?));
-        Ok(Self { source, accepted })
+        Ok(Self { source, accepted, unauthorized: Unauthorized::default() })
     }
 
     /// Whether `presented` is one of the secrets, in a time that tells nothing about them.
@@ -54,6 +56,12 @@ impl EdgeSecrets {
         let found =
             accepted.iter().fold(Choice::from(0), |found, secret| found | secret.0.ct_eq(&presented.0));
         found.into()
+    }
+
+    /// What notes the calls that come without one of them.
+    #[must_use]
+    pub fn unauthorized(&self) -> &Unauthorized {
+        &self.unauthorized
     }
 
     /// Reads the source again; `Ok(true)` when other secrets are accepted from now on.

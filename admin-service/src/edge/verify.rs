@@ -17,7 +17,7 @@ use crate::domain::scope::Scope;
 use crate::domain::token::Token;
 use crate::domain::verdict::{Outcome, Verdict};
 use crate::error::{ApiError, Code, chain};
-use crate::telemetry::{EDGE_REFUSED, VERDICTS};
+use crate::telemetry::VERDICTS;
 
 /// The proof that the caller presented an edge secret, or that none is configured.
 pub struct Edge(());
@@ -31,7 +31,10 @@ impl FromRequestParts<App> for Edge {
         let presented = values.next().and_then(|value| bearer(value.as_bytes()));
         match presented {
             Some(secret) if values.next().is_none() && secrets.accept(secret) => Ok(Self(())),
-            _ => Err(no_edge("`Authorization: Bearer <edge secret>`", "Bearer realm=\"edge\"")),
+            _ => {
+                secrets.unauthorized().note(parts, app.sources.now());
+                Err(no_edge("`Authorization: Bearer <edge secret>`", "Bearer realm=\"edge\""))
+            }
         }
     }
 }
@@ -39,7 +42,6 @@ impl FromRequestParts<App> for Edge {
 /// The refusal of a caller that is no edge; `how` says how an edge shows that it is one, to people, as `challenge` does to
 /// programs.
 pub(super) fn no_edge(how: &str, challenge: &'static str) -> ApiError {
-    metrics::counter!(EDGE_REFUSED).increment(1);
     let message = format!("The edge secret is missing or wrong: send {how}");
     ApiError::new(Code::EdgeSecretInvalid, message).challenging([HeaderValue::from_static(challenge)])
 }
@@ -87,11 +89,20 @@ fn name(reason: RefusalReason) -> &'static str {
 /// A verdict as filters read it.
 #[must_use]
 pub fn wire_answer(token_hash: TokenHash, verdict: &Verdict, now: Timestamp) -> VerifyResponse {
-    let (token, reason) = match &verdict.outcome {
-        Outcome::Valid(token) => (Some(facts(token, now)), None),
-        Outcome::Refused(reason) => (None, Some(*reason)),
+    let answer = VerifyResponse {
+        epoch: verdict.epoch.0.clone(),
+        revision: verdict.revision.0,
+        token_hash,
+        token: None,
+        reason: None,
+        denied_token: None,
     };
-    VerifyResponse { epoch: verdict.epoch.0.clone(), revision: verdict.revision.0, token_hash, token, reason }
+    match &verdict.outcome {
+        Outcome::Valid(token) => VerifyResponse { token: Some(facts(token, now)), ..answer },
+        Outcome::Refused(reason, denied) => {
+            VerifyResponse { reason: Some(*reason), denied_token: denied.clone(), ..answer }
+        }
+    }
 }
 
 fn facts(token: &Token, now: Timestamp) -> TokenFacts {

@@ -160,7 +160,7 @@ impl Found {
     fn verdict(&self, hash: &TokenHash, now: Timestamp) -> Result<Verdict, StoreError> {
         let outcome = match self.rows.get(hash) {
             Some(row) => Outcome::of(token(row)?, row.flag("user_active")?, now),
-            None => Outcome::Refused(RefusalReason::Unknown),
+            None => Outcome::Refused(RefusalReason::Unknown, None),
         };
         let Position { epoch, revision } = self.at.clone();
         Ok(Verdict { epoch, revision, outcome })

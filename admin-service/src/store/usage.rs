@@ -114,9 +114,10 @@ impl Count<'_> {
         Ok(())
     }
 
-    /// Notes the last uses that are of a later minute than what is known.
+    /// Notes the last uses that are of a later minute than what is known. What is denied is no use.
     async fn note_last_uses(&self, tx: &mut Tx<'_>, found: &Found) -> Result<(), StoreError> {
-        let uses = self.report.uses.iter().map(|(id, one)| (*id, one.minute(self.now)));
+        let allowed = self.report.uses.iter().filter(|(_, one)| one.counts.allowed > 0);
+        let uses = allowed.map(|(id, one)| (*id, one.minute(self.now)));
         let later = |(id, minute): &(TokenId, Timestamp)| {
             found.get(id).is_some_and(|known| known.is_none_or(|known| known < *minute))
         };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use insta::assert_snapshot;
+use latchkey::token::TokenHash;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::json;
 
@@ -277,6 +278,76 @@ async fn what_passes_and_what_is_refused_is_counted_and_written_down_in_a_batch(
     let kept = crate::usage::kept(&service).await;
     assert_eq!(kept.len(), 3, "one edge, one hour, one token: {kept:?}");
     assert!(kept[1].ends_with(", 2, 1]"), "{kept:?}");
+}
+
+#[tokio::test]
+async fn what_is_denied_is_counted_for_its_token_whatever_the_reason_and_is_no_use_of_it() {
+    let service = TestService::start().await;
+    let revoked = service.user_with("alice", &[]).await;
+    let expired = service.make_token("alice", json!({"name": "short", "expires_in": "1m"})).await;
+    let bearer_only = service.make_token("alice", json!({"name": "b", "schemes": ["bearer"]})).await;
+    let bound = service.make_token("alice", json!({"name": "n", "allowed_cidrs": ["192.0.2.0/24"]})).await;
+    let disabled = service.user_with("bob", &[]).await;
+    service.clock.advance(Duration::from_secs(600));
+    service.admin().delete(&format!("/tokens/{}", revoked.id)).await.expect(StatusCode::NO_CONTENT);
+    service.admin().patch("/users/bob", json!({"active": false})).await.expect(StatusCode::OK);
+    let bearer = |token: &str| format!("Bearer {token}");
+    for value in [
+        bearer(&revoked.token),
+        bearer(&expired.token),
+        bearer(&bound.token),
+        bearer(&disabled.token),
+        basic("alice", &bearer_only.token),
+        basic("bob", &bearer_only.token),
+        bearer(UNKNOWN),
+    ] {
+        let answer = Answer::to(ask(&service.edge()).header("authorization", value)).await;
+        assert!(answer.status.is_client_error(), "{}", answer.show());
+    }
+    let form = format!("token={}", revoked.token);
+    let introspect = service.edge().request(Method::POST, "/edge/v1/introspect").body(form);
+    let introspect = introspect.header("content-type", "application/x-www-form-urlencoded");
+    assert_eq!(Answer::to(introspect).await.json(), json!({"active": false}));
+    let replica = service.replica().await;
+    service.end().await;
+    // Six requests and one question; the unknown one is nobody's.
+    let kept = crate::usage::kept(&replica).await;
+    assert_eq!(kept.len(), 2, "one edge, one hour, and no token in use: {kept:?}");
+    assert!(kept[1].ends_with(", 0, 7]"), "{kept:?}");
+}
+
+#[tokio::test]
+async fn credentials_as_peoples_tools_write_them_pass() {
+    let service = TestService::start().await;
+    service.make_user("dev@example.com").await;
+    let own = service.make_token("dev@example.com", json!({"name": "ci"})).await;
+    let shapes = ["ATCTT3xFfGN0-plain=1A2B", "123456:ABC-def", "a;b|c"];
+    for (number, shape) in (0..).zip(shapes) {
+        let hash = TokenHash::of(shape.as_bytes()).to_string();
+        let token = json!({"token_hash": hash, "name": format!("imported {number}")});
+        let path = "/users/dev@example.com/tokens:import";
+        service.admin().post(path, json!({"tokens": [token]})).await.expect(StatusCode::OK);
+    }
+    let unpadded = |text: String| {
+        let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
+        format!("Basic {}", engine.encode(text))
+    };
+    let mut values = vec![
+        basic("Dev@Example.com", &own.token),
+        basic("dev@example.com", &format!("{}\n", own.token)),
+        basic("DEV@EXAMPLE.COM", &format!("{}\r\n", own.token)),
+        unpadded(format!("dev@example.com:{}", own.token)),
+        unpadded(format!("dev@example.com:{}\n", own.token)),
+    ];
+    values.extend(shapes.map(|shape| format!("Bearer {shape}")));
+    for value in values {
+        let answer = Answer::to(ask(&service.edge()).header("authorization", &value)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{value}: {}", answer.show());
+        assert_eq!(answer.header("x-latchkey-user"), ["dev@example.com"], "the owner's name, as it is");
+    }
+    let two_ends = basic("dev@example.com", &format!("{}\n\n", own.token));
+    let answer = Answer::to(ask(&service.edge()).header("authorization", two_ends)).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]

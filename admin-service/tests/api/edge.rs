@@ -59,15 +59,16 @@ async fn what_may_not_be_used_is_refused_with_its_reason() {
     let before = revision(&verify(&service.edge(), &revoked.token).await);
     service.admin().delete(&format!("/tokens/{}", revoked.id)).await.expect(StatusCode::NO_CONTENT);
     service.admin().patch("/users/bob", json!({"active": false})).await.expect(StatusCode::OK);
-    for (token, reason) in [
-        (revoked.token.as_str(), "revoked"),
-        (&expired.token, "expired"),
-        (&disabled.token, "user_disabled"),
-        ("lk_never_made", "unknown"),
+    for (token, reason, denied) in [
+        (revoked.token.as_str(), "revoked", json!({"id": revoked.id, "user": "alice"})),
+        (&expired.token, "expired", json!({"id": expired.id, "user": "alice"})),
+        (&disabled.token, "user_disabled", json!({"id": disabled.id, "user": "bob"})),
+        ("lk_never_made", "unknown", Value::Null),
     ] {
         let answer = verify(&service.edge(), token).await.expect(StatusCode::OK);
         let body = answer.json();
         assert_eq!((&body["reason"], &body["token"]), (&json!(reason), &Value::Null));
+        assert_eq!(body["denied_token"], denied, "{reason}");
         assert_eq!(body["token_hash"], json!(TokenHash::of(token.as_bytes()).to_string()));
         assert!(body["epoch"].is_string());
         assert_eq!(revision(&answer), before + 2, "{reason}");

@@ -227,6 +227,27 @@ fn an_edge_secret_is_readable_private_long_and_the_services_own() {
 }
 
 #[test]
+fn an_edge_whose_feed_is_denied_is_told_of_and_the_doctor_itself_is_none() {
+    let place = Place::new();
+    place.bootstrap();
+    let path = place.write("secret", "marked-0123456789abcdef0123456789");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let serving = place.serve(&["--edge-secret-file", &path]);
+    let ports = ports_of(&serving);
+    let look = || findings(&place, &ports, &["--edge-secret-file", &path]);
+    for _ in 0..2 {
+        let found = look();
+        assert_nothing_wrong(&found);
+        assert!(!found.concat().contains("/edge/v1/changes"), "{found:#?}");
+    }
+    let denied = serving.ask("edge", "GET /edge/v1/changes HTTP/1.1", "");
+    assert!(denied.contains("edge_secret_invalid"), "{denied}");
+    assert_found(&look(), "problem edges", "a call of /edge/v1/changes came without an accepted edge secret");
+    let metrics = serving.ask("metrics", "GET /metrics HTTP/1.1", "");
+    assert!(metrics.contains("latchkey_edge_refused_total{path=\"/edge/v1/changes\"} 1"), "{metrics}");
+}
+
+#[test]
 fn a_service_that_answers_in_part_or_is_another_is_told_of() {
     let shell = Shell::start();
     let (ports, free) = (ports_of(&shell.serving), free_ports());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use latchkey::token::{Secret, TokenHash, TokenPrefix};
+use latchkey::wire::{DeniedToken, RefusalReason};
 use latchkey_admin::clock::{Clock, ManualClock, OsEntropy, Sources};
 use latchkey_admin::domain::audit::{Actor, Origin};
 use latchkey_admin::domain::changes::Position;
@@ -164,6 +165,15 @@ impl Fixture {
 
     pub async fn outcome(&self, token: &Token) -> Outcome {
         self.store.verify(token.hash).await.unwrap().outcome
+    }
+
+    /// Why a token is denied; panics unless the verdict names it, and its user.
+    pub async fn denial(&self, token: &Token) -> RefusalReason {
+        let denied = DeniedToken { id: token.id.to_string(), user: token.user.to_string() };
+        match self.outcome(token).await {
+            Outcome::Refused(reason, Some(named)) if named == denied => reason,
+            other => panic!("{other:?} does not deny {denied:?}"),
+        }
     }
 
     pub async fn is_valid(&self, token: &Token) -> bool {

@@ -125,7 +125,7 @@ async fn a_revoked_token_stays_revoked_as_of_the_first_time(db: Fixture) {
     let (token, other) = (db.token("alice").await, db.token("alice").await);
     let revoked = db.store.revoke_token(&origin(), token.id).await.unwrap();
     assert_eq!((revoked.revoked_at, revoked.status(db.now())), (Some(db.now()), TokenStatus::Revoked));
-    assert_eq!(db.outcome(&token).await, Outcome::Refused(RefusalReason::Revoked));
+    assert_eq!(db.denial(&token).await, RefusalReason::Revoked);
     assert!(db.is_valid(&other).await);
     db.clock.advance(Duration::from_secs(60));
     let before = db.everything().await;
@@ -141,12 +141,12 @@ async fn a_token_is_refused_from_the_very_millisecond_of_its_expiry(db: Fixture)
     db.clock.set(Period::from_millis(1).before(end));
     assert!(db.is_valid(&token).await);
     db.clock.set(end);
-    assert_eq!(db.outcome(&token).await, Outcome::Refused(RefusalReason::Expired));
+    assert_eq!(db.denial(&token).await, RefusalReason::Expired);
 }
 
 async fn an_unknown_hash_and_an_unknown_token_are_told_apart_from_failures(db: Fixture) {
     let verdict = db.store.verify(TokenHash::of(b"never made")).await.unwrap();
-    assert_eq!(verdict.outcome, Outcome::Refused(RefusalReason::Unknown));
+    assert_eq!(verdict.outcome, Outcome::Refused(RefusalReason::Unknown, None));
     let id = TokenId(uuid::Uuid::from_u128(7));
     assert!(matches!(db.refused(db.store.token(id)).await, StoreError::TokenNotFound));
     assert!(matches!(db.refused(db.store.revoke_token(&origin(), id)).await, StoreError::TokenNotFound));
@@ -165,7 +165,7 @@ async fn deleting_the_expired_tokens_of_a_user_spares_all_others(db: Fixture) {
     assert_eq!(db.store.delete_expired_of_user(&origin(), &name("alice"), None).await.unwrap(), 2);
     for token in &expired {
         assert!(matches!(db.store.token(token.id).await, Err(StoreError::TokenNotFound)));
-        assert_eq!(db.outcome(token).await, Outcome::Refused(RefusalReason::Unknown));
+        assert_eq!(db.outcome(token).await, Outcome::Refused(RefusalReason::Unknown, None));
     }
     for id in spared {
         db.store.token(id).await.unwrap();

@@ -19,6 +19,7 @@ on_both_databases![
     reports_of_many_edges_at_once_all_count,
     a_last_use_is_kept_to_the_minute_and_never_goes_back,
     a_last_use_is_written_only_when_its_minute_changes,
+    what_is_denied_is_counted_and_is_no_use_of_a_token,
     tokens_that_are_deleted_are_skipped_and_the_rest_counts,
     a_report_of_the_most_tokens_counts_for_each_of_them,
     requests_are_summed_by_the_hour_and_overflow_nothing,
@@ -74,6 +75,23 @@ async fn a_report_counts_and_a_repeated_or_older_one_changes_nothing(db: Fixture
     assert!(count(&db.store, report("b", 0, vec![used(token.id, 0, 1, 0)])).await);
     assert!(!count(&db.store, report("b", 0, vec![used(token.id, 0, 1, 0)])).await);
     assert_eq!(hours(&db).await, [(at("2026-01-01T00:00:00Z"), 3, 1), (at("2026-01-01T01:00:00Z"), 1, 1)]);
+}
+
+async fn what_is_denied_is_counted_and_is_no_use_of_a_token(db: Fixture) {
+    db.user("alice").await;
+    let (unused, used_before) = (db.token("alice").await, db.token("alice").await);
+    assert!(count(&db.store, report("a", 1, vec![used(used_before.id, 1, 0, 0)])).await);
+    db.clock.advance(HOUR);
+    let denied = vec![used(unused.id, 0, 4, 0), used(used_before.id, 0, 3, 0)];
+    assert!(count(&db.store, report("a", 2, denied)).await);
+    assert_eq!(last_use(&db, &unused).await, None);
+    assert_eq!(last_use(&db, &used_before).await.as_deref(), Some("2026-01-01T00:00:00Z"));
+    assert_eq!(hours(&db).await, [(at("2026-01-01T00:00:00Z"), 1, 0), (at("2026-01-01T01:00:00Z"), 0, 7)]);
+    // Of the two entries of one token, the one that was allowed says when.
+    db.clock.advance(HOUR);
+    let both = vec![used(unused.id, 1, 0, 120_000), used(unused.id, 0, 1, 0)];
+    assert!(count(&db.store, report("a", 3, both)).await);
+    assert_eq!(last_use(&db, &unused).await.as_deref(), Some("2026-01-01T01:58:00Z"));
 }
 
 async fn one_report_sent_many_times_at_once_counts_once(db: Fixture) {
@@ -187,9 +205,9 @@ async fn a_report_of_the_most_tokens_counts_for_each_of_them(db: Fixture) {
     let ids = ids(&db).await;
     db.clock.set(at("2026-01-02T00:00:00Z"));
     // The first was used just now, the second a minute before, and so on.
-    let usage = ids.iter().zip(0..1_000).map(|(id, n)| used(*id, n, 1, n * 60_000)).collect();
+    let usage = ids.iter().zip(0..1_000).map(|(id, n)| used(*id, n + 1, 1, n * 60_000)).collect();
     assert!(count(&db.store, report("a", 1, usage)).await);
-    assert_eq!(hours(&db).await, [(at("2026-01-02T00:00:00Z"), 499_500, 1_000)]);
+    assert_eq!(hours(&db).await, [(at("2026-01-02T00:00:00Z"), 500_500, 1_000)]);
     let rows = db.sql("SELECT last_used_at FROM tokens ORDER BY id").await;
     let found: Vec<Option<i64>> = rows.iter().map(|row| row.get(0)).collect();
     let minute = |n: i64| db.now().as_millisecond() - n * 60_000;

@@ -4,7 +4,6 @@ use latchkey::wire::RefusalReason;
 use latchkey_admin::domain::page::{Limit, PageRequest};
 use latchkey_admin::domain::token_search::TokenFilter;
 use latchkey_admin::domain::user::{NewUser, UserPatch};
-use latchkey_admin::domain::verdict::Outcome;
 use latchkey_admin::store::StoreError;
 
 use crate::support::{Fixture, name, on_both_databases, origin};
@@ -96,7 +95,7 @@ async fn disabling_a_user_refuses_its_tokens_until_it_is_enabled(db: Fixture) {
     let (hers, his) = (db.token("alice").await, db.token("bob").await);
     let set = |active| UserPatch { active: Some(active), ..UserPatch::default() };
     db.store.update_user(&origin(), &alice.name, &set(false)).await.unwrap();
-    assert_eq!(db.outcome(&hers).await, Outcome::Refused(RefusalReason::UserDisabled));
+    assert_eq!(db.denial(&hers).await, RefusalReason::UserDisabled);
     assert!(db.is_valid(&his).await);
     db.store.update_user(&origin(), &alice.name, &set(true)).await.unwrap();
     assert!(db.is_valid(&hers).await);
@@ -108,7 +107,7 @@ async fn a_deleted_user_stays_known_and_is_never_active_again(db: Fixture) {
     let token = db.token("alice").await;
     let deleted = db.store.delete_user(&origin(), &name("alice")).await.unwrap();
     assert_eq!((deleted.active, deleted.deleted), (false, true));
-    assert_eq!(db.outcome(&token).await, Outcome::Refused(RefusalReason::UserDisabled));
+    assert_eq!(db.denial(&token).await, RefusalReason::UserDisabled);
     let before = db.everything().await;
     assert_eq!(db.store.delete_user(&origin(), &name("alice")).await.unwrap(), deleted);
     assert_eq!(db.everything().await, before);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use latchkey::wire::ChangesResponse;
+use latchkey::wire::{CHANGES_PATH, ChangesResponse, VERIFY_PATH};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use ureq::http::header::AUTHORIZATION;
-use ureq::http::{HeaderValue, StatusCode};
+use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use ureq::http::{HeaderName, HeaderValue, StatusCode};
 
 use super::PATIENCE;
 use super::finding::Findings;
@@ -18,14 +18,23 @@ const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Asks where the history stands, as an edge does that has just begun.
-pub(super) fn ask(url: &str, secret: Option<&SecretString>) -> Result<Answer, Unreached> {
-    let header =
-        secret.and_then(|secret| HeaderValue::try_from(format!("Bearer {}", secret.expose_secret())).ok());
-    let header = header.map(|mut value| {
-        value.set_sensitive(true);
-        (AUTHORIZATION, value)
-    });
-    Http::to(url, PATIENCE).send(Method::GET, &format!("{url}/edge/v1/changes"), header, String::new())
+fn ask(url: &str, secret: Option<&SecretString>) -> Result<Answer, Unreached> {
+    let url_of_it = format!("{url}{CHANGES_PATH}");
+    Http::to(url, PATIENCE).send(Method::GET, &url_of_it, authorization(secret), String::new())
+}
+
+/// Asks for no verdict in particular, which tells whether the secret is accepted. Not for changes: the service notes who asks
+/// for these without a secret.
+pub(super) fn probe(url: &str, secret: Option<&SecretString>) -> Result<Answer, Unreached> {
+    let json = (CONTENT_TYPE, HeaderValue::from_static(latchkey::wire::CONTENT_TYPE));
+    let headers = authorization(secret).into_iter().chain([json]);
+    Http::to(url, PATIENCE).send(Method::POST, &format!("{url}{VERIFY_PATH}"), headers, "{}".to_owned())
+}
+
+fn authorization(secret: Option<&SecretString>) -> Option<(HeaderName, HeaderValue)> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", secret?.expose_secret())).ok()?;
+    value.set_sensitive(true);
+    Some((AUTHORIZATION, value))
 }
 
 pub(super) fn check(
@@ -42,7 +51,7 @@ pub(super) fn check(
 /// Whether the service accepts each secret, or asks for none.
 fn check_secrets(url: &str, secrets: &[SecretString], findings: &mut Findings) -> bool {
     const CHECK: &str = "edge secret";
-    let accepted = |secret| ask(url, secret).is_ok_and(|answer| answer.status != StatusCode::UNAUTHORIZED);
+    let accepted = |secret| probe(url, secret).is_ok_and(|answer| answer.status != StatusCode::UNAUTHORIZED);
     if secrets.is_empty() {
         let open = accepted(None);
         if !open {

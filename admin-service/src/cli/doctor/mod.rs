@@ -8,6 +8,7 @@ mod finding;
 mod limits;
 mod running;
 mod secret;
+mod unauthorized;
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::finding::Findings;
-use super::{Args, PATIENCE, clock, edge};
+use super::{Args, PATIENCE, clock, edge, unauthorized};
 use crate::api::BASE;
 use crate::cli::remote::{Answer, Http, Method, Unreached};
 use crate::clock::Sources;
@@ -54,7 +54,7 @@ pub(super) fn check(
     let edges = Listener::of(args.edge_url.as_ref(), args.serve.edge_listen);
     let metrics = Listener::of(None, args.serve.metrics_listen);
     let api_answer = api.get(&format!("{BASE}/me"));
-    let edge_answer = edge::ask(&edges.url, secrets.first());
+    let edge_answer = edge::probe(&edges.url, secrets.first());
     let metrics_answer = metrics.get("/readyz");
     if api_answer.is_err() && edge_answer.is_err() && metrics_answer.is_err() && !api.named && !edges.named {
         findings.skipped(
@@ -73,7 +73,12 @@ pub(super) fn check(
         Err(unreached) => silent("the edge API", &edges.url, &unreached, findings),
     }
     match metrics_answer {
-        Ok(answer) => tell_readiness(&metrics, &answer, findings),
+        Ok(answer) => {
+            tell_readiness(&metrics, &answer, findings);
+            if let Ok(answer) = metrics.get("/metrics") {
+                unauthorized::check(&answer.text, sources.now(), findings);
+            }
+        }
         Err(unreached) if here => silent("what monitoring asks", &metrics.url, &unreached, findings),
         // It is another machine's service, whose metrics need not be reached from here.
         Err(_) => {}
