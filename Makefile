@@ -1,12 +1,15 @@
 # Thin: each target calls cargo or a script in scripts/, where the work is.
 .DEFAULT_GOAL := help
-.PHONY: help run build test e2e lint bench scale fuzz envoy-image clean
+.PHONY: help run up build test e2e lint bench scale fuzz envoy-image clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## build and start service, gateway (127.0.0.1:10000) and a demo user; Ctrl-C ends it all
 	@scripts/run.sh
+
+up: build envoy-image ## the same in containers, built first; ARGS="--profile postgres" puts two replicas on PostgreSQL
+	@scripts/compose.sh $(ARGS) up --build
 
 build: ## leave what a user deploys in dist/: latchkey.wasm, latchkey, SHA256SUMS
 	@scripts/build.sh

@@ -111,6 +111,25 @@ has_upstreams() {
         [ -f /usr/share/java/servlet-api.jar ]
 }
 
+# Prometheus and its promtool, which the tests of the alert rules run.
+setup_prometheus() {
+    have prometheus && have promtool && return
+    # Debian's package would start a server for the whole machine.
+    local unit=/etc/systemd/system/prometheus.service
+    if can_apt && [ -d /run/systemd/system ] && [ ! -e "$unit" ]; then
+        ln -s /dev/null "$unit"
+        say "Prometheus is to run for tests alone; should this machine be to run it: systemctl unmask prometheus"
+    fi
+    need prometheus prometheus
+}
+
+# What the README's examples use.
+setup_readme() {
+    need curl curl
+    need jq jq
+    need openssl openssl
+}
+
 # `docker compose`, or docker-compose.
 setup_compose() {
     docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
@@ -135,7 +154,7 @@ has_postgres() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/
 only_one setup
 for part in "$@"; do
     case $part in
-    rust | wasm | musl | python | envoy | compose | nginx | postgres | shell | upstreams | wrk) "setup_$part" ;;
-    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, nginx, postgres, shell, upstreams and wrk, and not \"$part\"." ;;
+    rust | wasm | musl | python | envoy | compose | nginx | postgres | prometheus | readme | shell | upstreams | wrk) "setup_$part" ;;
+    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, nginx, postgres, prometheus, readme, shell, upstreams and wrk, and not \"$part\"." ;;
     esac
 done

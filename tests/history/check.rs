@@ -102,6 +102,8 @@ pub struct Record {
     pub users: BTreeMap<String, bool>,
     pub counted: Vec<Counted>,
     pub limits: Vec<Limit>,
+    /// How many times slower the machine was than one with little to do.
+    pub busy: f64,
 }
 
 /// What must not be.

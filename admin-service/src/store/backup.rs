@@ -1,5 +1,6 @@
 //! Copies of a SQLite database: one made while services run on it, and one put in its place while none does.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
@@ -27,6 +28,8 @@ use crate::domain::changes::Position;
 const NAMED: usize = 20;
 /// How long another program may keep the old database locked.
 const LOCKED: Duration = Duration::from_secs(2);
+/// What each SQLite file begins with.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// What SQLite and the store keep beside a database.
 const SIDE_FILES: [&str; 5] = ["-wal", "-shm", "-journal", "-reserve", ".lock"];
 
@@ -207,7 +210,8 @@ async fn verified(path: &Path) -> Result<Contents, BackupError> {
     let integrity = query_scalar("PRAGMA integrity_check(1)").fetch_all(&mut connection);
     let found: Vec<String> = integrity.await.map_err(|error| bad(error.to_string()))?;
     if let Some(damage) = found.into_iter().find(|line| line != "ok") {
-        return Err(bad(format!("it is damaged ({damage})")));
+        let damage: Vec<&str> = damage.split_whitespace().collect();
+        return Err(bad(format!("it is damaged ({})", damage.join(" "))));
     }
     let text = "SELECT revision, (SELECT COUNT(*) FROM users) AS users, (SELECT COUNT(*) FROM tokens) AS tokens FROM history";
     let row = query(text).fetch_one(&mut connection).await?;
@@ -263,6 +267,12 @@ fn in_use(path: &Path, by: String) -> BackupError {
 /// Writes the old database's log back into it, so that it is one file; `false` where it cannot be read. Fails where any
 /// program has it open, also one that knows nothing of Latchkey's locks.
 async fn fold(path: &Path) -> Result<bool, BackupError> {
+    // SQLite would throw the log of what it cannot read away.
+    let mut begin = [0; MAGIC.len()];
+    let begun = fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
+    if begun.is_err() || begin != *MAGIC {
+        return Ok(false);
+    }
     let (_, connect) = connect_options(&DatabaseUrl::sqlite_file(path))?;
     let folded = async {
         let mut connection = AnyConnection::connect_with(&connect).await?;

@@ -114,7 +114,7 @@ async fn on_a_full_disk_revocations_go_on_and_nothing_else_does_and_all_is_well_
     disk.fill();
     let (made, _) = loop_until_full(&service).await;
     let refused_creation = async || {
-        let answer = service.admin().post("/users/owner0/tokens", json!({"name": "more"})).await;
+        let answer = service.admin().post("/users", json!({"name": format!("user{made}")})).await;
         assert_eq!((answer.status.as_u16(), answer.code()), (507, "insufficient_storage".into()));
     };
     for _ in 0..20 {

@@ -208,7 +208,7 @@ fn an_edge_secret_is_readable_private_long_and_the_services_own() {
     secret(own, 0o644);
     assert_found(&look(), "problem edge secret", "everybody on this machine can read /");
     // Read by the doctor from elsewhere, so that the service keeps the one it has.
-    let elsewhere = place.write("elsewhere", &format!("{own}\nshort\n{other}\n"));
+    let elsewhere = place.write("elsewhere", &format!("{own}\nrather-short-one-\n{other}\n"));
     std::fs::set_permissions(&elsewhere, std::fs::Permissions::from_mode(0o600)).unwrap();
     let found = findings(&place, &ports, &["--edge-secret-file", &elsewhere]);
     assert_found(&found, "problem edge secret", "secret 2 of 3 has 17 characters");

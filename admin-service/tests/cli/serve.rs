@@ -101,16 +101,16 @@ fn an_edge_secret_is_changed_without_a_restart_and_without_a_gap() {
         assert!(answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.1 401"), "{answer}");
         answer.starts_with("HTTP/1.1 200")
     };
-    assert!(accepts("the-old-edge-secret") && !accepts("new-edge-secret"));
-    place.write("secrets", "the-old-edge-secret\nnew-edge-secret\n");
-    wait_for("the new secret to be accepted", || accepts("new-edge-secret"));
+    assert!(accepts("the-old-edge-secret") && !accepts("the-new-edge-secret"));
+    place.write("secrets", "the-old-edge-secret\nthe-new-edge-secret\n");
+    wait_for("the new secret to be accepted", || accepts("the-new-edge-secret"));
     assert!(accepts("the-old-edge-secret"));
     std::fs::remove_file(Path::new(&file)).unwrap();
     wait_for("the missing file to be noticed", || serving.lines().iter().any(|line| line["level"] == "WARN"));
-    assert!(accepts("new-edge-secret"));
-    place.write("secrets", "new-edge-secret\n");
+    assert!(accepts("the-new-edge-secret"));
+    place.write("secrets", "the-new-edge-secret\n");
     wait_for("the old secret to be refused", || !accepts("the-old-edge-secret"));
-    assert!(accepts("new-edge-secret"));
+    assert!(accepts("the-new-edge-secret"));
 }
 
 #[test]
@@ -256,8 +256,7 @@ fn a_database_that_is_not_up_yet_is_waited_for_and_what_is_waited_for_is_said() 
 #[test]
 fn what_does_not_pass_by_waiting_ends_the_service_at_once() {
     let place = Place::new();
-    let url = crate::postgres::shared().database();
-    let nowhere = url.rsplit_once('/').unwrap().0.to_owned() + "/nowhere";
+    let nowhere = crate::postgres::shared().url("nowhere");
     let mut serving = place.start(&["--database-url", &nowhere, "--database-wait", "10m"]);
     assert_eq!(serving.ended().code(), Some(1));
     let text = std::fs::read_to_string(&serving.log).unwrap();
