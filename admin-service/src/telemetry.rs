@@ -42,6 +42,8 @@ pub const CHANGES_ANSWERED: &str = "latchkey_changes_answered_total";
 pub const REFUSED: &str = "latchkey_api_refused_total";
 /// Edges that came without an accepted secret.
 pub const EDGE_REFUSED: &str = "latchkey_edge_refused_total";
+/// Requests that came through a proxy while none was trusted, so that their clients count as one.
+pub const FORWARDED_IGNORED: &str = "latchkey_forwarded_ignored_total";
 /// 1, with the `version` that runs.
 pub const BUILD: &str = "latchkey_build_info";
 

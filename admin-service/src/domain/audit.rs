@@ -37,12 +37,16 @@ pub enum Actor {
     Scheduler,
     /// Whoever ran `latchkey bootstrap` beside the database.
     Bootstrap,
+    /// Whoever ran another command of `latchkey` beside the database, such as `new-epoch`.
+    Local,
 }
 
 /// What [`Actor::Scheduler`] is called. No user name has a colon.
 const SCHEDULER: &str = "system:scheduler";
 /// What [`Actor::Bootstrap`] is called.
 const BOOTSTRAP: &str = "system:bootstrap";
+/// What [`Actor::Local`] is called.
+const LOCAL: &str = "system:local";
 
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,6 +54,7 @@ impl fmt::Display for Actor {
             Self::User(name) => name.as_str(),
             Self::Scheduler => SCHEDULER,
             Self::Bootstrap => BOOTSTRAP,
+            Self::Local => LOCAL,
         })
     }
 }
@@ -60,6 +65,7 @@ impl Actor {
         match text.as_str() {
             SCHEDULER => Self::Scheduler,
             BOOTSTRAP => Self::Bootstrap,
+            LOCAL => Self::Local,
             _ => Self::User(UserName::stored(text)),
         }
     }
@@ -72,6 +78,7 @@ impl FromStr for Actor {
         match text {
             SCHEDULER => Ok(Self::Scheduler),
             BOOTSTRAP => Ok(Self::Bootstrap),
+            LOCAL => Ok(Self::Local),
             _ => text.parse().map(Self::User),
         }
     }
@@ -132,6 +139,8 @@ actions! {
     RestrictionsUpdated = "restrictions.updated",
     /// Entries of the audit log were deleted, for they were older than it is kept.
     AuditDeleted = "audit.deleted",
+    /// The history got a new name, so that every edge forgets its verdicts.
+    EpochChanged = "epoch.changed",
 }
 
 impl fmt::Display for Action {
@@ -156,7 +165,7 @@ impl Serialize for Action {
     }
 }
 
-/// What it was done to: a user's name, a token's identifier, `restrictions`, `scheduler` or `audit`. The action tells which.
+/// What it was done to: a user's name, a token's identifier, `restrictions`, `scheduler`, `audit` or `epoch`. The action tells which.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Subject(String);
@@ -178,6 +187,12 @@ impl Subject {
     #[must_use]
     pub fn audit() -> Self {
         Self("audit".to_owned())
+    }
+
+    /// The name of the history.
+    #[must_use]
+    pub fn epoch() -> Self {
+        Self("epoch".to_owned())
     }
 
     /// The text that is stored and shown.
@@ -225,6 +240,8 @@ pub struct Origin {
     pub address: Option<IpAddr>,
     /// The request that the change belongs to.
     pub request_id: Option<RequestId>,
+    /// What the caller calls that request.
+    pub client_request_id: Option<RequestId>,
     /// The scope that permits the change to the actor's token. It is looked at again with the change, and not recorded.
     pub permitted_by: Option<&'static str>,
 }
@@ -233,13 +250,26 @@ impl Origin {
     /// The service's own jobs.
     #[must_use]
     pub fn scheduler() -> Self {
-        Self { actor: Actor::Scheduler, token_id: None, address: None, request_id: None, permitted_by: None }
+        Self {
+            actor: Actor::Scheduler,
+            token_id: None,
+            address: None,
+            request_id: None,
+            client_request_id: None,
+            permitted_by: None,
+        }
     }
 
     /// `latchkey bootstrap`.
     #[must_use]
     pub fn bootstrap() -> Self {
         Self { actor: Actor::Bootstrap, ..Self::scheduler() }
+    }
+
+    /// A command beside the database.
+    #[must_use]
+    pub fn local() -> Self {
+        Self { actor: Actor::Local, ..Self::scheduler() }
     }
 }
 
@@ -282,7 +312,7 @@ mod tests {
 
     #[test]
     fn actors_and_actions_survive_their_text() {
-        for actor in [Actor::Scheduler, Actor::Bootstrap, Actor::User("alice".parse().unwrap())] {
+        for actor in [Actor::Scheduler, Actor::Bootstrap, Actor::Local, Actor::User("alice".parse().unwrap())] {
             assert_eq!(actor.to_string().parse(), Ok(actor.clone()));
             assert_eq!(Actor::stored(actor.to_string()), actor);
         }
