@@ -8,12 +8,14 @@ use latchkey::token::TokenPrefix;
 
 use crate::attempts::Attempts;
 use crate::census::Census;
+use crate::changes::ChangeLimit;
 use crate::clock::Sources;
 use crate::config::Config;
 use crate::edge::secret::EdgeSecrets;
 use crate::edge::used::Used;
 use crate::feed::{Feed, Follower};
 use crate::jobs::{Runner, RunnerHandle, holder};
+use crate::server::TrustedProxies;
 use crate::store::{OpenError, Store, StoreOptions};
 
 /// The service as its handlers see it. Cheap to clone, which is done several times for each request.
@@ -44,6 +46,8 @@ pub struct Parts {
     pub census: Census,
     /// What limits failed authentications.
     pub attempts: Attempts,
+    /// What limits changes.
+    pub changes: ChangeLimit,
     /// What was configured.
     pub settings: Settings,
 }
@@ -60,10 +64,14 @@ pub struct Tasks {
 pub struct Settings {
     /// What new tokens begin with.
     pub token_prefix: TokenPrefix,
-    /// What links begin with, without a final slash.
-    pub public_url: String,
+    /// How users reach the management API, without a final slash; `None`: as each request does.
+    pub public_url: Option<String>,
+    /// Where the management API listens.
+    pub listen: SocketAddr,
     /// What edges must present; `None`: nothing.
     pub edge_secrets: Option<EdgeSecrets>,
+    /// Which proxies are believed.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl App {
@@ -85,25 +93,24 @@ impl App {
         let (feed, follower) = Feed::new(store.clone());
         let used = Used::new(store.clone())?;
         let attempts = Attempts::new(config.max_failed_attempts, sources.clone());
+        let changes = ChangeLimit::new(config.max_changes, sources.clone());
         let settings = Settings {
             token_prefix: config.token_prefix.clone(),
-            public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{api}")),
+            public_url: config.public_url.clone(),
+            listen: api,
             edge_secrets: config.edge_secrets.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
         };
-        let parts = Parts { store, sources, scheduler, feed, used, census, attempts, settings };
+        let parts = Parts { store, sources, scheduler, feed, used, census, attempts, changes, settings };
         Ok((Self(Arc::new(parts)), Tasks { runner, follower }))
     }
 
-    /// The whole URL of a path such as `/api/v1/users/alice`.
-    #[must_use]
-    pub fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.settings.public_url)
-    }
-
-    /// The same without scheme and host, for `Location`: whatever name the caller reached the service by stays in use.
+    /// A path such as `/api/v1/users/alice` as callers reach it, without scheme and host, for `Location`: whatever name the caller
+    /// reached the service by stays in use.
     #[must_use]
     pub fn location(&self, path: &str) -> String {
-        let rest = self.settings.public_url.split_once("://").map_or("", |(_, rest)| rest);
+        let public_url = self.settings.public_url.as_deref().unwrap_or_default();
+        let rest = public_url.split_once("://").map_or("", |(_, rest)| rest);
         let base = rest.find('/').and_then(|slash| rest.get(slash..)).unwrap_or_default();
         format!("{base}{path}")
     }

@@ -2,21 +2,15 @@
 //! costs the others nothing: a valid credential passes all the same, from that source too.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use latchkey::refusal::Reason;
-use lru::LruCache;
 
-use crate::clock::{Passing, Sources};
+use crate::clock::Sources;
+use crate::rate::{RateLimiter, TooMany};
 
-/// How many failures of one source are allowed within [`SPAN`], where nothing else is said.
+/// How many failures of one source are allowed at once, and within a minute afterwards, where nothing else is said.
 pub const MOST: u32 = 300;
-/// What the limit is counted over.
-pub const SPAN: Duration = Duration::from_secs(60);
-/// How many sources are remembered: the one that has not failed for longest is forgotten for another.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
 /// Whether a refusal is a failed attempt: not one without a credential, and not one of a credential that is good.
 #[must_use]
@@ -26,8 +20,10 @@ pub fn is_failed(reason: Reason) -> bool {
 
 /// Where attempts come from: an IPv4 address, or the network of 64 bits that IPv6 gives to one customer (RFC 6177).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Source {
+pub enum Source {
+    /// An address.
     V4(Ipv4Addr),
+    /// The first four groups of one.
     V6([u16; 4]),
 }
 
@@ -45,48 +41,15 @@ fn network(address: Ipv6Addr) -> [u16; 4] {
     [a, b, c, d]
 }
 
-/// A source has failed too often.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooMany {
-    /// How many failures are allowed within [`SPAN`].
-    pub most: u32,
-    /// After what time the next is allowed.
-    pub again_in: Duration,
-}
-
-impl TooMany {
-    /// Whole seconds until the next is allowed, for `Retry-After`.
-    #[must_use]
-    pub fn again_in_seconds(&self) -> u64 {
-        self.again_in.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
-    }
-}
-
 /// Counts failures. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Attempts(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    /// 0: no limit.
-    most: u32,
-    sources: Sources,
-    failed: Mutex<Failed>,
-}
-
-/// For each source the time at which all its failures are forgiven: each puts it off by the same time.
-#[derive(Debug)]
-struct Failed {
-    passing: Passing,
-    until: LruCache<Source, Duration>,
-}
+pub struct Attempts(Arc<RateLimiter<Source>>);
 
 impl Attempts {
-    /// So many failures are allowed within [`SPAN`]; 0: any number.
+    /// So many failures of one source are allowed at once, and within a minute; 0: any number.
     #[must_use]
-    pub fn new(most: u32, sources: Sources) -> Self {
-        let failed = Failed { passing: Passing::since(sources.now()), until: LruCache::new(REMEMBERED) };
-        Self(Arc::new(Inner { most, sources, failed: Mutex::new(failed) }))
+    pub fn new(limit: u32, sources: Sources) -> Self {
+        Self(Arc::new(RateLimiter::new(limit, sources)))
     }
 
     /// Counts a failure.
@@ -94,7 +57,7 @@ impl Attempts {
     /// # Errors
     /// [`TooMany`]: this one is beyond the limit, and does not put the next one off.
     pub fn failed(&self, address: IpAddr) -> Result<(), TooMany> {
-        self.check(address, true)
+        self.0.take(address.into())
     }
 
     /// Whether a failure would be beyond the limit now.
@@ -102,29 +65,7 @@ impl Attempts {
     /// # Errors
     /// [`TooMany`]: it would.
     pub fn check_failed(&self, address: IpAddr) -> Result<(), TooMany> {
-        self.check(address, false)
-    }
-
-    fn check(&self, address: IpAddr, count: bool) -> Result<(), TooMany> {
-        let Inner { most, sources, failed } = &*self.0;
-        let (most, source) = (*most, Source::from(address));
-        if most == 0 {
-            return Ok(());
-        }
-        let clock = sources.now();
-        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = failed.passing.now(clock);
-        let until = failed.until.peek(&source).copied().unwrap_or_default();
-        let next = until.max(now) + SPAN / most;
-        match next.checked_sub(now + SPAN) {
-            Some(again_in) if !again_in.is_zero() => Err(TooMany { most, again_in }),
-            _ => {
-                if count {
-                    failed.until.put(source, next);
-                }
-                Ok(())
-            }
-        }
+        self.0.peek(address.into())
     }
 }
 
@@ -143,29 +84,6 @@ mod tests {
     }
 
     #[test]
-    fn a_source_may_fail_so_often_and_again_as_time_passes() {
-        let (attempts, clock) = attempts(3);
-        let source = ip("192.0.2.1");
-        for _ in 0..3 {
-            assert_eq!(attempts.check_failed(source), Ok(()));
-            assert_eq!(attempts.failed(source), Ok(()));
-        }
-        let too_many = attempts.failed(source).unwrap_err();
-        assert_eq!((too_many.most, too_many.again_in_seconds()), (3, 20));
-        assert_eq!(attempts.check_failed(source), Err(too_many));
-        clock.advance(Duration::from_millis(19_001));
-        assert_eq!(attempts.failed(source).unwrap_err().again_in_seconds(), 1);
-        clock.advance(Duration::from_secs(1));
-        assert_eq!(attempts.failed(source), Ok(()));
-        assert!(attempts.failed(source).is_err());
-        clock.advance(Duration::from_secs(3600));
-        for _ in 0..3 {
-            assert_eq!(attempts.failed(source), Ok(()), "an hour earns no more than the limit");
-        }
-        assert!(attempts.failed(source).is_err());
-    }
-
-    #[test]
     fn a_source_is_an_ipv4_address_or_an_ipv6_network_and_others_are_not_limited_with_it() {
         let (attempts, _) = attempts(1);
         assert!(attempts.failed(ip("192.0.2.1")).is_ok());
@@ -176,22 +94,6 @@ mod tests {
         for other in ["192.0.2.2", "2001:db8:1:3::1"] {
             assert!(attempts.failed(ip(other)).is_ok(), "{other}");
         }
-    }
-
-    #[test]
-    fn memory_is_bounded_however_many_sources_fail() {
-        let (attempts, _) = attempts(1);
-        for number in 0..20_000_u32 {
-            assert!(attempts.failed(Ipv4Addr::from(number).into()).is_ok());
-        }
-        let failed = attempts.0.failed.lock().unwrap();
-        assert_eq!(failed.until.len(), REMEMBERED.get());
-    }
-
-    #[test]
-    fn a_limit_of_zero_is_none() {
-        let (attempts, _) = attempts(0);
-        assert!((0..1000).all(|_| attempts.failed(ip("192.0.2.1")).is_ok()));
     }
 
     #[test]

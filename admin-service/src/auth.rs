@@ -1,10 +1,10 @@
 //! Who calls the management API, and what they may do. A handler that takes [`Admin`], [`TokensOf`] or [`OwnToken`]
 //! holds the proof that the check was made; only these give the [`Origin`] that every change needs.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
+use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -13,7 +13,7 @@ use latchkey::credential::{self, Accepted, Schemes};
 use latchkey::refusal::{Realm, Reason, Refusal};
 
 use crate::app::App;
-use crate::attempts::{TooMany, is_failed};
+use crate::attempts::is_failed;
 use crate::domain::audit::{Actor, Origin, RequestId};
 use crate::domain::scope::{ADMIN, Scope, Scopes, TOKENS};
 use crate::domain::token::{Networks, Token, TokenId};
@@ -21,7 +21,8 @@ use crate::domain::user::UserName;
 use crate::domain::verdict::Outcome;
 use crate::error::{ApiError, Code};
 use crate::look_up::LookedUp;
-use crate::server::RequestFacts;
+use crate::rate::TooMany;
+use crate::server::{ClientAddress, RequestFacts};
 use crate::telemetry::REFUSED;
 
 /// What callers present: either scheme. Tokens of any shape are looked up, so that a changed prefix locks nobody out.
@@ -38,6 +39,7 @@ pub struct Caller {
     networks: Networks,
     address: IpAddr,
     request_id: Option<RequestId>,
+    client_request_id: Option<RequestId>,
 }
 
 impl Caller {
@@ -50,10 +52,19 @@ impl Caller {
         Origin {
             actor: Actor::User(self.user.clone()),
             token_id: Some(self.token_id),
-            address: Some(self.address.to_canonical()),
+            address: Some(self.address),
             request_id: self.request_id.clone(),
+            client_request_id: self.client_request_id.clone(),
             permitted_by: Some(permitted_by),
         }
+    }
+
+    /// Counts a change of tokens, which is refused where an ordinary user has made too many.
+    fn count_change(&self, app: &App) -> Result<(), ApiError> {
+        if self.is_admin() {
+            return Ok(());
+        }
+        app.changes.take(&self.user).map_err(|too_many| too_many_changes(&self.user, &too_many))
     }
 
     /// The same for a change of tokens: another's are an administrator's to change.
@@ -66,7 +77,7 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        authenticate(parts, app).await.map_err(|refusal| refused(&refusal, peer(parts), app))
+        authenticate(parts, app).await.map_err(|refusal| refused(&refusal, client(parts), app))
     }
 }
 
@@ -74,19 +85,19 @@ impl FromRequestParts<App> for Caller {
 async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Refusal> {
     let values = parts.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
     let credential = credential::read(values.collect(), &ACCEPTED)?;
-    let peer = peer(parts);
+    let client = client(parts);
     let found = LookedUp::of(&credential, app).await?;
-    found.judge(&credential, &Arc::from([]), peer)?;
-    match (found.outcome, peer) {
+    found.judge(&credential, &Arc::from([]), client)?;
+    match (found.outcome, client) {
         (Outcome::Valid(token), Some(address)) => Ok(caller(*token, address, parts)),
-        // The judge has refused the first; the listener gives every request the address of its peer.
+        // The judge has refused the first; the listener gives every request the address of its client.
         _ => Err(Refusal::new(Reason::Unavailable, Some(credential.scheme))),
     }
 }
 
-/// The address of whoever is at the other end of the connection.
-fn peer(parts: &Parts) -> Option<IpAddr> {
-    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip())
+/// Where the caller is.
+fn client(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get().map(|ClientAddress(address)| *address)
 }
 
 fn caller(token: Token, address: IpAddr, parts: &Parts) -> Caller {
@@ -95,7 +106,9 @@ fn caller(token: Token, address: IpAddr, parts: &Parts) -> Caller {
         // Set once, by the one authentication of a request.
         let _ = facts.user.set(token.user.to_string());
     }
-    let request_id = facts.and_then(|facts| facts.id.parse().ok());
+    let id = |text: &String| text.parse().ok();
+    let request_id = facts.and_then(|facts| id(&facts.id));
+    let client_request_id = facts.and_then(|facts| facts.client_id.as_ref().and_then(id));
     Caller {
         user: token.user,
         token_id: token.id,
@@ -103,12 +116,13 @@ fn caller(token: Token, address: IpAddr, parts: &Parts) -> Caller {
         networks: token.allowed_cidrs,
         address,
         request_id,
+        client_request_id,
     }
 }
 
 /// The answer to a caller that is refused when it comes: a failed attempt counts for its address.
-fn refused(refusal: &Refusal, peer: Option<IpAddr>, app: &App) -> ApiError {
-    let failed = peer.filter(|_| is_failed(refusal.reason()));
+fn refused(refusal: &Refusal, client: Option<IpAddr>, app: &App) -> ApiError {
+    let failed = client.filter(|_| is_failed(refusal.reason()));
     match failed.map(|address| app.attempts.failed(address)) {
         Some(Err(too_many)) => {
             metrics::counter!(REFUSED, "reason" => "too_many_failures").increment(1);
@@ -119,26 +133,35 @@ fn refused(refusal: &Refusal, peer: Option<IpAddr>, app: &App) -> ApiError {
 }
 
 fn too_many_failures(too_many: &TooMany) -> ApiError {
-    let (most, seconds) = (too_many.most, too_many.again_in_seconds());
-    let message = format!(
-        "More than {most} authentications from this address have failed within a minute; the next may in {seconds} s"
-    );
-    ApiError::new(Code::TooManyFailures, message).with("limit", most).again_in(seconds)
+    let message = format!("Too many authentications from this address have failed: {too_many}");
+    let error = ApiError::new(Code::TooManyFailures, message).with("limit", too_many.limit);
+    error.again_in(too_many.again_in_seconds())
 }
 
-/// The answer to a refused caller.
-fn answer(refusal: &Refusal) -> ApiError {
-    let reason = refusal.reason();
-    metrics::counter!(REFUSED, "reason" => reason.name()).increment(1);
-    let code = match reason {
+fn too_many_changes(user: &UserName, too_many: &TooMany) -> ApiError {
+    let message = format!("The user {user} has changed too much: {too_many}. Revocations are not counted");
+    let error = ApiError::new(Code::TooManyChanges, message).with("limit", too_many.limit);
+    error.again_in(too_many.again_in_seconds())
+}
+
+/// The code of a refusal.
+#[must_use]
+pub const fn code(reason: Reason) -> Code {
+    match reason {
         Reason::Missing => Code::ApiKeyMissing,
         Reason::MultipleCredentials => Code::MultipleCredentials,
         Reason::InsufficientScope => Code::InsufficientScope,
         Reason::Address => Code::AddressNotPermitted,
         Reason::Unavailable | Reason::Overloaded => Code::Unavailable,
         _ => Code::ApiKeyInvalid,
-    };
-    ApiError::new(code, reason.message()).challenging(challenges(refusal))
+    }
+}
+
+/// The answer to a refused caller.
+fn answer(refusal: &Refusal) -> ApiError {
+    let reason = refusal.reason();
+    metrics::counter!(REFUSED, "reason" => reason.name()).increment(1);
+    ApiError::new(code(reason), reason.message()).challenging(challenges(refusal))
 }
 
 /// The answer to a caller whose token was good when the request began, and was revoked before its change was made.
@@ -218,6 +241,15 @@ impl TokensOf {
         self.caller.origin_of_token_change()
     }
 
+    /// The same for what makes or alters a token, which is counted; revocations are not.
+    ///
+    /// # Errors
+    /// [`Code::TooManyChanges`].
+    pub fn origin_of_counted(&self, app: &App) -> Result<Origin, ApiError> {
+        self.caller.count_change(app)?;
+        Ok(self.origin())
+    }
+
     /// Where a new token may be used from if nothing is said about it: where the caller's own may, unless the caller is
     /// an administrator.
     #[must_use]
@@ -253,6 +285,15 @@ impl OwnToken {
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.caller.origin_of_token_change()
+    }
+
+    /// The same for what makes or alters a token, which is counted; revocations are not.
+    ///
+    /// # Errors
+    /// [`Code::TooManyChanges`].
+    pub fn origin_of_counted(&self, app: &App) -> Result<Origin, ApiError> {
+        self.caller.count_change(app)?;
+        Ok(self.origin())
     }
 }
 

@@ -12,8 +12,10 @@ use latchkey::token::TokenPrefix;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::attempts;
+use crate::changes;
 use crate::domain::period::Period;
 use crate::edge::secret::{EdgeSecrets, SecretSource};
+use crate::server::TrustedProxies;
 use crate::store::DatabaseUrl;
 
 /// The database where neither flag nor variable names one.
@@ -146,13 +148,26 @@ pub struct ServeArgs {
     /// How many failed authentications of one address are allowed within a minute, before they get 429; 0: any number
     #[arg(long, env = "LATCHKEY_MAX_FAILED_ATTEMPTS", value_name = "NUMBER", default_value_t = attempts::MOST)]
     pub(crate) max_failed_attempts: u32,
+    /// How many changes a user without latchkey:admin may make at once, and within a minute afterwards, before it gets 429; revocations
+    /// do not count. 0 or off: any number
+    #[arg(long, env = "LATCHKEY_MAX_CHANGES", value_name = "NUMBER", default_value_t = changes::DEFAULT_LIMIT, value_parser = max_changes)]
+    pub(crate) max_changes: u32,
+
+    /// The proxies before the management API, as in 10.0.0.0/8,2001:db8::1: their X-Forwarded-For says where clients are
+    #[arg(long, env = "LATCHKEY_TRUSTED_PROXIES", value_name = "CIDR,…")]
+    pub(crate) trusted_proxies: Option<TrustedProxies>,
+
+    /// Let the operating system write core files and let debuggers attach: both show tokens and secrets
+    #[arg(long, env = "LATCHKEY_ALLOW_CORE_DUMPS")]
+    pub(crate) allow_core_dumps: bool,
+
     /// How long the audit log is kept, as in 400d, at least 1s; or "forever"
     #[arg(long, env = "LATCHKEY_AUDIT_RETENTION", value_name = "PERIOD", default_value = "400d", value_parser = retention)]
     pub(crate) audit_retention: Retention,
 
     /// How users reach the management API.
     #[arg(long, help = "How users reach the management API, for the links in answers, as in \
-        https://tokens.example.com [default: http://<listen>]", env = "LATCHKEY_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
+        https://tokens.example.com [default: the host that a request is sent to]", env = "LATCHKEY_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
     pub(crate) public_url: Option<String>,
 
     #[command(flatten)]
@@ -181,9 +196,13 @@ pub struct Config {
     pub edge_secrets: Option<EdgeSecrets>,
     /// How many failed authentications of one source are allowed within a minute; 0: any number.
     pub max_failed_attempts: u32,
+    /// How many changes a user without `latchkey:admin` may make at once, and within a minute; 0: any number.
+    pub max_changes: u32,
+    /// The proxies before the management API.
+    pub trusted_proxies: TrustedProxies,
     /// How long the audit log is kept; `None`: for ever.
     pub audit_retention: Option<Period>,
-    /// What links in answers begin with, without a final slash; `None`: the address that the listener got.
+    /// What links in answers begin with, without a final slash; `None`: the host that a request is sent to.
     pub public_url: Option<String>,
 }
 
@@ -222,6 +241,8 @@ impl ServeArgs {
             token_prefix: self.prefix.token_prefix,
             edge_secrets,
             max_failed_attempts: self.max_failed_attempts,
+            max_changes: self.max_changes,
+            trusted_proxies: self.trusted_proxies.unwrap_or_default(),
             audit_retention: self.audit_retention.0,
             public_url: self.public_url,
         })
@@ -263,6 +284,14 @@ pub fn read_secret_file(flag: &'static str, path: &Path) -> Result<SecretString,
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| "an address and a port are needed, as in 127.0.0.1:8100 or [::1]:8100".to_owned())
+}
+
+/// A number, or none.
+fn max_changes(text: &str) -> Result<u32, String> {
+    match text {
+        "off" => Ok(0),
+        _ => text.parse().map_err(|_| "a whole number of changes is needed, as in 120, or \"off\"".to_owned()),
+    }
 }
 
 /// A length of time, or for ever.

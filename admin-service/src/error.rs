@@ -34,6 +34,10 @@ pub enum Code {
     EdgeSecretInvalid,
     /// 403: the token lacks a scope that the operation needs, or would give scopes that it lacks itself.
     InsufficientScope,
+    /// 403: a page of another site has sent the request, which might change something.
+    CrossSite,
+    /// 403: the listener asks for no secret, and the request is for a host that is not on loopback.
+    HostNotAllowed,
     /// 403: the token may not be used from the caller's address.
     AddressNotPermitted,
     /// 403: the token is bound to networks, and would make another one usable from elsewhere.
@@ -72,6 +76,8 @@ pub enum Code {
     ExpiryTooLong,
     /// 429: too many authentications from this address have failed; a valid credential is still accepted.
     TooManyFailures,
+    /// 429: the user has changed too much; revocations are still accepted.
+    TooManyChanges,
     /// 500: the service failed; its log says more.
     InternalError,
     /// 503: the service cannot do this now; a later try may succeed.
@@ -99,9 +105,11 @@ impl Code {
             | Self::InvalidCursor
             | Self::MultipleCredentials => StatusCode::BAD_REQUEST,
             Self::ApiKeyMissing | Self::ApiKeyInvalid | Self::EdgeSecretInvalid => StatusCode::UNAUTHORIZED,
-            Self::InsufficientScope | Self::AddressNotPermitted | Self::NetworksTooWide => {
-                StatusCode::FORBIDDEN
-            }
+            Self::InsufficientScope
+            | Self::CrossSite
+            | Self::HostNotAllowed
+            | Self::AddressNotPermitted
+            | Self::NetworksTooWide => StatusCode::FORBIDDEN,
             Self::NotFound | Self::UserNotFound | Self::TokenNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UserExists
@@ -115,7 +123,7 @@ impl Code {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidValue | Self::ExpiryTooLong => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyFailures | Self::TooManyChanges => StatusCode::TOO_MANY_REQUESTS,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::InsufficientStorage => StatusCode::INSUFFICIENT_STORAGE,

@@ -1,11 +1,14 @@
 //! The three listeners, what is answered on each, and how they begin and end together.
 
+mod client_address;
 mod connections;
 mod files;
 mod limits;
+mod loopback;
 mod memory;
 mod observe;
 mod probes;
+mod security_log;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,6 +24,7 @@ use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+pub use client_address::{ClientAddress, TrustedProxies};
 pub use files::raise_open_files;
 pub use memory::keep_to_small_pages;
 pub use observe::{LoggedElsewhere, RequestFacts};
@@ -30,11 +34,14 @@ use crate::config::Config;
 use crate::error::{ApiError, Code};
 use crate::lifecycle::Shutdown;
 use crate::{api, edge, telemetry};
+use client_address::ClientAddresses;
 use connections::Limits;
 pub use limits::Beyond;
 use limits::limited;
+use loopback::for_loopback_hosts;
 use observe::Observer;
 use probes::Probed;
+use security_log::SecurityLog;
 
 /// How long a client may take until a request of its has succeeded.
 const FIRST: Duration = Duration::from_secs(10);
@@ -136,13 +143,22 @@ pub async fn run(app: App, tasks: Tasks, listeners: Listeners, shutdown: Shutdow
     let addresses = listeners.addresses;
     let metrics = telemetry::metrics();
     let probed = Probed { store: app.store.clone(), shutdown: shutdown.clone(), metrics: metrics.clone() };
-    let observer = |name, log_each| Observer::new(name, log_each, app.sources.clone());
-    let management = finish(limited(api::router(app.clone()), Beyond::answer), observer("api", true));
-    let edges = limited(edge::router(app.clone()), Beyond::answer)
+    let security = SecurityLog::new(app.sources.clone());
+    let observer = |listener, log_each, clients| {
+        let (security, sources) = (security.clone(), app.sources.clone());
+        Observer { listener, log_each, clients, security, sources }
+    };
+    let proxied = ClientAddresses::behind(app.settings.trusted_proxies.clone());
+    let management = finish(limited(api::router(app.clone()), Beyond::answer), observer("api", true, proxied));
+    // What gateways ask carries the host of their own clients, and says nothing to who has no token.
+    let open = app.settings.edge_secrets.is_none();
+    let edges = for_loopback_hosts(limited(edge::router(app.clone()), Beyond::answer), open)
         .merge(limited(edge::gateways(app.clone()), edge::authz::beyond))
-        .merge(edge::feed(app.clone()));
-    let edges = finish(edges, observer("edge", false));
-    let monitoring = finish(limited(probes::router(probed), Beyond::answer), observer("metrics", false));
+        .merge(for_loopback_hosts(edge::feed(app.clone()), open));
+    let edges = finish(edges, observer("edge", false, ClientAddresses::of_connections()));
+    let local = addresses.metrics.ip().is_loopback();
+    let monitoring = for_loopback_hosts(limited(probes::router(probed), Beyond::answer), local);
+    let monitoring = finish(monitoring, observer("metrics", false, ClientAddresses::of_connections()));
     let edge_limits = Limits { connections: files::edge_connections(), first: FIRST, idle: EDGE_IDLE };
     announce(addresses, &app);
     let secrets = async {
@@ -160,6 +176,7 @@ pub async fn run(app: App, tasks: Tasks, listeners: Listeners, shutdown: Shutdow
         connections::serve("metrics", listeners.metrics, monitoring, METRICS_LIMITS, shutdown.clone()),
         secrets,
         telemetry::keep_up(metrics, shutdown.clone()),
+        security.clone().run(shutdown.clone()),
     );
     let leave = async {
         app.used.write_rest().await;
@@ -230,7 +247,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_answered_in_the_errors_format_and_without_its_message() {
-        let observer = Observer::new("test", true, Sources::system());
+        let sources = Sources::system();
+        let security = SecurityLog::new(sources.clone());
+        let clients = ClientAddresses::of_connections();
+        let observer = Observer { listener: "test", log_each: true, clients, security, sources };
         let router = finish(Router::new().route("/", get(fails)), observer);
         let request = Request::get("/").body(Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();

@@ -44,6 +44,8 @@ pub const REFUSED: &str = "latchkey_api_refused_total";
 pub const EDGE_REFUSED: &str = "latchkey_edge_refused_total";
 /// When the last one came, by `path`, in seconds since 1970.
 pub const EDGE_REFUSED_AT: &str = "latchkey_edge_refused_last_timestamp_seconds";
+/// Requests that came through a proxy while none was trusted, so that their clients count as one.
+pub const FORWARDED_IGNORED: &str = "latchkey_forwarded_ignored_total";
 /// 1, with the `version` that runs.
 pub const BUILD: &str = "latchkey_build_info";
 

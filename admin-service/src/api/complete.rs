@@ -9,6 +9,7 @@ use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, HttpMethod, OpenApi, Ref, RefOr, Response, ResponseBuilder, Schema};
 
 use super::examples::{Schemas, of_code};
+use crate::domain::scope::TOKENS;
 use crate::error::{Code, ErrorBody};
 
 /// Which operations may answer with an error.
@@ -23,10 +24,12 @@ enum Of {
     Body,
     /// Those that change something.
     Changing,
+    /// Those by which users make or alter their own tokens.
+    Counted,
 }
 
 /// The errors that say nothing of one operation, in the order in which they are told of.
-const GENERAL: [(Code, Of, &str); 18] = [
+const GENERAL: [(Code, Of, &str); 20] = [
     (Code::MalformedJson, Of::Body, "the body is no JSON."),
     (Code::InvalidBody, Of::Body, "a field is unknown, missing or of the wrong type."),
     (Code::InvalidQuery, Of::All, "a query parameter is unknown or impossible."),
@@ -36,6 +39,7 @@ const GENERAL: [(Code, Of, &str); 18] = [
     (Code::ApiKeyInvalid, Of::All, "the credential is not valid; why is not told."),
     (Code::InsufficientScope, Of::Scoped, "the token lacks the scope."),
     (Code::AddressNotPermitted, Of::All, "the token may not be used from here."),
+    (Code::CrossSite, Of::Changing, "a page of another site has sent this; `Origin` or `Sec-Fetch-Site` says so."),
     (Code::RequestTimeout, Of::Body, "the body did not arrive in time."),
     (Code::BodyTooLarge, Of::Body, "the body is larger than `limit` bytes."),
     (Code::UnsupportedMediaType, Of::Body, "the body is not declared as JSON."),
@@ -44,6 +48,11 @@ const GENERAL: [(Code, Of, &str); 18] = [
         Code::TooManyFailures,
         Of::All,
         "too many authentications from this address have failed. A valid credential still passes.",
+    ),
+    (
+        Code::TooManyChanges,
+        Of::Counted,
+        "the user has made or altered too many tokens; `limit` says how many are allowed within a minute. Revocations still pass.",
     ),
     (Code::InternalError, Of::All, "something failed in the service."),
     (Code::Unavailable, Of::All, "the service cannot do this now; try again."),
@@ -88,6 +97,11 @@ fn has(operation: &Operation, method: &HttpMethod, of: Of) -> bool {
         Of::Pages => operation.parameters.iter().flatten().any(is_cursor),
         Of::Body => operation.request_body.is_some(),
         Of::Changing => *method != HttpMethod::Get,
+        Of::Counted => {
+            let own_tokens = SecurityRequirement::new("bearer", [TOKENS]);
+            let alters = ![HttpMethod::Get, HttpMethod::Delete].contains(method);
+            alters && operation.security.as_ref().is_some_and(|needed| needed.contains(&own_tokens))
+        }
     }
 }
 

@@ -35,6 +35,9 @@ fn message(code: Code) -> &'static str {
         Code::NetworksTooWide => {
             "A token that is bound to networks cannot give others: `allowed_cidrs` must lie within 10.0.0.0/8"
         }
+        Code::CrossSite => {
+            "A page of another site may not change anything here. Where this is the service's own page, name how users reach it as --public-url"
+        }
         Code::NotFound => "There is nothing at this path; /api/v1/openapi.json lists what there is",
         Code::UserNotFound => "There is no user alice",
         Code::TokenNotFound => "There is no such token",
@@ -71,7 +74,10 @@ fn message(code: Code) -> &'static str {
 fn trouble(code: Code) -> &'static str {
     match code {
         Code::TooManyFailures => {
-            "More than 300 authentications from this address have failed within a minute; the next may in 3 s"
+            "Too many authentications from this address have failed: 300 are allowed at once, then 5 a second; the next in 1 s"
+        }
+        Code::TooManyChanges => {
+            "The user alice has changed too much: 120 are allowed at once, then 2 a second; the next in 1 s. Revocations are not counted"
         }
         Code::Overloaded => "The service works on 4096 requests already; try again",
         Code::Unavailable => "The service cannot reach its database now; try again",
@@ -100,6 +106,7 @@ fn details(code: Code) -> Value {
             "max_lifetime": "90d", "limit_of": "service", "latest_expires_at": "2026-04-01T00:00:00Z", "asked_for": "400d",
         }),
         Code::TooManyFailures => json!({"limit": 300}),
+        Code::TooManyChanges => json!({"limit": 120}),
         Code::Overloaded => json!({"limit": 4096}),
         _ => Value::Null,
     }

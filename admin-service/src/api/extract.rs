@@ -22,16 +22,32 @@ impl<S: Send + Sync, T: DeserializeOwned, const MOST: usize> FromRequest<S> for 
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        if !is_json(request.headers()) {
-            let message = "The body must be JSON: send it with the header `Content-Type: application/json`";
-            return Err(ApiError::new(Code::UnsupportedMediaType, message));
-        }
+        check_json(request.headers())?;
         let length = declared_length(request.headers());
         let bytes = Bytes::from_request(request, state).await.map_err(|refused| match refused.status() {
             StatusCode::PAYLOAD_TOO_LARGE => too_large(MOST, length),
             _ => ApiError::new(Code::MalformedJson, "The body did not arrive whole"),
         })?;
         parse(&bytes).map(Self)
+    }
+}
+
+fn check_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    if is_json(headers) {
+        return Ok(());
+    }
+    let message = "The body must be JSON: send it with the header `Content-Type: application/json`";
+    Err(ApiError::new(Code::UnsupportedMediaType, message))
+}
+
+/// The proof that the body is declared as JSON, for operations that read it themselves.
+pub struct DeclaredJson(());
+
+impl<S: Send + Sync> FromRequestParts<S> for DeclaredJson {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        check_json(&parts.headers).map(|()| Self(()))
     }
 }
 

@@ -3,9 +3,11 @@
 
 mod audit;
 mod complete;
+mod cross_site;
 mod describe;
 mod examples;
 pub mod extract;
+mod links;
 mod me;
 mod page;
 mod restrictions;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 
 use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -71,5 +74,6 @@ pub fn router(app: App) -> Router {
     });
     let policy = SetResponseHeaderLayer::overriding(CONTENT_SECURITY_POLICY, DOCS_POLICY);
     let page = Router::from(SwaggerUi::new("/docs").config(Config::from(DESCRIPTION))).layer(policy);
-    router.with_state(app).route(DESCRIPTION, describe.layer(Extension(text))).merge(page)
+    let own_site = from_fn_with_state(app.clone(), cross_site::refuse);
+    router.layer(own_site).with_state(app).route(DESCRIPTION, describe.layer(Extension(text))).merge(page)
 }

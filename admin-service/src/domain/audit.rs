@@ -141,6 +141,8 @@ actions! {
     AuditDeleted = "audit.deleted",
     /// A backup was put in the place of the database.
     DatabaseRestored = "database.restored",
+    /// The history got a new name, so that every edge forgets its verdicts.
+    EpochChanged = "epoch.changed",
 }
 
 impl fmt::Display for Action {
@@ -165,7 +167,7 @@ impl Serialize for Action {
     }
 }
 
-/// What it was done to: a user's name, a token's identifier, `restrictions`, `scheduler` or `audit`. The action tells which.
+/// What it was done to: a user's name, a token's identifier, `restrictions`, `scheduler`, `audit` or `epoch`. The action tells which.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Subject(String);
@@ -193,6 +195,12 @@ impl Subject {
     #[must_use]
     pub fn database() -> Self {
         Self("database".to_owned())
+    }
+
+    /// The name of the history.
+    #[must_use]
+    pub fn epoch() -> Self {
+        Self("epoch".to_owned())
     }
 
     /// The text that is stored and shown.
@@ -240,6 +248,8 @@ pub struct Origin {
     pub address: Option<IpAddr>,
     /// The request that the change belongs to.
     pub request_id: Option<RequestId>,
+    /// What the caller calls that request.
+    pub client_request_id: Option<RequestId>,
     /// The scope that permits the change to the actor's token. It is looked at again with the change, and not recorded.
     pub permitted_by: Option<&'static str>,
 }
@@ -248,7 +258,14 @@ impl Origin {
     /// The service's own jobs.
     #[must_use]
     pub fn scheduler() -> Self {
-        Self { actor: Actor::Scheduler, token_id: None, address: None, request_id: None, permitted_by: None }
+        Self {
+            actor: Actor::Scheduler,
+            token_id: None,
+            address: None,
+            request_id: None,
+            client_request_id: None,
+            permitted_by: None,
+        }
     }
 
     /// `latchkey bootstrap`.
@@ -257,7 +274,7 @@ impl Origin {
         Self { actor: Actor::Bootstrap, ..Self::scheduler() }
     }
 
-    /// Another command that runs beside the database.
+    /// A command beside the database.
     #[must_use]
     pub fn local() -> Self {
         Self { actor: Actor::Local, ..Self::scheduler() }
@@ -303,7 +320,7 @@ mod tests {
 
     #[test]
     fn actors_and_actions_survive_their_text() {
-        for actor in [Actor::Scheduler, Actor::Bootstrap, Actor::User("alice".parse().unwrap())] {
+        for actor in [Actor::Scheduler, Actor::Bootstrap, Actor::Local, Actor::User("alice".parse().unwrap())] {
             assert_eq!(actor.to_string().parse(), Ok(actor.clone()));
             assert_eq!(Actor::stored(actor.to_string()), actor);
         }

@@ -123,7 +123,10 @@ impl Networks {
 }
 
 /// Reads one network or address.
-fn network(text: &str) -> Result<IpNet, Invalid> {
+///
+/// # Errors
+/// [`Invalid`] when it is neither, or has bits set after its prefix.
+pub(crate) fn network(text: &str) -> Result<IpNet, Invalid> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.into());
     }

@@ -11,9 +11,9 @@ use latchkey::headers::{AUTHORIZATION, IdentityHeaders};
 use latchkey::refusal::{Realm, Refusal};
 use serde_json::json;
 
-use crate::attempts::TooMany;
 use crate::domain::changes::Position;
 use crate::error::Code;
+use crate::rate::TooMany;
 
 /// Has Envoy's `ext_authz` take headers out of the request before it goes on; others do not know it.
 const TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");

@@ -1,13 +1,12 @@
 //! `ANY /edge/v1/authz` and below: the filter's decision, for gateways without the filter (Envoy's `ext_authz` over HTTP, nginx's
 //! `auth_request`, Traefik's `forwardAuth`).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue, Response};
 use latchkey::credential::{Credential, Schemes};
@@ -18,11 +17,13 @@ use tokio::time::timeout;
 use super::answer;
 use super::gateway::{Gateway, InvalidSetting, Question};
 use crate::app::App;
-use crate::attempts::{TooMany, is_failed};
+use crate::attempts::is_failed;
+use crate::auth::code;
 use crate::domain::changes::Position;
 use crate::error::{ApiError, Code};
 use crate::look_up::LookedUp;
-use crate::server::{Beyond, RequestFacts};
+use crate::rate::TooMany;
+use crate::server::{Beyond, ClientAddress, RequestFacts};
 use crate::telemetry::AUTHZ;
 
 /// How long the database has to answer, which is longer than gateways wait.
@@ -36,10 +37,10 @@ pub async fn authz(
     _: Gateway,
     State(app): State<App>,
     Extension(facts): Extension<Arc<RequestFacts>>,
-    Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
+    Extension(gateway): Extension<ClientAddress>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let question = match Question::read(&headers) {
+    let question = match Question::read(&headers, &app.settings.trusted_proxies) {
         Ok(question) => question,
         Err(problem) => return misunderstood(&problem),
     };
@@ -51,9 +52,16 @@ pub async fn authz(
             answer::passed(&identity, &at)
         }
         Err(refusal) => {
-            let within = within_limit(&refusal, || app.attempts.failed(question.source(peer)));
+            let source = question.source(gateway);
+            let within = within_limit(&refusal, || app.attempts.failed(source));
             count(within.map_or("too_many_failures", |()| refusal.reason().name()));
-            refused(&question, &refusal, within)
+            // Set once, by the one decision on a request.
+            let _ = facts.client.set(source);
+            let mut response = refused(&question, &refusal, within);
+            if within.is_ok() {
+                response.extensions_mut().insert(code(refusal.reason()));
+            }
+            response
         }
     }
 }
@@ -64,10 +72,10 @@ pub async fn authz(
 pub async fn refusal(
     gateway: Result<Gateway, ApiError>,
     State(app): State<App>,
-    Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
+    Extension(address): Extension<ClientAddress>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let question = match Question::read(&headers) {
+    let question = match Question::read(&headers, &app.settings.trusted_proxies) {
         Ok(question) => question,
         Err(problem) => return misunderstood(&problem),
     };
@@ -76,7 +84,7 @@ pub async fn refusal(
         Err(_) => Err(Refusal::new(Reason::Unavailable, None)),
     };
     let refusal = judged.err().unwrap_or_else(|| Refusal::new(Reason::Unavailable, None));
-    let within = within_limit(&refusal, || app.attempts.check_failed(question.source(peer)));
+    let within = within_limit(&refusal, || app.attempts.check_failed(question.source(address)));
     refused(&question, &refusal, within)
 }
 

@@ -4,7 +4,7 @@
 //! A header that the gateway does not set may be the client's, so each can only ask for more: no setting turns a check off.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -21,6 +21,7 @@ use super::verify::no_edge;
 use crate::app::App;
 use crate::domain::scope::{Scope, Scopes};
 use crate::error::ApiError;
+use crate::server::{ClientAddress, TrustedProxies};
 
 /// Carries the edge secret, for `Authorization` is the client's.
 const SECRET: HeaderName = HeaderName::from_static("x-latchkey-edge-secret");
@@ -36,8 +37,6 @@ const REALM: HeaderName = HeaderName::from_static("x-latchkey-realm");
 /// The request's content type, for gRPC. Not under its own name: a question of this content type would be answered by Envoy as
 /// gRPC is, with 200 and the status beside it, where the service cannot be reached; and `ext_authz` takes 200 for a pass.
 const CONTENT_TYPE: HeaderName = HeaderName::from_static("x-latchkey-content-type");
-/// Ends with the address that the gateway was asked from.
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The proof that the caller presented an edge secret in a header of its own, or that none is configured.
 pub struct Gateway(());
@@ -85,7 +84,7 @@ impl Question {
     ///
     /// # Errors
     /// [`InvalidSetting`] for the first one that cannot be understood.
-    pub fn read(headers: &HeaderMap) -> Result<Self, InvalidSetting> {
+    pub fn read(headers: &HeaderMap, proxies: &TrustedProxies) -> Result<Self, InvalidSetting> {
         let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         let schemes = schemes(headers)?;
         let listed: Vec<_> = schemes.iter().collect();
@@ -95,7 +94,7 @@ impl Question {
             // Tokens of any shape, so that imported ones work.
             accepted: Accepted { schemes, prefix: None, challenges },
             realm: realm(headers)?,
-            address: address(headers),
+            address: proxies.client_of_gateway(headers),
             grpc: content_type.is_some_and(is_grpc),
         })
     }
@@ -103,8 +102,8 @@ impl Question {
 
 impl Question {
     /// Whose failures count together: the client's, or all clients' of a gateway that does not say where they are.
-    pub fn source(&self, gateway: SocketAddr) -> IpAddr {
-        self.address.unwrap_or_else(|| gateway.ip())
+    pub fn source(&self, gateway: ClientAddress) -> IpAddr {
+        self.address.unwrap_or(gateway.0)
     }
 }
 
@@ -146,15 +145,6 @@ fn realm(headers: &HeaderMap) -> Result<Realm, InvalidSetting> {
     }
 }
 
-/// The last address of the last line: the only one that the gateway itself has written, whoever wrote the others. With or
-/// without a port.
-fn address(headers: &HeaderMap) -> Option<IpAddr> {
-    let line = headers.get_all(FORWARDED_FOR).iter().next_back()?.to_str().ok()?;
-    let last = line.rsplit(',').next()?.trim();
-    let bare = last.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(last);
-    bare.parse().ok().or_else(|| last.parse().ok().map(|socket: SocketAddr| socket.ip()))
-}
-
 /// The items of a list that is separated by blanks, commas, or both.
 fn items(list: &str) -> impl Iterator<Item = &str> {
     list.split([' ', '\t', ',']).filter(|item| !item.is_empty())
@@ -179,29 +169,6 @@ mod tests {
         lines.iter().map(line).collect()
     }
 
-    fn forwarded(lines: &[&str]) -> Option<String> {
-        let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
-        address(&headers(&lines)).map(|address| address.to_string())
-    }
-
-    #[test]
-    fn the_last_address_is_the_gateways_word() {
-        for (lines, expected) in [
-            (&[][..], None),
-            (&["192.0.2.1"], Some("192.0.2.1")),
-            (&["203.0.113.9, 192.0.2.1"], Some("192.0.2.1")),
-            (&["203.0.113.9,192.0.2.1:4711 "], Some("192.0.2.1")),
-            (&["203.0.113.9", "2001:db8::1"], Some("2001:db8::1")),
-            (&["[2001:db8::1]:443"], Some("2001:db8::1")),
-            (&["[2001:db8::1]"], Some("2001:db8::1")),
-            (&["192.0.2.1, unknown"], None),
-            (&["192.0.2.1,"], None),
-            (&["192.0.2.1", ""], None),
-        ] {
-            assert_eq!(forwarded(lines).as_deref(), expected, "{lines:?}");
-        }
-    }
-
     #[test]
     fn each_line_can_only_ask_for_more() {
         let asked = headers(&[
@@ -211,12 +178,12 @@ mod tests {
             ("x-latchkey-schemes", "bearer"),
             ("x-latchkey-realm", "my api"),
         ]);
-        let question = Question::read(&asked).unwrap();
+        let question = Question::read(&asked, &TrustedProxies::default()).unwrap();
         assert_eq!(*question.requirement.scopes, ["read", "write", "admin"]);
         assert_eq!(question.requirement.auth, Auth::Required);
         assert_eq!(question.accepted.schemes.iter().collect::<Vec<_>>(), [Scheme::Bearer]);
         assert_eq!(question.realm.as_str(), "my api");
-        let plain = Question::read(&HeaderMap::new()).unwrap();
+        let plain = Question::read(&HeaderMap::new(), &TrustedProxies::default()).unwrap();
         assert!(plain.requirement.scopes.is_empty() && plain.accepted.schemes == Schemes::ALL);
     }
 
@@ -230,10 +197,10 @@ mod tests {
             ("x-latchkey-realm", "a\"b"),
             ("x-latchkey-realm", ""),
         ] {
-            let refused = Question::read(&headers(&[(name, value)])).err().map(|refused| refused.header);
+            let refused = Question::read(&headers(&[(name, value)]), &TrustedProxies::default()).err().map(|refused| refused.header);
             assert_eq!(refused, Some(HeaderName::from_static(name)), "{value}");
         }
         let apart = headers(&[("x-latchkey-schemes", "bearer"), ("x-latchkey-schemes", "basic")]);
-        assert!(Question::read(&apart).is_err());
+        assert!(Question::read(&apart, &TrustedProxies::default()).is_err());
     }
 }

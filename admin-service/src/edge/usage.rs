@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use latchkey::wire::{UsageReport, UsageResponse};
 
 use super::verify::Edge;
-use crate::api::extract;
+use crate::api::extract::{self, DeclaredJson};
 use crate::app::App;
 use crate::domain::usage::{Receipt, Report};
 use crate::error::{ApiError, Code, chain};
@@ -21,10 +21,11 @@ pub const MAX_REPORT: usize = 256 * 1024;
 /// Counts a report once, however often it comes. The answer says that it is in the database.
 ///
 /// # Errors
-/// 400 for what is no report, 413 for one over [`MAX_REPORT`], 503 when the store does not answer: nothing of it is
+/// 400 for what is no report, 415 for what is not declared as JSON, 413 for one over [`MAX_REPORT`], 503 when the store does not answer: nothing of it is
 /// counted then, unless only the answer of the database was lost, which a repetition finds out.
 pub async fn usage(
     _: Edge,
+    _: DeclaredJson,
     State(app): State<App>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<UsageResponse>), ApiError> {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use latchkey::token::TokenHash;
 use latchkey::wire::{RefusalReason, TokenFacts, VerifyRequest, VerifyResponse};
 
-use crate::api::extract;
+use crate::api::extract::{self, DeclaredJson};
 use crate::app::App;
 use crate::domain::scope::Scope;
 use crate::domain::token::Token;
@@ -55,9 +55,10 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 /// Answers one question.
 ///
 /// # Errors
-/// 400 for a body that is no question, 503 when the store does not answer: never a verdict then.
+/// 400 for a body that is no question, 415 for one that is not declared as JSON, 503 when the store does not answer: never a verdict then.
 pub async fn verify(
     _: Edge,
+    _: DeclaredJson,
     State(app): State<App>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<VerifyResponse>, ApiError> {

@@ -38,8 +38,8 @@ pub(super) async fn record_all(
 ) -> Result<(), StoreError> {
     let origin = by.origin();
     for some in entries.chunks(MANY) {
-        let insert = "INSERT INTO audit (id, at, actor, token_id, address, request_id, action, subject, details) VALUES";
-        let mut statement = query(AssertSqlSafe(format!("{insert} {}", places(some.len(), 9))));
+        let insert = "INSERT INTO audit (id, at, actor, token_id, address, request_id, client_request_id, action, subject, details) VALUES";
+        let mut statement = query(AssertSqlSafe(format!("{insert} {}", places(some.len(), 10))));
         for (subject, details) in some {
             statement = statement
                 .bind(tx.sources.new_id(now)?.to_string())
@@ -48,6 +48,7 @@ pub(super) async fn record_all(
                 .bind(origin.token_id.map(|id| id.to_string()))
                 .bind(origin.address.map(|address| address.to_string()))
                 .bind(origin.request_id.as_ref().map(ToString::to_string))
+                .bind(origin.client_request_id.as_ref().map(ToString::to_string))
                 .bind(action.as_str())
                 .bind(subject.as_str().to_owned())
                 .bind(details.to_string());
@@ -149,6 +150,7 @@ fn entry(row: &AnyRow) -> Result<AuditEntry, StoreError> {
                 .map_err(|_| damaged("token_id"))?,
             address: address.map(|text| text.parse()).transpose().map_err(|_| damaged("address"))?,
             request_id: row.text_or_null("request_id")?.map(RequestId::stored),
+            client_request_id: row.text_or_null("client_request_id")?.map(RequestId::stored),
             permitted_by: None,
         },
         action: row.text("action")?.parse().map_err(|_| damaged("action"))?,

@@ -1,11 +1,14 @@
 //! The history's name, which changes when history was lost: whoever has followed it then begins anew.
 
+use serde_json::json;
 use sqlx::{AssertSqlSafe, query};
 
-use super::Store;
+use super::authority::Confirmed;
 use super::error::StoreError;
 use super::history::position;
 use super::transaction::{Tx, Work};
+use super::{Store, audit};
+use crate::domain::audit::{Action, Origin, Subject};
 use crate::domain::changes::Position;
 use crate::domain::verdict::Epoch;
 
@@ -16,7 +19,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn new_epoch(&self) -> Result<Position, StoreError> {
-        self.write(&Rename { lost: None }).await
+        self.write(&Rename { lost: None, origin: Origin::local() }).await
     }
 
     /// The same, but only while the history still has the name `lost`: of several who notice a loss one renames. Says
@@ -25,13 +28,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn replace_epoch(&self, lost: &Epoch) -> Result<Position, StoreError> {
-        self.write(&Rename { lost: Some(lost) }).await
+        self.write(&Rename { lost: Some(lost), origin: Origin::scheduler() }).await
     }
 }
 
 /// Begins a new epoch; with `lost` only while the history has that name.
 pub(super) struct Rename<'a> {
     pub lost: Option<&'a Epoch>,
+    pub origin: Origin,
 }
 
 impl Work for Rename<'_> {
@@ -50,6 +54,11 @@ impl Work for Rename<'_> {
         let text = format!("DELETE FROM changes WHERE revision > {}", now.revision.0);
         query(AssertSqlSafe(text)).execute(&mut *tx.connection).await?;
         let epoch = tx.sources.new_id(tx.now())?.to_string();
+        let details = json!({
+            "revision": now.revision.0, "before": {"epoch": now.epoch.0}, "after": {"epoch": epoch},
+        });
+        let by = Confirmed::when_begun(&self.origin);
+        audit::record(tx, &by, Action::EpochChanged, Subject::epoch(), details, tx.now()).await?;
         let renamed =
             query("UPDATE history SET epoch = $1, retained_after = revision RETURNING epoch, revision");
         position(&renamed.bind(epoch).fetch_one(&mut *tx.connection).await?)

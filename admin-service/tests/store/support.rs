@@ -233,6 +233,7 @@ pub fn origin() -> Origin {
         token_id: None,
         address: Some("192.0.2.7".parse().unwrap()),
         request_id: Some("request-1".parse().unwrap()),
+        client_request_id: Some("ticket-1".parse().unwrap()),
         permitted_by: None,
     }
 }

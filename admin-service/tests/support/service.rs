@@ -7,6 +7,7 @@ use std::time::Duration;
 use latchkey::token::{Secret, TokenPrefix};
 use latchkey_admin::app::App;
 use latchkey_admin::attempts;
+use latchkey_admin::changes;
 use latchkey_admin::clock::{ManualClock, OsEntropy, Sources};
 use latchkey_admin::config::Config;
 use latchkey_admin::domain::page::{Limit, PageRequest};
@@ -16,7 +17,7 @@ use latchkey_admin::domain::token_search::TokenFilter;
 use latchkey_admin::edge::secret::{EdgeSecrets, SecretSource};
 use latchkey_admin::feed::Feed;
 use latchkey_admin::lifecycle::{Trigger, shutdown};
-use latchkey_admin::server::{self, Addresses, Listeners};
+use latchkey_admin::server::{self, Addresses, Listeners, TrustedProxies};
 use latchkey_admin::store::{DatabaseUrl, Store};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
@@ -75,11 +76,24 @@ impl TestService {
 
     /// Starts one on a database, or else on a SQLite file of its own, and makes the administrator.
     pub async fn start_on(database_url: Option<DatabaseUrl>, edge_secret: Option<&str>) -> Self {
+        Self::start_edited(database_url, edge_secret, |_| ()).await
+    }
+
+    /// Starts one with other settings.
+    pub async fn configured(edit: impl FnOnce(&mut Config)) -> Self {
+        Self::start_edited(None, None, edit).await
+    }
+
+    async fn start_edited(
+        database_url: Option<DatabaseUrl>,
+        edge_secret: Option<&str>,
+        edit: impl FnOnce(&mut Config),
+    ) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let clock = Arc::new(ManualClock::at(BEGINNING.parse().unwrap()));
         let database_url =
             database_url.unwrap_or_else(|| DatabaseUrl::sqlite_file(folder.path().join("latchkey.db")));
-        let mut service = Self::serve(database_url, clock, folder, edge_secret).await;
+        let mut service = Self::serve(database_url, clock, folder, edge_secret, edit).await;
         service.admin_token = bootstrap(&service.store).await;
         service
     }
@@ -87,7 +101,7 @@ impl TestService {
     /// Starts another one on the same database.
     pub async fn replica(&self) -> Self {
         let (database_url, clock) = (self.database_url.clone(), self.clock.clone());
-        let replica = Self::serve(database_url, clock, self.folder.clone(), None).await;
+        let replica = Self::serve(database_url, clock, self.folder.clone(), None, |_| ()).await;
         Self { admin_token: self.admin_token.clone(), ..replica }
     }
 
@@ -97,10 +111,11 @@ impl TestService {
         clock: Arc<ManualClock>,
         folder: Arc<tempfile::TempDir>,
         edge_secret: Option<&str>,
+        edit: impl FnOnce(&mut Config),
     ) -> Self {
         let sources = Sources::new(clock.clone(), Arc::new(OsEntropy));
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let config = Config {
+        let mut config = Config {
             database_url: database_url.clone(),
             database_wait: Duration::ZERO,
             listen: any,
@@ -110,9 +125,12 @@ impl TestService {
             edge_secrets: edge_secret
                 .map(|value| EdgeSecrets::load(SecretSource::Value(value.into())).unwrap()),
             max_failed_attempts: attempts::MOST,
+            max_changes: changes::DEFAULT_LIMIT,
+            trusted_proxies: TrustedProxies::default(),
             audit_retention: None,
             public_url: Some("https://tokens.example.com".to_owned()),
         };
+        edit(&mut config);
         let listeners = Listeners::bind(&config).unwrap();
         let addresses = listeners.addresses();
         let (app, tasks) = App::open(&config, addresses.api, sources).await.unwrap();

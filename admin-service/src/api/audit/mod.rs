@@ -65,7 +65,7 @@ pub(super) struct AuditBody {
     id: String,
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// A user's name, `system:scheduler`, `system:bootstrap` or `system:local`.
+    /// A user's name, `system:scheduler`, `system:bootstrap` or `system:local` (another command beside the database).
     #[schema(example = "alice")]
     actor: String,
     /// The token that the actor used.
@@ -79,8 +79,11 @@ pub(super) struct AuditBody {
     /// Where the request came from.
     #[schema(example = "192.0.2.1")]
     address: Option<String>,
-    /// The request's `x-request-id`.
+    /// The `x-request-id` of the answer to the request, by which the service's log names it.
     request_id: Option<String>,
+    /// The `x-request-id` that the caller has sent, cut at 128 characters, with `_` for what is not plain. It proves nothing.
+    #[schema(example = "ticket-7")]
+    client_request_id: Option<String>,
     /// More about it; never a secret. Where something was made or changed, `before` and `after` tell what it was and what
     /// it is: all of it, or the fields that differ.
     #[schema(value_type = Object, example = json!({"before": {"active": true}, "after": {"active": false}}))]
@@ -99,6 +102,7 @@ impl From<AuditEntry> for AuditBody {
             subject: entry.subject.as_str().to_owned(),
             address: origin.address.map(|address| address.to_string()),
             request_id: origin.request_id.map(|id| id.to_string()),
+            client_request_id: origin.client_request_id.map(|id| id.to_string()),
             details: entry.details,
         }
     }

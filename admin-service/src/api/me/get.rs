@@ -5,6 +5,7 @@ use axum::extract::State;
 
 use crate::api::extract::NoParameters;
 use crate::api::users::UserBody;
+use crate::api::links::Links;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -21,7 +22,8 @@ pub(super) async fn get_me(
     caller: Caller,
     _: NoParameters,
     State(app): State<App>,
+    links: Links,
 ) -> Result<Json<UserBody>, ApiError> {
     let user = app.store.user(&caller.user).await?;
-    Ok(Json(UserBody::of(user, &app)))
+    Ok(Json(UserBody::of(user, &links)))
 }

@@ -6,6 +6,7 @@ use axum::extract::State;
 use super::UserBody;
 use crate::api::extract::Parameters;
 use crate::api::page::{PageBody, PageQuery};
+use crate::api::links::Links;
 use crate::app::App;
 use crate::auth::Admin;
 use crate::error::ApiError;
@@ -23,7 +24,8 @@ pub(super) async fn list_users(
     _: Admin,
     Parameters(query): Parameters<PageQuery>,
     State(app): State<App>,
+    links: Links,
 ) -> Result<Json<PageBody<UserBody>>, ApiError> {
     let page = app.store.users(query.check()?).await?;
-    Ok(Json(PageBody::of(page, |user| UserBody::of(user, &app))))
+    Ok(Json(PageBody::of(page, |user| UserBody::of(user, &links))))
 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::api::links::Links;
 use crate::app::App;
 use crate::domain::user::{User, UserName};
 use crate::error::ApiError;
@@ -58,9 +59,9 @@ pub(super) struct UserBody {
 }
 
 impl UserBody {
-    pub(super) fn of(user: User, app: &App) -> Self {
+    pub(super) fn of(user: User, links: &Links) -> Self {
         Self {
-            this: app.url(&path(&user.name)),
+            this: links.url(&path(&user.name)),
             key: user.id.to_string(),
             name: user.name.to_string(),
             email_address: user.email_address.map(|address| address.to_string()),

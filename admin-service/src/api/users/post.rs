@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::{UserBody, field, path};
 use crate::api::extract::{Body, NoParameters};
+use crate::api::links::Links;
 use crate::app::App;
 use crate::auth::Admin;
 use crate::domain::user::NewUser;
@@ -47,6 +48,7 @@ pub(super) async fn create_user(
     admin: Admin,
     _: NoParameters,
     State(app): State<App>,
+    links: Links,
     Body(body): Body<NewUserBody>,
 ) -> Result<impl IntoResponse, ApiError> {
     let new = NewUser {
@@ -57,5 +59,5 @@ pub(super) async fn create_user(
     };
     let user = app.store.create_user(&admin.origin(), &new).await?;
     let location = app.location(&path(&user.name));
-    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(UserBody::of(user, &app))))
+    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(UserBody::of(user, &links))))
 }

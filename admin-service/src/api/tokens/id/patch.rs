@@ -89,6 +89,6 @@ pub(super) async fn update_token(
     Body(body): Body<TokenPatchBody>,
 ) -> Result<Json<TokenBody>, ApiError> {
     let patch = body.check()?;
-    let token = app.store.update_token(&own.origin(), own.token.id, &patch).await?;
+    let token = app.store.update_token(&own.origin_of_counted(&app)?, own.token.id, &patch).await?;
     Ok(Json(TokenBody::of(token, app.sources.now())))
 }

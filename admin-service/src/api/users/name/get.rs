@@ -6,6 +6,7 @@ use axum::extract::State;
 use super::Named;
 use crate::api::extract::NoParameters;
 use crate::api::users::UserBody;
+use crate::api::links::Links;
 use crate::app::App;
 use crate::auth::Admin;
 use crate::error::{ApiError, ErrorBody};
@@ -25,7 +26,8 @@ pub(super) async fn get_user(
     Named(name): Named,
     _: NoParameters,
     State(app): State<App>,
+    links: Links,
 ) -> Result<Json<UserBody>, ApiError> {
     let user = app.store.user(&name).await?;
-    Ok(Json(UserBody::of(user, &app)))
+    Ok(Json(UserBody::of(user, &links)))
 }

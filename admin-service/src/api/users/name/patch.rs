@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::Named;
 use crate::api::extract::{Body, NoParameters, patched, present};
 use crate::api::users::{UserBody, field};
+use crate::api::links::Links;
 use crate::app::App;
 use crate::auth::Admin;
 use crate::domain::user::{DisplayName, UserName, UserPatch};
@@ -75,9 +76,10 @@ pub(super) async fn update_user(
     Named(name): Named,
     _: NoParameters,
     State(app): State<App>,
+    links: Links,
     Body(body): Body<UserPatchBody>,
 ) -> Result<Json<UserBody>, ApiError> {
     let patch = body.check(&name)?;
     let user = app.store.update_user(&admin.origin(), &name, &patch).await?;
-    Ok(Json(UserBody::of(user, &app)))
+    Ok(Json(UserBody::of(user, &links)))
 }

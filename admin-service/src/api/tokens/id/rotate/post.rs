@@ -79,6 +79,6 @@ pub(super) async fn rotate_token(
     let secret = Secret::generate(&app.settings.token_prefix, |buffer| app.sources.fill(buffer))
         .map_err(|error| ApiError::internal(&error))?;
     let rotation = Rotation::new(overlap, expires_in, &secret);
-    let token = app.store.rotate_token(&own.origin(), own.token.id, &rotation).await?;
+    let token = app.store.rotate_token(&own.origin_of_counted(&app)?, own.token.id, &rotation).await?;
     Ok(created(&app, token, &secret))
 }
