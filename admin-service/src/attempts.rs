@@ -26,8 +26,10 @@ pub fn is_failed(reason: Reason) -> bool {
 
 /// Where attempts come from: an IPv4 address, or the network of 64 bits that IPv6 gives to one customer (RFC 6177).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Source {
+pub enum Source {
+    /// An address.
     V4(Ipv4Addr),
+    /// The first four groups of one.
     V6([u16; 4]),
 }
 

@@ -20,7 +20,7 @@ use crate::domain::user::UserName;
 use crate::domain::verdict::Outcome;
 use crate::error::{ApiError, Code};
 use crate::look_up::LookedUp;
-use crate::server::RequestFacts;
+use crate::server::{Held, RequestFacts};
 use crate::telemetry::REFUSED;
 
 /// What callers present: either scheme. Tokens of any shape are looked up, so that a changed prefix locks nobody out.
@@ -65,7 +65,9 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        authenticate(parts, app).await.map_err(|refusal| refused(&refusal, peer(parts), app))
+        let caller = authenticate(parts, app).await.map_err(|refusal| refused(&refusal, peer(parts), app))?;
+        Held::pass_to(parts, &caller.user)?;
+        Ok(caller)
     }
 }
 

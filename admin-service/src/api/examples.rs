@@ -73,7 +73,7 @@ fn trouble(code: Code) -> &'static str {
         Code::TooManyFailures => {
             "More than 300 authentications from this address have failed within a minute; the next may in 3 s"
         }
-        Code::Overloaded => "The service works on 4096 requests already; try again",
+        Code::Overloaded => "The service works on 1024 requests already; try again",
         Code::Unavailable => "The service cannot reach its database now; try again",
         Code::InsufficientStorage => {
             "The disk of the service's database is full, so nothing was changed; tokens are still verified"
@@ -100,7 +100,7 @@ fn details(code: Code) -> Value {
             "max_lifetime": "90d", "limit_of": "service", "latest_expires_at": "2026-04-01T00:00:00Z", "asked_for": "400d",
         }),
         Code::TooManyFailures => json!({"limit": 300}),
-        Code::Overloaded => json!({"limit": 4096}),
+        Code::Overloaded => json!({"limit": 1024}),
         _ => Value::Null,
     }
 }
