@@ -1,8 +1,13 @@
 //! Connections over real sockets.
 
+use std::convert::Infallible;
 use std::future::pending;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use axum::body::Bytes;
 use axum::routing::get;
+use hyper::body::Frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -29,7 +34,8 @@ async fn serving(limits: Limits) -> (SocketAddr, Trigger) {
     let router = Router::new()
         .route("/", get(|| async { "hello" }))
         .route("/stuck", get(pending::<()>))
-        .route("/slow", get(slow));
+        .route("/slow", get(slow))
+        .route("/large", get(|| async { Bytes::from(vec![b'x'; 32 << 20]) }));
     let (trigger, ending) = shutdown();
     tokio::spawn(serve("test", listener, router, limits, ending));
     (address, trigger)
@@ -121,17 +127,99 @@ async fn a_head_that_is_too_large_is_refused() {
     assert!(refused.starts_with("HTTP/1.1 431"), "{refused}");
 }
 
+/// A client whose request never ends.
+async fn stuck(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    stream
+}
+
+/// A client that is known and asks something.
+async fn known_and_stuck(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"hello") {
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+    }
+    stream.write_all(b"GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    stream
+}
+
+const CLOSING: &str = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+
 #[tokio::test]
-async fn more_clients_than_allowed_wait_until_one_has_gone() {
-    let (address, _trigger) = serving(Limits { connections: 1, ..LIMITS }).await;
-    let mut first = TcpStream::connect(address).await.unwrap();
-    first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    let mut answered = [0; 8];
-    first.read_exact(&mut answered).await.unwrap();
-    let mut second = tokio::spawn(answer(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));
-    assert!(tokio::time::timeout(Duration::from_millis(50), &mut second).await.is_err());
+async fn clients_that_ask_nothing_or_are_strangers_make_room_for_others() {
+    let (address, _trigger) = serving(Limits { connections: 2, each: 2, ..LIMITS }).await;
+    let mut known = known_and_stuck(address).await;
+    for number in 0..20 {
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        let mut stranger = stuck(address).await;
+        assert!(answer(address, CLOSING).await.ends_with("hello"), "number {number}");
+        for stream in [&mut silent, &mut stranger] {
+            let ended = tokio::time::timeout(LONG, stream.read_u8()).await.unwrap();
+            assert!(ended.is_err(), "{ended:?}");
+        }
+    }
+    assert!(tokio::time::timeout(SHORT, known.read_u8()).await.is_err(), "it is still being answered");
+}
+
+#[tokio::test]
+async fn more_known_clients_that_ask_something_than_allowed_wait_until_one_has_gone() {
+    let (address, _trigger) = serving(Limits { connections: 1, each: 1, ..LIMITS }).await;
+    let first = known_and_stuck(address).await;
+    let mut second = tokio::spawn(answer(address, CLOSING));
+    assert!(tokio::time::timeout(SHORT, &mut second).await.is_err());
     drop(first);
     assert!(second.await.unwrap().ends_with("hello"));
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_is_hung_up_on_over_http1_and_http2() {
+    let (address, _trigger) = serving(Limits { untaken: SHORT, ..LIMITS }).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    // What is sent fails only once the service has hung up, and nothing of the answer is read until then.
+    let gone = async {
+        while stream.write_all(b"\r\n").await.is_ok() {
+            tokio::time::sleep(SHORT / 10).await;
+        }
+    };
+    tokio::time::timeout(LONG, gone).await.unwrap();
+
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (client, connection) =
+        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let request = Request::get(format!("http://{address}/large")).body(()).unwrap();
+    let answer = client.send_request(request, true).unwrap().0.await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let ended = tokio::time::timeout(LONG, connection).await.unwrap().unwrap();
+    assert!(ended.is_err() || !answer.body().is_end_stream(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_stranger_on_http2_has_few_requests_under_way_and_a_known_client_more() {
+    let (address, _trigger) = serving(Limits { first_streams: 2, ..LIMITS }).await;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut ask = |path: &str| {
+        let request = Request::get(format!("http://{address}{path}")).body(()).unwrap();
+        client.send_request(request, true).unwrap().0
+    };
+    let _stuck = ask("/stuck");
+    let two = [ask("/stuck"), ask("/")];
+    let [other_stuck, mut waits] = two;
+    assert!(tokio::time::timeout(SHORT, &mut waits).await.is_err(), "two are under way");
+    drop(other_stuck);
+    assert_eq!(waits.await.unwrap().status(), 200);
+    let _stuck: Vec<_> = (0..6).map(|_| ask("/stuck")).collect();
+    assert_eq!(ask("/").await.unwrap().status(), 200, "the client is known now");
 }
 
 #[tokio::test]

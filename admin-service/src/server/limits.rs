@@ -153,12 +153,13 @@ async fn within_limits(State(room): State<Arc<Room>>, mut request: Request, next
     request.extensions_mut().insert(held.clone());
     let work = Arc::<Work>::default();
     let stage = if request.body().is_end_stream() { Stage::Arrived } else { Stage::Arriving };
-    let arrived = matches!(stage, Stage::Arrived);
+    // A revocation waits for no one's turn.
+    let waits = matches!(stage, Stage::Arrived) && !held.is_among(&room.revocations);
     let request = request.map(|body| {
         Body::new(Upload { body, stage, work: work.clone(), room: room.clone(), held: held.clone() })
     });
     let answer = async {
-        if arrived {
+        if waits {
             work.begin(room.slots.clone().acquire_owned().await.ok());
         }
         next.run(request).await
@@ -222,13 +223,15 @@ enum Stage {
 impl Upload {
     /// What comes after the end of the body: the request's turn.
     fn wait(&mut self) -> Result<(), axum::Error> {
-        let Room { places, uploads, slots, .. } = &*self.room;
-        if self.held.is_among(uploads) {
-            self.held.move_to(places).map_err(|beyond| {
-                let _ = self.work.beyond.set(beyond);
-                axum::Error::new(TooMany)
-            })?;
+        let Room { places, revocations, slots, .. } = &*self.room;
+        if self.held.is_among(revocations) {
+            self.stage = Stage::Arrived;
+            return Ok(());
         }
+        self.held.move_to(places).map_err(|beyond| {
+            let _ = self.work.beyond.set(beyond);
+            axum::Error::new(TooMany)
+        })?;
         let slots = slots.clone();
         self.stage = Stage::Waiting(Box::pin(async move { slots.acquire_owned().await.ok() }));
         Ok(())
@@ -276,79 +279,5 @@ impl HttpBody for Upload {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::pending;
-
-    use axum::http::StatusCode;
-    use axum::routing::{get, post};
-    use tower::ServiceExt;
-
-    use super::*;
-
-    fn router() -> Router {
-        let routes = Router::new()
-            .route("/slow", get(|| async { pending::<()>().await }))
-            .route("/upload", post(|body: Bytes| async move { body.len().to_string() }));
-        limited(routes, Bounds::SHARED, Beyond::answer)
-    }
-
-    async fn ask(router: &Router, request: axum::http::Request<Body>) -> (StatusCode, String) {
-        let response = router.clone().oneshot(request).await.unwrap();
-        let status = response.status();
-        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
-        (status, String::from_utf8(body.to_vec()).unwrap())
-    }
-
-    /// A body of which one part comes, and then no more.
-    struct Stalled(bool);
-
-    impl HttpBody for Stalled {
-        type Data = Bytes;
-        type Error = axum::Error;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-            match std::mem::replace(&mut self.0, true) {
-                false => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"part"))))),
-                true => Poll::Pending,
-            }
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_that_takes_too_long_and_a_body_that_does_not_come_are_told_apart() {
-        let router = router();
-        let slow = ask(&router, Request::get("/slow").body(Body::empty()).unwrap()).await;
-        assert_eq!(slow.0, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(slow.1.contains(r#""code":"unavailable""#), "{}", slow.1);
-        let stalled = Request::post("/upload").body(Body::new(Stalled(false))).unwrap();
-        let stalled = ask(&router, stalled).await;
-        assert_eq!(stalled.0, StatusCode::REQUEST_TIMEOUT);
-        assert!(stalled.1.contains(r#""code":"request_timeout","message""#), "{}", stalled.1);
-        let whole = ask(&router, Request::post("/upload").body(Body::from("four")).unwrap()).await;
-        assert_eq!(whole, (StatusCode::OK, "4".to_owned()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn requests_beyond_the_most_are_refused_at_once_and_others_wait_for_their_turn() {
-        let router = router();
-        let slow = || Request::get("/slow").body(Body::empty()).unwrap();
-        let mut held = tokio::task::JoinSet::new();
-        for _ in 0..Bounds::TOGETHER.most {
-            let router = router.clone();
-            held.spawn(async move { ask(&router, slow()).await.0 });
-        }
-        for _ in 0..Bounds::TOGETHER.most {
-            tokio::task::yield_now().await;
-        }
-        let (status, body) = ask(&router, slow()).await;
-        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(body.contains(r#""code":"overloaded""#) && body.contains("4096"), "{body}");
-        let ended = held.join_all().await;
-        assert_eq!(ended, vec![StatusCode::SERVICE_UNAVAILABLE; Bounds::TOGETHER.most]);
-        let whole = ask(&router, Request::post("/upload").body(Body::from("four")).unwrap()).await;
-        assert_eq!(whole.0, StatusCode::OK, "places are not given back");
-    }
-}
+#[path = "limits_tests.rs"]
+mod tests;
