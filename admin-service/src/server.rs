@@ -1,5 +1,6 @@
 //! The three listeners, what is answered on each, and how they begin and end together.
 
+mod activity;
 mod client_address;
 mod connections;
 mod files;
@@ -7,8 +8,11 @@ mod limits;
 mod loopback;
 mod memory;
 mod observe;
+mod places;
 mod probes;
 mod security_log;
+mod sent;
+mod table;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -35,23 +39,62 @@ use crate::error::{ApiError, Code};
 use crate::lifecycle::Shutdown;
 use crate::{api, edge, telemetry};
 use client_address::ClientAddresses;
-use connections::Limits;
+use connections::{KnownBy, Limits};
 pub use limits::Beyond;
-use limits::limited;
+use limits::{Bounds, limited};
 use loopback::for_loopback_hosts;
 use observe::Observer;
+pub use places::Held;
 use probes::Probed;
 use security_log::SecurityLog;
 
 /// How long a client may take until a request of its has succeeded.
 const FIRST: Duration = Duration::from_secs(10);
-/// People and scripts: few, and some of them slow.
-const API_LIMITS: Limits = Limits { connections: 256, first: FIRST, idle: Duration::from_secs(60) };
+/// How long a client may take nothing of an answer. With nothing else to do it is cut off as soon as others need its place.
+const UNTAKEN: Duration = Duration::from_secs(30);
+/// People and scripts: few, and some of them slow. One address has half of the connections at most, so that a flood of one leaves
+/// the other half alone; more would cut a proxy short behind which all of them are.
+const API_LIMITS: Limits = Limits {
+    connections: 256,
+    each: 128,
+    known_by: KnownBy::Authentication,
+    streams: 128,
+    first_streams: 16,
+    first: FIRST,
+    idle: Duration::from_secs(60),
+    untaken: UNTAKEN,
+};
 /// How long an Envoy may leave a connection unused. It closes it itself after an hour; the service waits longer, so that
 /// none is closed under a question that is on its way.
 const EDGE_IDLE: Duration = Duration::from_secs(65 * 60);
-/// Monitoring.
-const METRICS_LIMITS: Limits = Limits { connections: 64, first: FIRST, idle: Duration::from_secs(60) };
+/// How many requests an edge may have under way on a connection, from the first on: they may all be waiting for changes.
+const EDGE_STREAMS: u32 = 1024;
+/// Monitoring. Nobody shows who he is, so the oldest makes room for whoever comes, which may be a probe.
+const METRICS_LIMITS: Limits = Limits {
+    connections: 64,
+    each: 32,
+    known_by: KnownBy::Nothing,
+    streams: 16,
+    first_streams: 16,
+    first: FIRST,
+    idle: Duration::from_secs(60),
+    untaken: UNTAKEN,
+};
+
+/// Edges, of which thousands may come from one address, that of a mesh or of a cluster's gateway: one has no limit of its own.
+fn edge_limits() -> Limits {
+    let connections = files::edge_connections();
+    Limits {
+        connections,
+        each: connections,
+        known_by: KnownBy::Success,
+        streams: EDGE_STREAMS,
+        first_streams: EDGE_STREAMS,
+        first: FIRST,
+        idle: EDGE_IDLE,
+        untaken: UNTAKEN,
+    }
+}
 
 /// How many connections may wait to be accepted; the operating system may allow fewer.
 const BACKLOG: u32 = 4096;
@@ -149,17 +192,17 @@ pub async fn run(app: App, tasks: Tasks, listeners: Listeners, shutdown: Shutdow
         Observer { listener, log_each, clients, security, sources }
     };
     let proxied = ClientAddresses::behind(app.settings.trusted_proxies.clone());
-    let management = finish(limited(api::router(app.clone()), Beyond::answer), observer("api", true, proxied));
-    // What gateways ask carries the host of their own clients, and says nothing to who has no token.
-    let open = app.settings.edge_secrets.is_none();
-    let edges = for_loopback_hosts(limited(edge::router(app.clone()), Beyond::answer), open)
-        .merge(limited(edge::gateways(app.clone()), edge::authz::beyond))
-        .merge(for_loopback_hosts(edge::feed(app.clone()), open));
-    let edges = finish(edges, observer("edge", false, ClientAddresses::of_connections()));
-    let local = addresses.metrics.ip().is_loopback();
-    let monitoring = for_loopback_hosts(limited(probes::router(probed), Beyond::answer), local);
+    // What everybody gets costs nothing that would have to be limited.
+    let management =
+        limited(api::router(app.clone()), Bounds::SHARED, Beyond::answer).merge(api::described());
+    let management = finish(management, observer("api", true, proxied));
+    let edges = finish(edge_router(&app), observer("edge", false, ClientAddresses::of_connections()));
+    // Probes have places of their own, each of them: one that is asked a lot does not fail another.
+    let monitoring = probes::live()
+        .merge(limited(probes::ready(probed.clone()), Bounds::FEW, Beyond::answer))
+        .merge(limited(probes::metrics(probed), Bounds::FEW, Beyond::answer));
+    let monitoring = for_loopback_hosts(monitoring, addresses.metrics.ip().is_loopback());
     let monitoring = finish(monitoring, observer("metrics", false, ClientAddresses::of_connections()));
-    let edge_limits = Limits { connections: files::edge_connections(), first: FIRST, idle: EDGE_IDLE };
     announce(addresses, &app);
     let secrets = async {
         if let Some(secrets) = app.settings.edge_secrets.clone() {
@@ -172,7 +215,7 @@ pub async fn run(app: App, tasks: Tasks, listeners: Listeners, shutdown: Shutdow
         tasks.follower.run(shutdown.clone()),
         app.used.clone().run(shutdown.clone()),
         connections::serve("api", listeners.api, management, API_LIMITS, shutdown.clone()),
-        connections::serve("edge", listeners.edge, edges, edge_limits, shutdown.clone()),
+        connections::serve("edge", listeners.edge, edges, edge_limits(), shutdown.clone()),
         connections::serve("metrics", listeners.metrics, monitoring, METRICS_LIMITS, shutdown.clone()),
         secrets,
         telemetry::keep_up(metrics, shutdown.clone()),
@@ -186,6 +229,15 @@ pub async fn run(app: App, tasks: Tasks, listeners: Listeners, shutdown: Shutdow
         tracing::warn!("the database connections could not be closed in time");
     }
     tracing::info!("ended");
+}
+
+/// What edges ask: filters and other gateways have places of their own, and who waits for changes needs none.
+fn edge_router(app: &App) -> Router {
+    // What gateways ask carries the host of their own clients, and says nothing to who has no token.
+    let open = app.settings.edge_secrets.is_none();
+    for_loopback_hosts(limited(edge::router(app.clone()), Bounds::TOGETHER, Beyond::answer), open)
+        .merge(limited(edge::gateways(app.clone()), Bounds::TOGETHER, edge::authz::beyond))
+        .merge(for_loopback_hosts(edge::feed(app.clone()), open))
 }
 
 /// The line that says where the service listens.

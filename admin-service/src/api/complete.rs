@@ -56,7 +56,11 @@ const GENERAL: [(Code, Of, &str); 20] = [
     ),
     (Code::InternalError, Of::All, "something failed in the service."),
     (Code::Unavailable, Of::All, "the service cannot do this now; try again."),
-    (Code::Overloaded, Of::All, "the service works on as many requests as it can; try again."),
+    (
+        Code::Overloaded,
+        Of::All,
+        "the service works on as many requests as it can, or on as many of this caller's as one may have: `limit`; try again.",
+    ),
     (Code::InsufficientStorage, Of::Changing, "the disk of the database is full, so nothing was changed."),
 ];
 

@@ -79,7 +79,7 @@ fn trouble(code: Code) -> &'static str {
         Code::TooManyChanges => {
             "The user alice has changed too much: 120 are allowed at once, then 2 a second; the next in 1 s. Revocations are not counted"
         }
-        Code::Overloaded => "The service works on 4096 requests already; try again",
+        Code::Overloaded => "The service works on 1024 requests already; try again",
         Code::Unavailable => "The service cannot reach its database now; try again",
         Code::InsufficientStorage => {
             "The disk of the service's database is full, so nothing was changed; tokens are still verified"
@@ -107,7 +107,7 @@ fn details(code: Code) -> Value {
         }),
         Code::TooManyFailures => json!({"limit": 300}),
         Code::TooManyChanges => json!({"limit": 120}),
-        Code::Overloaded => json!({"limit": 4096}),
+        Code::Overloaded => json!({"limit": 1024}),
         _ => Value::Null,
     }
 }

@@ -16,18 +16,21 @@ mod stats;
 mod tokens;
 mod users;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::http::HeaderValue;
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::body::Bytes;
+use axum::extract::Path;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::from_fn_with_state;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_swagger_ui::{Config, SwaggerUi};
+use utoipa_swagger_ui::{Config, SwaggerFile};
 
 use crate::app::App;
 
@@ -65,15 +68,38 @@ pub fn description() -> OpenApi {
     operations().1
 }
 
-/// The router of the management listener.
+/// The operations, for the management listener.
 pub fn router(app: App) -> Router {
-    let (router, description) = operations();
-    let text: Arc<str> = description.to_json().unwrap_or_default().into();
-    let describe = get(|Extension(text): Extension<Arc<str>>| async move {
-        ([(CONTENT_TYPE, "application/json")], text.to_string()).into_response()
-    });
-    let policy = SetResponseHeaderLayer::overriding(CONTENT_SECURITY_POLICY, DOCS_POLICY);
-    let page = Router::from(SwaggerUi::new("/docs").config(Config::from(DESCRIPTION))).layer(policy);
     let own_site = from_fn_with_state(app.clone(), cross_site::refuse);
-    router.layer(own_site).with_state(app).route(DESCRIPTION, describe.layer(Extension(text))).merge(page)
+    operations().0.layer(own_site).with_state(app)
+}
+
+/// The description, and the page that shows it, for everybody. All of it is in memory once, however many ask for it and take
+/// nothing of the answer.
+pub fn described() -> Router {
+    let text = Bytes::from(description().to_json().unwrap_or_default());
+    let describe =
+        get(|Extension(text): Extension<Bytes>| async move { ([(CONTENT_TYPE, "application/json")], text) });
+    let page = Router::new()
+        .route("/docs", get(|| async { Redirect::to("/docs/") }))
+        .route("/docs/", get(page))
+        .route("/docs/{*file}", get(page))
+        .layer(Extension(Arc::new(Config::from(DESCRIPTION))))
+        .layer(SetResponseHeaderLayer::overriding(CONTENT_SECURITY_POLICY, DOCS_POLICY));
+    Router::new().route(DESCRIPTION, describe.layer(Extension(text))).merge(page)
+}
+
+/// A file of the page, as it is in the program.
+async fn page(file: Option<Path<String>>, Extension(config): Extension<Arc<Config<'static>>>) -> Response {
+    let name = file.map_or_else(String::new, |Path(name)| name);
+    let Ok(Some(SwaggerFile { bytes, content_type, gzpipped, .. })) = utoipa_swagger_ui::serve(&name, config)
+    else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let bytes = match bytes {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => bytes.into(),
+    };
+    let encoding = gzpipped.then_some([(CONTENT_ENCODING, "gzip")]);
+    ([(CONTENT_TYPE, content_type)], encoding, bytes).into_response()
 }

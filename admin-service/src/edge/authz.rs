@@ -136,14 +136,10 @@ fn misunderstood(problem: &InvalidSetting) -> Response<Body> {
 
 /// The answer to a gateway whose question is beyond what the service does at a time.
 pub fn beyond(beyond: Beyond) -> Response<Body> {
-    let reason = if beyond == Beyond::Number { Reason::Overloaded } else { Reason::Unavailable };
+    let reason = if beyond.is_overload() { Reason::Overloaded } else { Reason::Unavailable };
     count(reason.name());
     let mut response = answer::refused(&Refusal::new(reason, None), &Realm::default(), Schemes::ALL, false);
-    response.extensions_mut().insert(if beyond == Beyond::Number {
-        Code::Overloaded
-    } else {
-        Code::Unavailable
-    });
+    response.extensions_mut().insert(if beyond.is_overload() { Code::Overloaded } else { Code::Unavailable });
     response
 }
 

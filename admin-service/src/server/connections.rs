@@ -1,47 +1,70 @@
-//! Accepting connections: HTTP/1.1 and HTTP/2 with prior knowledge on one port, bounded in number and in idle time.
+//! Connections of one listener, from accept to close.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
 use axum::{Extension, Router};
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
 use tower::{Layer, ServiceExt, service_fn};
 
+use super::activity::{Activity, UnderWay};
+use super::places::Held;
+use super::sent::{Holds, Sent};
+use super::table::{Admission, Seat, Table};
 use crate::lifecycle::{DRAIN, Shutdown};
 use crate::telemetry::CONNECTIONS;
 
 /// What a listener allows its clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How many connections may be open; more wait in the operating system's queue.
+    /// How many connections may be open. For one more, an idle one or one of a stranger is closed.
     pub connections: usize,
+    /// How many of them may come from one address.
+    pub each: usize,
+    /// What shows that a client may be here.
+    pub known_by: KnownBy,
+    /// How many requests one HTTP/2 connection may have under way.
+    pub streams: u32,
+    /// How many of them are worked on until the client is known; the others wait.
+    pub first_streams: u32,
     /// How long a connection may be without a request under way before one on it has succeeded: who presents no secret
     /// that is accepted does not keep a place for longer.
     pub first: Duration,
     /// How long it may be so afterwards.
     pub idle: Duration,
+    /// How long a client may take nothing of an answer.
+    pub untaken: Duration,
+}
+
+/// What shows that a client may be here, so that its connection is not closed for another's while it asks something.
+#[derive(Clone, Copy, Debug)]
+pub enum KnownBy {
+    /// A request that was authenticated.
+    Authentication,
+    /// A request that succeeded.
+    Success,
+    /// Nothing: whoever comes next may be as important.
+    Nothing,
 }
 
 /// How often a client on HTTP/2 is asked whether it is still there, and how long it has to answer.
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// The largest head of a request, in bytes; a credential and a long query fit in easily.
 const MAX_HEAD: usize = 32 * 1024;
-/// How many requests one HTTP/2 connection may have under way.
-const MAX_STREAMS: u32 = 1024;
+/// How much of the bodies of requests may be on its way on HTTP/2: for one, and for all of a connection, in bytes.
+const WINDOW: (u32, u32) = (64 * 1024, 256 * 1024);
+/// How much of an answer is handed over to HTTP/2 at a time, in bytes.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// Answers on `listener` until the service ends and the requests under way are answered, or [`DRAIN`] is over.
 pub async fn serve(
@@ -52,28 +75,40 @@ pub async fn serve(
     mut shutdown: Shutdown,
 ) {
     let builder = Arc::new(builder(limits));
-    let slots = Arc::new(Semaphore::new(limits.connections));
+    let table = Arc::new(Table::new(limits));
     let graceful = GracefulShutdown::new();
+    let mut looks = tokio::time::interval(table.look_every());
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // One for which there is no room yet.
+    let mut next = None;
     loop {
-        let next = async {
-            // Never closed, so this only waits.
-            let slot = slots.clone().acquire_owned().await.ok();
-            (slot, accept(&listener).await)
-        };
-        let (slot, accepted) = tokio::select! {
-            next = next => next,
+        let accepted = tokio::select! {
             () = shutdown.requested() => break,
+            _ = looks.tick() => {
+                table.look();
+                next.take()
+            }
+            () = table.freed(), if next.is_some() => next.take(),
+            accepted = accept(&listener), if next.is_none() => Some(accepted),
         };
-        let (builder, router, watcher) = (builder.clone(), router.clone(), graceful.watcher());
-        tokio::spawn(async move {
-            let open = metrics::gauge!(CONNECTIONS, "listener" => name);
-            open.increment(1);
-            connection(&builder, accepted, router, watcher, limits).await;
-            open.decrement(1);
-            drop(slot);
-        });
+        let Some((stream, peer)) = accepted else { continue };
+        match table.admit(peer.ip()) {
+            Admission::Seat(seat) => {
+                let (builder, router, watcher) = (builder.clone(), router.clone(), graceful.watcher());
+                tokio::spawn(async move {
+                    let open = metrics::gauge!(CONNECTIONS, "listener" => name);
+                    open.increment(1);
+                    connection(&builder, (stream, peer), router, watcher, seat).await;
+                    open.decrement(1);
+                });
+            }
+            Admission::Refused => {
+                tracing::debug!(listener = name, %peer, "a connection was closed: its address has too many in use");
+            }
+            Admission::Full => next = Some((stream, peer)),
+        }
     }
-    drop(listener);
+    drop((listener, next));
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!(listener = name, "requests that were still under way have been cut off");
     }
@@ -98,17 +133,24 @@ async fn connection(
     (stream, peer): (TcpStream, SocketAddr),
     router: Router,
     watcher: Watcher,
-    limits: Limits,
+    seat: Seat,
 ) {
     // Answers are small and wanted at once; where this fails they come a little later.
     let _ = stream.set_nodelay(true);
-    let activity = Arc::<Activity>::default();
-    let requests = activity.clone();
+    let seat = Arc::new(seat);
+    let asked = seat.clone();
     let service = Extension(ConnectInfo(peer)).layer(router);
     let service = service_fn(move |request: Request<Incoming>| {
-        let under_way = UnderWay::begin(requests.clone());
+        let under_way = UnderWay::begin(asked.activity.clone());
         let answer = service.clone().oneshot(request);
-        async move { Ok::<_, Infallible>(under_way.answered(answer.await?)) }
+        let seat = asked.clone();
+        async move {
+            // The protocol's own word for it: nothing was done, so that the client may ask again.
+            let refused = || h2::Error::from(h2::Reason::REFUSED_STREAM);
+            let under_way = under_way.stream(&seat.table.waiting).await.ok_or_else(refused)?;
+            let Ok(answer) = answer.await;
+            Ok::<_, h2::Error>(sent(answer, under_way, &seat.table.limits))
+        }
     });
     let served =
         watcher.watch(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
@@ -117,90 +159,32 @@ async fn connection(
     // The builder's own timers begin when it knows the protocol, and not all of them then.
     let ended = tokio::select! {
         ended = served => ended,
-        () = unused(&activity, limits) => return,
+        () = seat.activity.close.notified() => return,
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection ended early");
     }
 }
 
-/// What is asked on a connection. It is written for every request, so nobody is woken by it.
-#[derive(Default)]
-struct Activity {
-    under_way: AtomicUsize,
-    /// How many requests have ended.
-    ended: AtomicUsize,
-    /// Whether a request has succeeded.
-    succeeded: AtomicBool,
-}
-
-/// Waits until the client has left its connection unused for too long: at least so long, and less than twice.
-async fn unused(activity: &Activity, limits: Limits) {
-    loop {
-        let ended = activity.ended.load(Ordering::Relaxed);
-        let succeeded = activity.succeeded.load(Ordering::Relaxed);
-        tokio::time::sleep(if succeeded { limits.idle } else { limits.first }).await;
-        // What is still being answered has limits of its own.
-        let busy = activity.under_way.load(Ordering::Relaxed) > 0;
-        if !busy && activity.ended.load(Ordering::Relaxed) == ended {
-            return;
-        }
+/// The answer, whose request is under way until the whole of it is sent.
+fn sent(mut response: Response<Body>, under_way: UnderWay, limits: &Limits) -> Response<Sent> {
+    let place: Option<Held> = response.extensions_mut().remove();
+    let user = place.as_ref().and_then(Held::user);
+    let activity: &Activity = under_way.activity();
+    let succeeded = response.status().is_success();
+    if succeeded {
+        activity.succeed();
     }
-}
-
-/// A request under way, until it is dropped: its client may go away before it is answered.
-struct UnderWay(Arc<Activity>);
-
-impl UnderWay {
-    fn begin(activity: Arc<Activity>) -> Self {
-        activity.under_way.fetch_add(1, Ordering::Relaxed);
-        Self(activity)
+    let known = match limits.known_by {
+        KnownBy::Authentication => user.is_some(),
+        KnownBy::Success => succeeded,
+        KnownBy::Nothing => false,
+    };
+    if known {
+        let more = limits.streams.saturating_sub(limits.first_streams);
+        activity.know(user, more.try_into().unwrap_or(usize::MAX));
     }
-
-    /// The answer, which is under way until the whole of it is sent.
-    fn answered(self, response: Response<Body>) -> Response<Body> {
-        if response.status().is_success() {
-            self.0.succeeded.store(true, Ordering::Relaxed);
-        }
-        // One of known size is handed over at once; only others are worth being watched.
-        if response.body().size_hint().exact().is_some() {
-            return response;
-        }
-        response.map(|body| Body::new(Watched { body, _under_way: self }))
-    }
-}
-
-/// A body whose request is under way for as long as there is more of it to send.
-struct Watched {
-    body: Body,
-    _under_way: UnderWay,
-}
-
-impl hyper::body::Body for Watched {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::Relaxed);
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
-    }
+    response.map(|body| Sent::new(body, Holds { under_way, _place: place }))
 }
 
 /// The protocols' settings.
@@ -213,151 +197,13 @@ fn builder(limits: Limits) -> Builder<TokioExecutor> {
         .keep_alive_interval(PING.0)
         .keep_alive_timeout(PING.1)
         .max_header_list_size(32 * 1024)
-        .max_concurrent_streams(MAX_STREAMS);
+        .initial_stream_window_size(WINDOW.0)
+        .initial_connection_window_size(WINDOW.1)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_concurrent_streams(limits.streams);
     builder
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::pending;
-
-    use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-    use crate::lifecycle::{Trigger, shutdown};
-
-    /// No test waits for this.
-    const LONG: Duration = Duration::from_secs(60);
-
-    const SHORT: Duration = Duration::from_millis(100);
-    const LIMITS: Limits = Limits { connections: 8, first: LONG, idle: LONG };
-
-    async fn serving(limits: Limits) -> (SocketAddr, Trigger) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = Router::new()
-            .route("/", get(|| async { "hello" }))
-            .route("/stuck", get(pending::<()>))
-            .route("/slow", get(slow));
-        let (trigger, ending) = shutdown();
-        tokio::spawn(serve("test", listener, router, limits, ending));
-        (address, trigger)
-    }
-
-    /// What comes after `sent`, until the service hangs up.
-    async fn answer(address: SocketAddr, sent: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(sent.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        // A reset is a way to hang up too.
-        let _ = tokio::time::timeout(LONG, stream.read_to_end(&mut answer)).await.unwrap();
-        String::from_utf8_lossy(&answer).into_owned()
-    }
-
-    #[tokio::test]
-    async fn a_client_that_does_not_go_on_is_hung_up_on() {
-        let (address, _trigger) = serving(Limits { first: SHORT, idle: SHORT, ..LIMITS }).await;
-        let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-        for sent in ["", "G", "GET / HTTP/1.1\r\nhost:", "PRI", preface] {
-            assert!(!answer(address, sent).await.contains("hello"), "{sent:?}");
-        }
-        let whole = answer(address, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
-        assert!(whole.ends_with("hello"), "{whole}");
-    }
-
-    #[tokio::test]
-    async fn only_a_request_that_succeeds_gives_a_client_the_long_idle_time() {
-        let (address, _trigger) = serving(Limits { first: SHORT, ..LIMITS }).await;
-        let refused = answer(address, "GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").await;
-        assert!(refused.starts_with("HTTP/1.1 404"), "{refused}");
-
-        let mut client = TcpStream::connect(address).await.unwrap();
-        for _ in 0..3 {
-            client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-            let mut answer = Vec::new();
-            while !answer.ends_with(b"hello") {
-                assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0, "the connection stays open");
-            }
-            let more = tokio::time::timeout(SHORT * 3, client.read_u8()).await;
-            assert!(more.is_err(), "the connection stays open: {more:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_request_under_way_is_not_hung_up_on() {
-        let (address, _trigger) = serving(Limits { first: SHORT, idle: SHORT, ..LIMITS }).await;
-        let stuck = answer(address, "GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n");
-        assert!(tokio::time::timeout(SHORT * 5, stuck).await.is_err());
-    }
-
-    /// A body that goes on after a while.
-    struct Slow(tokio::sync::mpsc::Receiver<&'static str>);
-
-    impl hyper::body::Body for Slow {
-        type Data = Bytes;
-        type Error = Infallible;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            self.0.poll_recv(context).map(|part| part.map(|part| Ok(Frame::data(part.into()))))
-        }
-    }
-
-    async fn slow() -> Body {
-        let (sender, parts) = tokio::sync::mpsc::channel(1);
-        tokio::spawn(async move {
-            for part in ["be", "gun", " and ", "ended"] {
-                tokio::time::sleep(SHORT * 2).await;
-                sender.send(part).await.unwrap();
-            }
-        });
-        Body::new(Slow(parts))
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_is_still_being_sent_is_not_cut_off() {
-        let (address, _trigger) = serving(Limits { first: SHORT, idle: SHORT, ..LIMITS }).await;
-        let whole = answer(address, "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
-        assert!(whole.contains("ended") && whole.ends_with("0\r\n\r\n"), "{whole}");
-    }
-
-    #[tokio::test]
-    async fn a_head_that_is_too_large_is_refused() {
-        let (address, _trigger) = serving(LIMITS).await;
-        let refused =
-            answer(address, &format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(MAX_HEAD))).await;
-        assert!(refused.starts_with("HTTP/1.1 431"), "{refused}");
-    }
-
-    #[tokio::test]
-    async fn more_clients_than_allowed_wait_until_one_has_gone() {
-        let (address, _trigger) = serving(Limits { connections: 1, ..LIMITS }).await;
-        let mut first = TcpStream::connect(address).await.unwrap();
-        first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        let mut answered = [0; 8];
-        first.read_exact(&mut answered).await.unwrap();
-        let mut second =
-            tokio::spawn(answer(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));
-        assert!(tokio::time::timeout(Duration::from_millis(50), &mut second).await.is_err());
-        drop(first);
-        assert!(second.await.unwrap().ends_with("hello"));
-    }
-
-    #[tokio::test]
-    async fn the_end_does_not_wait_for_clients_that_ask_nothing() {
-        let (address, trigger) = serving(LIMITS).await;
-        let mut silent = TcpStream::connect(address).await.unwrap();
-        let mut idle = TcpStream::connect(address).await.unwrap();
-        idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        let mut answered = [0; 8];
-        idle.read_exact(&mut answered).await.unwrap();
-        trigger.pull();
-        for stream in [&mut silent, &mut idle] {
-            let mut rest = Vec::new();
-            tokio::time::timeout(DRAIN, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
-        }
-    }
-}
+#[path = "connections_tests.rs"]
+mod tests;

@@ -1,33 +1,60 @@
 //! What requests may cost that are answered as soon as can be, which are all but those of the change feed.
+//!
+//! A request has a place until its answer is sent. While its body is still to come it has one of another kind, so that who begins
+//! many uploads and goes on with none takes no place from others. Revocations have places of their own.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::places::{Held, Places, Whose};
 use crate::error::{ApiError, Code};
 
 /// How long a request may take; one that is under way when the service ends is finished by then too.
 pub const TIME_LIMIT: Duration = Duration::from_secs(7);
 /// How many requests of one kind are worked on at a time; more wait.
 const AT_A_TIME: usize = 1024;
-/// How many there may be, those that wait included; more are refused at once.
-const AT_MOST: usize = 4 * AT_A_TIME;
+/// How many revocations there may be: so many that whoever is in a hurry finds a place.
+const REVOCATIONS: usize = 4096;
+/// An answer of so many bytes costs no more than the stream that it waits on.
+const SMALL: u64 = 4096;
+
+/// How many requests a router's callers may have at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// All together.
+    most: usize,
+    /// One source or user of them.
+    each: usize,
+}
+
+impl Bounds {
+    /// For callers who know a secret, or are monitoring: 1,024 requests are worked on, 3,072 more may wait, whoever sends them.
+    pub const TOGETHER: Self = Self { most: 4 * AT_A_TIME, each: usize::MAX };
+    /// For users: 1,024 requests, and an eighth of them for each.
+    pub const SHARED: Self = Self { most: AT_A_TIME, each: AT_A_TIME / 8 };
+    /// For what is asked now and then and costs much.
+    pub const FEW: Self = Self { most: 32, each: usize::MAX };
+}
 
 /// What the service does not do for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beyond {
     /// Work on it, beside so many others.
-    Number,
+    Number(usize),
+    /// Work on it, beside so many of the same caller.
+    Share(usize),
     /// Wait any longer for the rest of its body.
     Upload,
     /// Try any longer to answer it.
@@ -37,10 +64,29 @@ pub enum Beyond {
 impl Beyond {
     /// The answer in the management API's words.
     pub fn answer(self) -> Response {
-        let error = match self {
-            Self::Number => {
-                let message = format!("The service works on {AT_MOST} requests already; try again");
-                ApiError::new(Code::Overloaded, message).with("limit", AT_MOST)
+        self.error().into_response()
+    }
+
+    /// Whether there are too many requests.
+    #[must_use]
+    pub fn is_overload(self) -> bool {
+        matches!(self, Self::Number(_) | Self::Share(_))
+    }
+
+    /// The error in the management API's words.
+    #[must_use]
+    pub fn error(self) -> ApiError {
+        match self {
+            Self::Number(most) => {
+                let message = format!("The service works on {most} requests already; try again");
+                ApiError::new(Code::Overloaded, message).with("limit", most)
+            }
+            Self::Share(each) => {
+                let message = format!(
+                    "{each} requests of this caller are under way already, and no one gets more at a time; \
+                     await their answers"
+                );
+                ApiError::new(Code::Overloaded, message).with("limit", each)
             }
             Self::Upload => {
                 let seconds = TIME_LIMIT.as_secs();
@@ -48,44 +94,154 @@ impl Beyond {
                 ApiError::new(Code::RequestTimeout, message).with("limit", seconds)
             }
             Self::Time => ApiError::unavailable("The service took too long to answer; try again"),
-        };
-        error.into_response()
+        }
     }
 }
 
 /// Sets a router's requests, all together, these limits; `answer` is what is said to those beyond.
-pub fn limited(router: Router, answer: fn(Beyond) -> Response) -> Router {
-    let room = Room { places: Semaphore::new(AT_MOST), slots: Semaphore::new(AT_A_TIME), answer };
+pub fn limited(router: Router, bounds: Bounds, answer: fn(Beyond) -> Response) -> Router {
+    let Bounds { most, each } = bounds;
+    let room = Room {
+        places: Places::new(most, each),
+        uploads: Places::new(most, each),
+        revocations: Places::new(REVOCATIONS, each),
+        slots: Arc::new(Semaphore::new(AT_A_TIME)),
+        has_shares: each < most,
+        answer,
+    };
     router.layer(from_fn_with_state(Arc::new(room), within_limits))
 }
 
 struct Room {
-    places: Semaphore,
-    slots: Semaphore,
+    places: Arc<Places>,
+    /// For requests whose bodies are still to come.
+    uploads: Arc<Places>,
+    revocations: Arc<Places>,
+    slots: Arc<Semaphore>,
+    has_shares: bool,
     answer: fn(Beyond) -> Response,
 }
 
-async fn within_limits(State(room): State<Arc<Room>>, request: Request, next: Next) -> Response {
-    let Ok(_place) = room.places.try_acquire() else { return (room.answer)(Beyond::Number) };
-    let awaited = Arc::<AtomicBool>::default();
-    let request = request.map(|body| Body::new(Upload { body, awaited: Arc::clone(&awaited) }));
+impl Room {
+    /// The place that a request begins with.
+    fn place(&self, request: &Request) -> Result<Held, Beyond> {
+        // Whose a revocation is, its authentication tells: nobody near who it is gets in its way.
+        if is_revocation(request) {
+            return self.revocations.take(Whose::Anybody).map(Held::new);
+        }
+        let whose = if self.has_shares { Whose::source_of(request) } else { Whose::Anybody };
+        let kind = if request.body().is_end_stream() { &self.places } else { &self.uploads };
+        kind.take(whose).map(Held::new)
+    }
+}
+
+/// Whether a request takes away what somebody has. A change of a user may, and is an administrator's alone.
+fn is_revocation(request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    match path.and_then(|path| path.strip_prefix(crate::api::BASE)) {
+        Some("/tokens/{id}" | "/tokens/self") => request.method() == Method::DELETE,
+        Some("/users/{name}") => [Method::DELETE, Method::PATCH].contains(request.method()),
+        _ => false,
+    }
+}
+
+async fn within_limits(State(room): State<Arc<Room>>, mut request: Request, next: Next) -> Response {
+    let held = match room.place(&request) {
+        Ok(held) => held,
+        Err(beyond) => return (room.answer)(beyond),
+    };
+    request.extensions_mut().insert(held.clone());
+    let work = Arc::<Work>::default();
+    let stage = if request.body().is_end_stream() { Stage::Arrived } else { Stage::Arriving };
+    // A revocation waits for no one's turn.
+    let waits = matches!(stage, Stage::Arrived) && !held.is_among(&room.revocations);
+    let request = request.map(|body| {
+        Body::new(Upload { body, stage, work: work.clone(), room: room.clone(), held: held.clone() })
+    });
     let answer = async {
-        // Never closed, so this only waits.
-        let _slot = room.slots.acquire().await;
+        if waits {
+            work.begin(room.slots.clone().acquire_owned().await.ok());
+        }
         next.run(request).await
     };
     let done = tokio::time::timeout(TIME_LIMIT, answer).await;
-    done.unwrap_or_else(|_| {
-        let upload = awaited.load(Ordering::Relaxed);
-        (room.answer)(if upload { Beyond::Upload } else { Beyond::Time })
-    })
+    work.begin(None);
+    let response = match (work.beyond.get(), done) {
+        (Some(beyond), _) => (room.answer)(*beyond),
+        (None, Ok(response)) => response,
+        (None, Err(_)) => {
+            let upload = work.awaits_body.load(Ordering::Relaxed);
+            (room.answer)(if upload { Beyond::Upload } else { Beyond::Time })
+        }
+    };
+    holding(response, held)
 }
 
-/// A body that says whether its next part is awaited from the client.
+/// Has the answer keep the place until it is sent. What strangers are told is short, and costs them no place of others.
+fn holding(mut response: Response, held: Held) -> Response {
+    let is_small = response.body().size_hint().exact().is_some_and(|size| size <= SMALL);
+    if !is_small || held.user().is_some() {
+        response.extensions_mut().insert(held);
+    }
+    response
+}
+
+/// The work on a request.
+#[derive(Default)]
+struct Work {
+    /// What it needs to be worked on.
+    slot: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Whether the next part of its body is awaited from the client.
+    awaits_body: AtomicBool,
+    /// Why it is not worked on, although it was begun.
+    beyond: OnceLock<Beyond>,
+}
+
+impl Work {
+    /// Goes on with this slot, and gives back the one before.
+    fn begin(&self, slot: Option<OwnedSemaphorePermit>) {
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = slot;
+    }
+}
+
+/// A body on its way in. Where the last of it has come, its request takes its turn among those that are worked on.
 struct Upload {
     body: Body,
-    awaited: Arc<AtomicBool>,
+    stage: Stage,
+    work: Arc<Work>,
+    room: Arc<Room>,
+    held: Held,
 }
+
+enum Stage {
+    Arriving,
+    /// All of it is here, and many others are worked on.
+    Waiting(Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>),
+    Arrived,
+}
+
+impl Upload {
+    /// What comes after the end of the body: the request's turn.
+    fn wait(&mut self) -> Result<(), axum::Error> {
+        let Room { places, revocations, slots, .. } = &*self.room;
+        if self.held.is_among(revocations) {
+            self.stage = Stage::Arrived;
+            return Ok(());
+        }
+        self.held.move_to(places).map_err(|beyond| {
+            let _ = self.work.beyond.set(beyond);
+            axum::Error::new(TooMany)
+        })?;
+        let slots = slots.clone();
+        self.stage = Stage::Waiting(Box::pin(async move { slots.acquire_owned().await.ok() }));
+        Ok(())
+    }
+}
+
+/// Why the body of a request cannot be read. Its answer says more.
+#[derive(Debug, thiserror::Error)]
+#[error("too many requests are under way")]
+struct TooMany;
 
 impl HttpBody for Upload {
     type Data = Bytes;
@@ -95,13 +251,26 @@ impl HttpBody for Upload {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        self.awaited.store(polled.is_pending(), Ordering::Relaxed);
-        polled
+        if matches!(self.stage, Stage::Arriving) {
+            let polled = Pin::new(&mut self.body).poll_frame(context);
+            self.work.awaits_body.store(polled.is_pending(), Ordering::Relaxed);
+            if let Some(frame) = ready!(polled) {
+                return Poll::Ready(Some(frame));
+            }
+            if let Err(error) = self.wait() {
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+        if let Stage::Waiting(slot) = &mut self.stage {
+            let slot = ready!(slot.as_mut().poll(context));
+            self.work.begin(slot);
+            self.stage = Stage::Arrived;
+        }
+        Poll::Ready(None)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        matches!(self.stage, Stage::Arrived) && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -110,79 +279,5 @@ impl HttpBody for Upload {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::pending;
-
-    use axum::http::StatusCode;
-    use axum::routing::{get, post};
-    use tower::ServiceExt;
-
-    use super::*;
-
-    fn router() -> Router {
-        let routes = Router::new()
-            .route("/slow", get(|| async { pending::<()>().await }))
-            .route("/upload", post(|body: Bytes| async move { body.len().to_string() }));
-        limited(routes, Beyond::answer)
-    }
-
-    async fn ask(router: &Router, request: axum::http::Request<Body>) -> (StatusCode, String) {
-        let response = router.clone().oneshot(request).await.unwrap();
-        let status = response.status();
-        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
-        (status, String::from_utf8(body.to_vec()).unwrap())
-    }
-
-    /// A body of which one part comes, and then no more.
-    struct Stalled(bool);
-
-    impl HttpBody for Stalled {
-        type Data = Bytes;
-        type Error = axum::Error;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-            match std::mem::replace(&mut self.0, true) {
-                false => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"part"))))),
-                true => Poll::Pending,
-            }
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_that_takes_too_long_and_a_body_that_does_not_come_are_told_apart() {
-        let router = router();
-        let slow = ask(&router, Request::get("/slow").body(Body::empty()).unwrap()).await;
-        assert_eq!(slow.0, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(slow.1.contains(r#""code":"unavailable""#), "{}", slow.1);
-        let stalled = Request::post("/upload").body(Body::new(Stalled(false))).unwrap();
-        let stalled = ask(&router, stalled).await;
-        assert_eq!(stalled.0, StatusCode::REQUEST_TIMEOUT);
-        assert!(stalled.1.contains(r#""code":"request_timeout","message""#), "{}", stalled.1);
-        let whole = ask(&router, Request::post("/upload").body(Body::from("four")).unwrap()).await;
-        assert_eq!(whole, (StatusCode::OK, "4".to_owned()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn requests_beyond_the_most_are_refused_at_once_and_others_wait_for_their_turn() {
-        let router = router();
-        let slow = || Request::get("/slow").body(Body::empty()).unwrap();
-        let mut held = tokio::task::JoinSet::new();
-        for _ in 0..AT_MOST {
-            let router = router.clone();
-            held.spawn(async move { ask(&router, slow()).await.0 });
-        }
-        for _ in 0..AT_MOST {
-            tokio::task::yield_now().await;
-        }
-        let (status, body) = ask(&router, slow()).await;
-        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(body.contains(r#""code":"overloaded""#) && body.contains("4096"), "{body}");
-        let ended = held.join_all().await;
-        assert_eq!(ended, vec![StatusCode::SERVICE_UNAVAILABLE; AT_MOST]);
-        let whole = ask(&router, Request::post("/upload").body(Body::from("four")).unwrap()).await;
-        assert_eq!(whole.0, StatusCode::OK, "places are not given back");
-    }
-}
+#[path = "limits_tests.rs"]
+mod tests;

@@ -30,23 +30,29 @@ pub struct Probed {
     pub metrics: PrometheusHandle,
 }
 
-/// `/metrics`, `/livez` and `/readyz`.
-pub fn router(probed: Probed) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics))
-        .route("/livez", get(live))
-        .route("/readyz", get(ready))
-        .with_state(probed)
+/// `/metrics`.
+pub fn metrics(probed: Probed) -> Router {
+    Router::new().route("/metrics", get(metrics_now)).with_state(probed)
+}
+
+/// `/livez`.
+pub fn live() -> Router {
+    Router::new().route("/livez", get(is_live))
+}
+
+/// `/readyz`.
+pub fn ready(probed: Probed) -> Router {
+    Router::new().route("/readyz", get(is_ready)).with_state(probed)
 }
 
 /// The metrics in the text format of Prometheus.
-async fn metrics(State(probed): State<Probed>) -> impl IntoResponse {
+async fn metrics_now(State(probed): State<Probed>) -> impl IntoResponse {
     probed.metrics.run_upkeep();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], probed.metrics.render())
 }
 
 /// The process runs and answers. Nothing else is asked: a restart mends no database.
-async fn live() -> impl IntoResponse {
+async fn is_live() -> impl IntoResponse {
     Json(json!({"status": "ok"}))
 }
 
@@ -61,7 +67,7 @@ struct Checks {
 }
 
 /// Whether requests can be answered now, and if not, why.
-async fn ready(State(probed): State<Probed>) -> impl IntoResponse {
+async fn is_ready(State(probed): State<Probed>) -> impl IntoResponse {
     let database = match tokio::time::timeout(PATIENCE, probed.store.ping()).await {
         Ok(Ok(())) => "ok",
         Ok(Err(error)) => {

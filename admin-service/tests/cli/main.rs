@@ -10,6 +10,8 @@ mod bootstrap;
 mod completions;
 mod connection;
 mod doctor;
+mod floods;
+mod http2;
 mod lists;
 mod new_epoch;
 mod serve;

@@ -113,8 +113,9 @@ impl Place {
         let log = self.path(log);
         let ports =
             ["--listen", "127.0.0.1:0", "--edge-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
-        let mut command = self.command(&["serve", "--log-format", "json", "--log-level", "trace"]);
-        command.args(ports).args(args).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
+        let level = if args.contains(&"--log-level") { &[][..] } else { &["--log-level", "trace"] };
+        let mut command = self.command(&["serve", "--log-format", "json"]);
+        command.args(level).args(ports).args(args).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
         Serving { child: command.spawn().unwrap(), log }
     }
 }

@@ -59,6 +59,9 @@ async fn send(
         if sender.send(lines(page)).await.is_err() || !whole {
             return;
         }
+        // Only when the one before is taken is the next page read: who takes nothing costs two.
+        let Ok(room) = sender.reserve().await else { return };
+        drop(room);
         page = match next(&store, &filter, last).await {
             Ok(next) => next,
             Err(broken_off) => {
