@@ -100,7 +100,11 @@ impl IdentityHeaders {
     /// Whether a client's header could be taken for one of these.
     #[must_use]
     pub fn is_spoof(&self, name: &[u8]) -> bool {
-        [&self.user, &self.token_id, &self.scopes].into_iter().any(|header| header.is_meant_by(name))
+        let (user, token_id, scopes) = (&self.user, &self.token_id, &self.scopes);
+        // Most names are none of these by their length alone.
+        (name.len() == user.0.len() && user.is_meant_by(name))
+            || (name.len() == token_id.0.len() && token_id.is_meant_by(name))
+            || (name.len() == scopes.0.len() && scopes.is_meant_by(name))
     }
 
     /// The headers to set for `identity`: names and values.
@@ -143,10 +147,13 @@ impl<'a> RequestHeaders<'a> {
                 b"authorization" => read.authorization.add(value),
                 b"traceparent" => read.trace = Traceparent::of(value),
                 name if identity.is_spoof(name) => read.spoofed.push(name),
+                _ if !Override::has_length(name.len()) => {}
                 _ => match Override::of(name) {
                     None => {}
-                    Some(Override::Method) => read.target.overrides.methods.push(value),
-                    Some(Override::Path) => read.target.overrides.paths.push(value),
+                    Some(Override::Method) => {
+                        read.target.overrides.get_or_insert_default().methods.push(value)
+                    }
+                    Some(Override::Path) => read.target.overrides.get_or_insert_default().paths.push(value),
                 },
             }
         }
@@ -162,17 +169,29 @@ enum Override {
 }
 
 impl Override {
-    /// What a header of this name may replace. Most names differ from all of these in length already.
+    const NAMES: [(&str, Self); 5] = [
+        ("x-http-method-override", Self::Method),
+        ("x-http-method", Self::Method),
+        ("x-method-override", Self::Method),
+        ("x-original-url", Self::Path),
+        ("x-rewrite-url", Self::Path),
+    ];
+
+    /// The lengths of the names, one bit each.
+    const LENGTHS: u32 = {
+        let [(a, _), (b, _), (c, _), (d, _), (e, _)] = Self::NAMES;
+        1 << a.len() | 1 << b.len() | 1 << c.len() | 1 << d.len() | 1 << e.len()
+    };
+
+    /// Whether a name can be one of these by its length.
+    const fn has_length(length: usize) -> bool {
+        length < 32 && Self::LENGTHS >> length & 1 == 1
+    }
+
+    /// What a header of this name may replace.
     fn of(name: &[u8]) -> Option<Self> {
-        let (meant, replaced): (&[u8], _) = match name.len() {
-            13 if is_read_as(name, b"x-http-method") => return Some(Self::Method),
-            13 => (b"x-rewrite-url", Self::Path),
-            14 => (b"x-original-url", Self::Path),
-            17 => (b"x-method-override", Self::Method),
-            22 => (b"x-http-method-override", Self::Method),
-            _ => return None,
-        };
-        is_read_as(name, meant).then_some(replaced)
+        let meant = Self::NAMES.iter().find(|(meant, _)| is_read_as(name, meant.as_bytes()));
+        meant.map(|(_, replaced)| *replaced)
     }
 }
 
@@ -336,7 +355,7 @@ mod tests {
             ("x-original-uri", "/d"),
             ("http-method-override", "DELETE"),
         ]);
-        let overrides = RequestHeaders::read(pairs, &IdentityHeaders::default()).target.overrides;
+        let overrides = RequestHeaders::read(pairs, &IdentityHeaders::default()).target.overrides.unwrap();
         assert_eq!(overrides.methods, [b"DELETE".as_slice(), b"PUT", b"PATCH"]);
         assert_eq!(overrides.paths, [b"/a", b"/b", b"/c"]);
     }

@@ -83,7 +83,7 @@ pub struct Target<'a> {
     /// The host and port (`:authority`).
     pub authority: Option<&'a [u8]>,
     /// What headers say instead of method and path.
-    pub overrides: Overrides<'a>,
+    pub overrides: Option<Box<Overrides<'a>>>,
 }
 
 /// The values of headers that some servers believe rather than a request's own method and path.
@@ -93,12 +93,6 @@ pub struct Overrides<'a> {
     pub methods: Vec<&'a [u8]>,
     /// Other paths (`X-Original-URL` and the like).
     pub paths: Vec<&'a [u8]>,
-}
-
-impl Overrides<'_> {
-    fn is_empty(&self) -> bool {
-        self.methods.is_empty() && self.paths.is_empty()
-    }
 }
 
 /// What is known of a request beside its path.
@@ -174,7 +168,7 @@ impl Rules {
             None => (&[][..], Spelling::Ambiguous),
         };
         let host = target.authority.and_then(host::host_of);
-        let is_standard = is_standard(target.method) && target.overrides.is_empty();
+        let is_standard = is_standard(target.method) && target.overrides.is_none();
         let allows_weaker = is_standard && host.is_some() && spelling != Spelling::Ambiguous;
         let facts = Facts { methods: &[target.method], host, allows_weaker };
         let mut asked = Asked::default();
@@ -208,10 +202,11 @@ impl Rules {
         if target.path.is_none() {
             self.ask(&facts, None, asked);
         }
-        let others = target.overrides.paths.iter().map(|path| readings::look(path).0);
-        if spelling == Spelling::Plain && target.overrides.paths.is_empty() {
+        let others = target.overrides.as_ref().map_or(&[][..], |others| &others.paths);
+        if spelling == Spelling::Plain && others.is_empty() {
             return self.ask(&facts, Some(path), asked);
         }
+        let others = others.iter().map(|path| readings::look(path).0);
         let paths = target.path.map(|_| path).into_iter().chain(others);
         match readings::of(paths) {
             Some(paths) => paths.iter().for_each(|path| self.ask(&facts, Some(path), asked)),
@@ -247,7 +242,8 @@ impl Rules {
 
 /// The method of a request, and what headers say instead.
 fn own_and_other<'a>(target: &Target<'a>) -> impl Iterator<Item = &'a [u8]> {
-    std::iter::once(target.method).chain(target.overrides.methods.iter().copied())
+    let others = target.overrides.as_ref().map_or(&[][..], |others| &others.methods);
+    std::iter::once(target.method).chain(others.iter().copied())
 }
 
 /// Whether all servers take a method for the same one (RFC 9110 §9.1): some ignore its case.
@@ -273,6 +269,9 @@ impl Rule {
     fn methods_among(&self, methods: &[&[u8]]) -> u16 {
         if self.methods.is_empty() {
             return u16::MAX;
+        }
+        if let [method] = methods {
+            return u16::from(self.methods.iter().any(|it| it.as_bytes() == *method));
         }
         let is_meant = |method: &[u8]| self.methods.iter().any(|it| it.as_bytes() == method);
         methods.iter().rev().fold(0, |bits, method| bits << 1 | u16::from(is_meant(method)))

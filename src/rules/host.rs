@@ -56,29 +56,57 @@ fn canonical(text: &str) -> Option<String> {
     Some(format!("[{address}]"))
 }
 
+/// What a byte of an authority is a part of.
+#[derive(Clone, Copy)]
+enum Class {
+    Name,
+    Dot,
+    Colon,
+    Odd,
+}
+
+const CLASSES: [Class; 256] = {
+    let mut classes = [Class::Odd; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        #[expect(clippy::indexing_slicing, reason = "at compile time")]
+        {
+            classes[byte as usize] = match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => Class::Name,
+                b'.' => Class::Dot,
+                b':' => Class::Colon,
+                _ => Class::Odd,
+            };
+        }
+        byte += 1_u8;
+    }
+    classes
+};
+
 /// The host of an authority (RFC 9110 §7.2), without the dot that ends a fully qualified name. `None`: it is not a host, or a
 /// host and a port, in the one form that all servers read alike.
 pub fn host_of(authority: &[u8]) -> Option<&[u8]> {
     if authority.first() == Some(&b'[') {
         return literal(authority);
     }
-    let mut end = authority.len();
-    let mut before = b'.';
-    for (index, byte) in authority.iter().enumerate() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => {}
-            b'.' if before != b'.' => {}
-            b':' => {
-                end = index;
-                break;
-            }
-            _ => return None,
+    let (mut port, mut label) = (authority, authority);
+    while let Some((byte, after)) = port.split_first() {
+        match CLASSES.get(usize::from(*byte))? {
+            Class::Name => {}
+            // A label is not empty, not even the last one.
+            Class::Dot if label.len() > port.len() => label = after,
+            Class::Colon => break,
+            Class::Dot | Class::Odd => return None,
         }
-        before = *byte;
+        port = after;
     }
-    let (host, port) = authority.split_at_checked(end)?;
+    let host = authority.get(..authority.len() - port.len())?;
     let host = host.strip_suffix(b".").unwrap_or(host);
-    (!host.is_empty() && is_port(port) && !is_odd_number(host)).then_some(host)
+    let sound = !host.is_empty() && is_port(port);
+    // Only a name whose last label begins with a digit can be a number.
+    let last = label.first().filter(|_| label.len() > port.len());
+    let may_be_number = last.is_none_or(u8::is_ascii_digit);
+    (sound && !(may_be_number && is_odd_number(host))).then_some(host)
 }
 
 /// The host of an authority that begins with an address in brackets.

@@ -22,22 +22,30 @@ pub enum Spelling {
     Ambiguous,
 }
 
-const SLASH: u8 = 1;
-const DOT: u8 = 2;
-const ODD: u8 = 4;
+/// What a byte of a target may mean to some server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// Itself.
+    Plain,
+    /// A slash: what follows it counts.
+    Slash,
+    /// The query begins.
+    Query,
+    /// Something else.
+    Odd,
+}
 
-/// What each byte may be a part of.
-const CLASSES: [u8; 256] = {
-    let mut classes = [ODD; 256];
+const CLASSES: [Class; 256] = {
+    let mut classes = [Class::Odd; 256];
     let mut byte = 0x21;
     while byte < 0x7f {
         #[expect(clippy::indexing_slicing, reason = "at compile time")]
         {
-            classes[byte] = match byte as u8 {
-                b'/' => SLASH,
-                b'.' => DOT,
-                b'%' | b'\\' | b';' | b'#' => ODD,
-                _ => 0,
+            classes[byte as usize] = match byte {
+                b'/' => Class::Slash,
+                b'?' => Class::Query,
+                b'%' | b'\\' | b';' | b'#' => Class::Odd,
+                _ => Class::Plain,
             };
         }
         byte += 1;
@@ -47,19 +55,18 @@ const CLASSES: [u8; 256] = {
 
 /// The path that a request's target begins with, without the query, and how it is spelt: one look at each byte of most.
 pub fn look(target: &[u8]) -> (&[u8], Spelling) {
-    let (mut end, mut found, mut wanted) = (target.len(), 0, ODD);
-    for (index, byte) in target.iter().enumerate() {
-        if *byte == b'?' {
-            end = index;
-            break;
+    let (mut rest, mut is_plain) = (target, target.first() == Some(&b'/'));
+    while let Some((byte, after)) = rest.split_first() {
+        match CLASSES.get(usize::from(*byte)).unwrap_or(&Class::Odd) {
+            Class::Plain => {}
+            Class::Slash => is_plain &= !matches!(after.first(), Some(b'/' | b'.')),
+            Class::Query => break,
+            Class::Odd => is_plain = false,
         }
-        let class = CLASSES.get(usize::from(*byte)).copied().unwrap_or(ODD);
-        found |= class & wanted;
-        // After a slash, another one or a dot may be odd too.
-        wanted = if class == SLASH { ODD | SLASH | DOT } else { ODD };
+        rest = after;
     }
-    let path = target.get(..end).unwrap_or(target);
-    let is_plain = found == 0 && path.first() == Some(&b'/') && path.len() <= MAX_PATH;
+    let path = target.get(..target.len() - rest.len()).unwrap_or(target);
+    let is_plain = is_plain && path.len() <= MAX_PATH;
     (path, if is_plain { Spelling::Plain } else { spelling(path) })
 }
 
@@ -107,7 +114,7 @@ pub fn of<'a>(paths: impl Iterator<Item = &'a [u8]>) -> Option<Vec<Vec<u8>>> {
             readings.push(reading);
         }
         let Some(reading) = readings.get(read) else { return Some(readings) };
-        found = steps::ALL.iter().filter_map(|step| step(reading)).collect();
+        found = steps::from(reading).collect();
         read += 1;
     }
 }

@@ -1,29 +1,64 @@
 //! What servers do to a path, one step each. A step is `None` where it changes nothing.
 
 /// One step.
-pub type Step = fn(&[u8]) -> Option<Vec<u8>>;
+type Step = fn(&[u8]) -> Option<Vec<u8>>;
 
-/// Every step that some server takes.
-pub const ALL: [Step; 18] = [
-    decode,
-    decode_but_separators,
-    decode_utf_16,
-    read_overlong,
-    drop_invalid,
-    |path| cut(path, b'?'),
-    |path| cut(path, b'#'),
-    |path| cut(path, b';'),
-    |path| cut(path, 0),
-    drop_parameters,
-    turn_backslashes,
-    collapse_slashes,
-    |path| resolve_dots(path, |segment| segment),
-    |path| resolve_dots(path, plain_dots),
-    drop_authority,
-    drop_blanks,
-    drop_origin,
-    begin_with_slash,
+/// What a path has that a step is about.
+const ESCAPE: u8 = 1;
+const MARK: u8 = 2;
+const BACKSLASH: u8 = 4;
+const BLANK: u8 = 8;
+const HIGH: u8 = 16;
+const DOT: u8 = 32;
+const SLASH: u8 = 64;
+const ANYTHING: u8 = 255;
+
+/// Every step that some server takes, and what a path must have one of for it.
+const ALL: [(u8, Step); 18] = [
+    (ESCAPE, decode),
+    (ESCAPE, decode_but_separators),
+    (ESCAPE, decode_utf_16),
+    (HIGH, read_overlong),
+    (HIGH, drop_invalid),
+    (MARK, |path| cut(path, b'?')),
+    (MARK, |path| cut(path, b'#')),
+    (MARK, |path| cut(path, b';')),
+    (BLANK, |path| cut(path, 0)),
+    (MARK, drop_parameters),
+    (BACKSLASH, turn_backslashes),
+    (SLASH, collapse_slashes),
+    (DOT, |path| resolve_dots(path, |segment| segment)),
+    (DOT | ESCAPE, |path| resolve_dots(path, plain_dots)),
+    (SLASH | BACKSLASH, drop_authority),
+    (BLANK, drop_blanks),
+    (ANYTHING, drop_origin),
+    (ANYTHING, begin_with_slash),
 ];
+
+/// What one step makes of a path, for each that makes something else of it.
+pub fn from(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let found = features(path);
+    ALL.iter().filter(move |(needed, _)| needed & found != 0).filter_map(|(_, step)| step(path))
+}
+
+/// What there is in a path, and that it is one.
+fn features(path: &[u8]) -> u8 {
+    let (mut found, mut after_slash) = (128, false);
+    for byte in path {
+        found |= match byte {
+            b'%' => ESCAPE,
+            b'?' | b'#' | b';' => MARK,
+            b'\\' => BACKSLASH,
+            0..=b' ' => BLANK,
+            128.. => HIGH,
+            b'.' if after_slash => DOT,
+            b'/' if after_slash => SLASH,
+            _ => 0,
+        };
+        after_slash = *byte == b'/';
+    }
+    found
+}
 
 /// The byte that the escape at `index` encodes (RFC 3986 §2.1).
 fn unescaped(path: &[u8], index: usize) -> Option<u8> {
@@ -40,17 +75,18 @@ pub fn escapes(path: &[u8]) -> impl Iterator<Item = Option<u8>> {
     places.map(|(index, _)| unescaped(path, index))
 }
 
-/// Replaces what `replacement` finds at an index: by what, and how many bytes of the path it stands for.
-fn replace(path: &[u8], replacement: impl Fn(usize) -> Option<(Vec<u8>, usize)>) -> Option<Vec<u8>> {
-    let (mut replaced, mut index, mut changed) = (Vec::with_capacity(path.len()), 0, false);
-    while let Some(byte) = path.get(index) {
-        if let Some((text, length)) = replacement(index) {
-            replaced.extend(text);
-            index += length;
-            changed = true;
+/// Replaces parts of a path: `read` adds what the beginning of its input stands for, and says how many bytes that took; with
+/// 0 the first byte stays.
+fn replace(path: &[u8], read: impl Fn(&[u8], &mut Vec<u8>) -> usize) -> Option<Vec<u8>> {
+    let (mut replaced, mut rest, mut changed) = (Vec::with_capacity(path.len()), path, false);
+    while let Some((first, after)) = rest.split_first() {
+        let length = read(rest, &mut replaced);
+        if length == 0 {
+            replaced.push(*first);
+            rest = after;
         } else {
-            replaced.push(*byte);
-            index += 1;
+            rest = rest.get(length..).unwrap_or_default();
+            changed = true;
         }
     }
     changed.then_some(replaced)
@@ -63,32 +99,40 @@ pub fn decode(path: &[u8]) -> Option<Vec<u8>> {
 
 /// Decodes as servers do for which an encoded separator separates nothing.
 fn decode_but_separators(path: &[u8]) -> Option<Vec<u8>> {
-    let has_separator = escapes(path).flatten().any(|byte| b"/\\".contains(&byte));
-    // Without one it is what `decode` does.
-    has_separator.then(|| decode_if(path, |byte| !b"/\\".contains(&byte)))?
+    let is_separator = |byte: u8| b"/\\".contains(&byte);
+    // Without a separator it is what `decode` does.
+    if escapes(path).flatten().any(is_separator) {
+        return decode_if(path, |byte| !is_separator(byte));
+    }
+    None
 }
 
 fn decode_if(path: &[u8], wanted: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
     if !path.contains(&b'%') {
         return None;
     }
-    replace(path, |index| {
-        let escaped = path.get(index).filter(|byte| **byte == b'%').and_then(|_| unescaped(path, index));
-        escaped.filter(|byte| wanted(*byte)).map(|byte| (vec![byte], 3))
+    replace(path, |rest, decoded| match unescaped(rest, 0) {
+        Some(byte) if rest.first() == Some(&b'%') && wanted(byte) => {
+            decoded.push(byte);
+            3
+        }
+        _ => 0,
     })
 }
 
 /// Decodes `%uXXXX` (IIS, Jetty); full-width forms become the ASCII characters that IIS fits them to.
 fn decode_utf_16(path: &[u8]) -> Option<Vec<u8>> {
-    if !path.contains(&b'%') {
+    let begins = |text: &[u8]| matches!(text, [b'%', b'u' | b'U', ..]);
+    if !path.windows(2).any(begins) {
         return None;
     }
-    replace(path, |index| {
-        let digits =
-            path.get(index..index + 6).filter(|text| text.starts_with(b"%u") || text.starts_with(b"%U"));
-        let number = hexadecimal(digits?.get(2..)?)?;
+    replace(path, |rest, decoded| {
+        let digits = rest.get(2..6).filter(|_| begins(rest));
+        let Some(number) = digits.and_then(hexadecimal) else { return 0 };
         let number = if (0xff01..=0xff5e).contains(&number) { number - 0xff01 + 0x21 } else { number };
-        Some((char::from_u32(number)?.to_string().into_bytes(), 6))
+        let character = char::from_u32(number).unwrap_or(char::REPLACEMENT_CHARACTER);
+        decoded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        6
     })
 }
 
@@ -97,12 +141,15 @@ fn read_overlong(path: &[u8]) -> Option<Vec<u8>> {
     if path.is_ascii() {
         return None;
     }
-    let ascii = |high: u8, low: u8| vec![(high & 1) << 6 | low & 0x3f];
-    replace(path, |index| match path.get(index..)? {
-        [high @ (0xc0 | 0xc1), low @ 0x80..=0xbf, ..] => Some((ascii(*high, *low), 2)),
-        [0xe0, high @ (0x80 | 0x81), low @ 0x80..=0xbf, ..] => Some((ascii(*high, *low), 3)),
-        [0xf0, 0x80, high @ (0x80 | 0x81), low @ 0x80..=0xbf, ..] => Some((ascii(*high, *low), 4)),
-        _ => None,
+    replace(path, |rest, read| {
+        let (high, low, length) = match rest {
+            [high @ (0xc0 | 0xc1), low @ 0x80..=0xbf, ..] => (high, low, 2),
+            [0xe0, high @ (0x80 | 0x81), low @ 0x80..=0xbf, ..] => (high, low, 3),
+            [0xf0, 0x80, high @ (0x80 | 0x81), low @ 0x80..=0xbf, ..] => (high, low, 4),
+            _ => return 0,
+        };
+        read.push((high & 1) << 6 | low & 0x3f);
+        length
     })
 }
 
@@ -180,7 +227,10 @@ fn drop_authority(path: &[u8]) -> Option<Vec<u8>> {
 
 /// Leaves out the scheme and host of an absolute URL.
 fn drop_origin(path: &[u8]) -> Option<Vec<u8>> {
-    let scheme = path.windows(3).position(|text| text == b"://").filter(|_| !path.starts_with(b"/"))?;
+    if path.starts_with(b"/") {
+        return None;
+    }
+    let scheme = path.windows(3).position(|text| text == b"://")?;
     Some(from_first(path.get(scheme + 3..)?, |byte| b"/\\?#".contains(byte)))
 }
 

@@ -44,6 +44,7 @@ impl Request {
 pub struct Ran {
     pub handler: String,
     pub method: String,
+    pub path: String,
     pub host: String,
     pub answer: Value,
 }
@@ -53,7 +54,8 @@ impl Ran {
     fn of(body: &[u8]) -> Option<Self> {
         let answer: Value = serde_json::from_slice(body).ok()?;
         let text = |field: &str| answer[field].as_str().unwrap_or_default().to_owned();
-        let ran = Self { handler: text("handler"), method: text("method"), host: text("host"), answer };
+        let [handler, method, path, host] = ["handler", "method", "path", "host"].map(text);
+        let ran = Self { handler, method, path, host, answer };
         (!ran.handler.is_empty()).then_some(ran)
     }
 }

@@ -47,7 +47,9 @@ fn may_where_scoped(holder: Holder, ran: &Ran) -> bool {
 }
 
 fn may_where_denied(holder: Holder, ran: &Ran) -> bool {
-    is_open(ran) || holder == Holder::Token && ran.handler == "pub"
+    // Flask has no handler for `/rest/pub//x`, and still reads a path below /rest/pub/.
+    let is_pub = ran.handler == "pub" || ran.handler == "other" && ran.path.starts_with("/rest/pub/");
+    is_open(ran) || holder == Holder::Token && is_pub
 }
 
 /// What is meant to pass does, so that what follows attacks something.
@@ -107,7 +109,8 @@ async fn letter_case_makes_no_difference_where_the_rule_says_so() {
     }
     let spelt = spellings::requests(random::seed(), 500).into_iter();
     requests.extend(spelt.map(|request| Request::get(&request.target.replace("admin", "Admin"))));
-    scene.attack(&requests, may_where_scoped).await.assert_closed();
+    let may: May = |holder, ran| is_open(ran) || holder == Holder::Token && ran.handler != "admin";
+    scene.attack(&requests, may).await.assert_closed();
 }
 
 #[tokio::test]
