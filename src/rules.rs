@@ -231,12 +231,13 @@ impl Rules {
         let mut undecided = (1_u16 << facts.methods.len()) - 1;
         for rule in &self.rules {
             let methods = rule.methods_among(facts.methods) & undecided;
-            if methods == 0 || (!facts.allows_weaker && rule.requirement.is_lesser()) {
+            if methods == 0 {
                 continue;
             }
             match rule.matches(facts.host, path) {
                 Match::No => {}
-                // The servers for which it does not match may ask for more.
+                Match::Yes | Match::Maybe if rule.requirement.is_lesser() && !facts.allows_weaker => {}
+                // For other servers it does not match.
                 Match::Maybe if rule.requirement.is_lesser() => {}
                 Match::Maybe => asked.add(&rule.requirement),
                 Match::Yes => {
@@ -276,19 +277,23 @@ impl Rule {
         if self.methods.is_empty() {
             return u16::MAX;
         }
+        let is_meant = |method: &[u8]| {
+            // Most methods differ in their first letter.
+            let is_same = |it: &[u8]| it.first() == method.first() && it == method;
+            self.methods.iter().any(|it| is_same(it.as_bytes()))
+        };
         if let [method] = methods {
-            return u16::from(self.methods.iter().any(|it| it.as_bytes() == *method));
+            return u16::from(is_meant(method));
         }
-        let is_meant = |method: &[u8]| self.methods.iter().any(|it| it.as_bytes() == method);
         methods.iter().rev().fold(0, |bits, method| bits << 1 | u16::from(is_meant(method)))
     }
 
     fn matches(&self, host: Option<&[u8]>, path: Option<&[u8]>) -> Match {
-        let by_host = match (&self.host, host) {
-            (None, _) => Match::Yes,
-            (Some(_), None) => Match::Maybe,
-            (Some(pattern), Some(host)) => Match::from(pattern.matches(host)),
-        };
-        if by_host == Match::No { Match::No } else { self.path.matches(path).min(by_host) }
+        match (&self.host, host) {
+            (None, _) => self.path.matches(path),
+            (Some(_), None) => self.path.matches(path).min(Match::Maybe),
+            (Some(pattern), Some(host)) if pattern.matches(host) => self.path.matches(path),
+            _ => Match::No,
+        }
     }
 }

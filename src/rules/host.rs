@@ -64,7 +64,8 @@ pub fn host_of(authority: &[u8]) -> Option<&[u8]> {
     }
     let mut rest = authority;
     let (host, port) = loop {
-        let end = rest.iter().position(|byte| !is_in_name(*byte)).unwrap_or(rest.len());
+        let is_in_name = |byte: &u8| *IS_IN_NAME.get(usize::from(*byte)).unwrap_or(&false);
+        let end = rest.iter().position(|byte| !is_in_name(byte)).unwrap_or(rest.len());
         let (label, after) = rest.split_at_checked(end)?;
         match after.split_first() {
             // A label is not empty, but behind the dot that ends a fully qualified name.
@@ -77,10 +78,19 @@ pub fn host_of(authority: &[u8]) -> Option<&[u8]> {
     (!host.is_empty() && is_port(port) && !is_odd_number(host)).then_some(host)
 }
 
-/// Whether a byte is a part of a host's name, as names are in use (RFC 952, and `_`).
-const fn is_in_name(byte: u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_')
-}
+/// Which bytes are a part of a host's name, as names are in use (RFC 952, and `_`).
+const IS_IN_NAME: [bool; 256] = {
+    let mut is_in_name = [false; 256];
+    let mut byte = b'-';
+    while byte <= b'z' {
+        #[expect(clippy::indexing_slicing, reason = "at compile time")]
+        {
+            is_in_name[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        }
+        byte += 1;
+    }
+    is_in_name
+};
 
 /// The host of an authority that begins with an address in brackets.
 fn literal(authority: &[u8]) -> Option<&[u8]> {
@@ -102,6 +112,9 @@ fn is_port(text: &[u8]) -> bool {
 /// Whether it is an IPv4 address in another form than the usual one, such as `127.1` or `0x7f.0.0.1`: browsers and what
 /// follows their standard (WHATWG URL, "ends in a number") read these too.
 fn is_odd_number(host: &[u8]) -> bool {
+    if !host.last().is_some_and(u8::is_ascii_hexdigit) {
+        return false;
+    }
     let last = host.rsplit(|byte| *byte == b'.').next().unwrap_or(host);
     if !last.first().is_some_and(u8::is_ascii_digit) {
         return false;
