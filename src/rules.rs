@@ -129,12 +129,12 @@ struct Asked<'a>(Option<Cow<'a, Requirement>>);
 
 impl<'a> Asked<'a> {
     fn add(&mut self, requirement: &'a Requirement) {
-        self.0 = Some(match self.0.take() {
-            None => Cow::Borrowed(requirement),
-            Some(asked) if asked.covers(requirement) => asked,
-            Some(asked) if requirement.covers(&asked) => Cow::Borrowed(requirement),
-            Some(asked) => Cow::Owned(asked.and(requirement)),
-        });
+        match &self.0 {
+            None => self.0 = Some(Cow::Borrowed(requirement)),
+            Some(asked) if asked.covers(requirement) => {}
+            Some(asked) if requirement.covers(asked) => self.0 = Some(Cow::Borrowed(requirement)),
+            Some(asked) => self.0 = Some(Cow::Owned(asked.and(requirement))),
+        }
     }
 }
 
@@ -170,47 +170,62 @@ impl Rules {
         let host = target.authority.and_then(host::host_of);
         let is_standard = is_standard(target.method) && target.overrides.is_none();
         let allows_weaker = is_standard && host.is_some() && spelling != Spelling::Ambiguous;
-        let facts = Facts { methods: &[target.method], host, allows_weaker };
+        let get_too: [&[u8]; 2] = [b"HEAD", b"GET"];
+        let methods = if target.method == b"HEAD" { &get_too } else { std::slice::from_ref(&target.method) };
+        let facts = Facts { methods, host, allows_weaker };
         let mut asked = Asked::default();
-        if is_standard && target.method != b"HEAD" && spelling == Spelling::Plain {
+        if is_standard && spelling == Spelling::Plain {
             self.ask(&facts, Some(path), &mut asked);
+        } else if is_standard {
+            self.ask_for_paths(target, &facts, path, &mut asked);
         } else {
-            self.ask_for_all(target, facts, (path, spelling), &mut asked);
+            self.ask_for_methods(target, &facts, path, &mut asked);
         }
         asked.0.unwrap_or(Cow::Borrowed(&self.everything))
     }
 
-    /// What the rules ask for each reading of a request that is not plain; nothing, if there are too many.
-    fn ask_for_all<'s>(
+    /// What the rules ask for each method that a request may be read as; nothing, if there are too many.
+    #[cold]
+    fn ask_for_methods<'s>(
         &'s self,
         target: &Target<'_>,
-        facts: Facts<'_>,
-        (path, spelling): (&[u8], Spelling),
+        facts: &Facts<'_>,
+        path: &[u8],
         asked: &mut Asked<'s>,
     ) {
-        let upper_case: Vec<_> = own_and_other(target).map(<[u8]>::to_ascii_uppercase).collect();
-        let mut methods: Vec<_> = own_and_other(target).chain(upper_case.iter().map(Vec::as_slice)).collect();
-        if upper_case.iter().any(|method| method == b"HEAD") {
+        let others = target.overrides.as_ref().map_or(&[][..], |others| &others.methods);
+        let as_sent = || facts.methods.iter().chain(others).copied();
+        let upper_case: Vec<_> = as_sent().map(<[u8]>::to_ascii_uppercase).collect();
+        let mut methods: Vec<_> = as_sent().chain(upper_case.iter().map(Vec::as_slice)).collect();
+        if methods.contains(&b"HEAD".as_slice()) {
             methods.push(b"GET");
         }
         methods.sort_unstable();
         methods.dedup();
-        if methods.len() > MAX_METHODS {
-            return;
+        if methods.len() <= MAX_METHODS {
+            self.ask_for_paths(target, &Facts { methods: &methods, ..*facts }, path, asked);
         }
-        let facts = Facts { methods: &methods, ..facts };
-        if target.path.is_none() {
-            self.ask(&facts, None, asked);
-        }
+    }
+
+    /// What the rules ask for each reading of a request's path; nothing, if there are too many.
+    #[cold]
+    fn ask_for_paths<'s>(
+        &'s self,
+        target: &Target<'_>,
+        facts: &Facts<'_>,
+        path: &[u8],
+        asked: &mut Asked<'s>,
+    ) {
         let others = target.overrides.as_ref().map_or(&[][..], |others| &others.paths);
-        if spelling == Spelling::Plain && others.is_empty() {
-            return self.ask(&facts, Some(path), asked);
-        }
         let others = others.iter().map(|path| readings::look(path).0);
-        let paths = target.path.map(|_| path).into_iter().chain(others);
-        match readings::of(paths) {
-            Some(paths) => paths.iter().for_each(|path| self.ask(&facts, Some(path), asked)),
-            None => *asked = Asked::default(),
+        let Some(readings) = readings::of(target.path.map(|_| path).into_iter().chain(others)) else {
+            return;
+        };
+        if target.path.is_none() {
+            self.ask(facts, None, asked);
+        }
+        for reading in &readings {
+            self.ask(facts, Some(reading), asked);
         }
     }
 
@@ -219,12 +234,13 @@ impl Rules {
         let mut undecided = (1_u16 << facts.methods.len()) - 1;
         for rule in &self.rules {
             let methods = rule.methods_among(facts.methods) & undecided;
-            if methods == 0 || (!facts.allows_weaker && rule.requirement.is_lesser()) {
+            if methods == 0 {
                 continue;
             }
             match rule.matches(facts.host, path) {
                 Match::No => {}
-                // The servers for which it does not match may ask for more.
+                Match::Yes | Match::Maybe if rule.requirement.is_lesser() && !facts.allows_weaker => {}
+                // For other servers it does not match.
                 Match::Maybe if rule.requirement.is_lesser() => {}
                 Match::Maybe => asked.add(&rule.requirement),
                 Match::Yes => {
@@ -238,12 +254,6 @@ impl Rules {
         }
         asked.add(&self.otherwise);
     }
-}
-
-/// The method of a request, and what headers say instead.
-fn own_and_other<'a>(target: &Target<'a>) -> impl Iterator<Item = &'a [u8]> {
-    let others = target.overrides.as_ref().map_or(&[][..], |others| &others.methods);
-    std::iter::once(target.method).chain(others.iter().copied())
 }
 
 /// Whether all servers take a method for the same one (RFC 9110 §9.1): some ignore its case.
@@ -270,19 +280,23 @@ impl Rule {
         if self.methods.is_empty() {
             return u16::MAX;
         }
+        let is_meant = |method: &[u8]| {
+            // Most methods differ in their first letter.
+            let is_same = |it: &[u8]| it.first() == method.first() && it == method;
+            self.methods.iter().any(|it| is_same(it.as_bytes()))
+        };
         if let [method] = methods {
-            return u16::from(self.methods.iter().any(|it| it.as_bytes() == *method));
+            return u16::from(is_meant(method));
         }
-        let is_meant = |method: &[u8]| self.methods.iter().any(|it| it.as_bytes() == method);
         methods.iter().rev().fold(0, |bits, method| bits << 1 | u16::from(is_meant(method)))
     }
 
     fn matches(&self, host: Option<&[u8]>, path: Option<&[u8]>) -> Match {
-        let by_host = match (&self.host, host) {
-            (None, _) => Match::Yes,
-            (Some(_), None) => Match::Maybe,
-            (Some(pattern), Some(host)) => Match::from(pattern.matches(host)),
-        };
-        if by_host == Match::No { Match::No } else { self.path.matches(path).min(by_host) }
+        match (&self.host, host) {
+            (None, _) => self.path.matches(path),
+            (Some(_), None) => self.path.matches(path).min(Match::Maybe),
+            (Some(pattern), Some(host)) if pattern.matches(host) => self.path.matches(path),
+            _ => Match::No,
+        }
     }
 }

@@ -56,58 +56,41 @@ fn canonical(text: &str) -> Option<String> {
     Some(format!("[{address}]"))
 }
 
-/// What a byte of an authority is a part of.
-#[derive(Clone, Copy)]
-enum Class {
-    Name,
-    Dot,
-    Colon,
-    Odd,
-}
-
-const CLASSES: [Class; 256] = {
-    let mut classes = [Class::Odd; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        #[expect(clippy::indexing_slicing, reason = "at compile time")]
-        {
-            classes[byte as usize] = match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => Class::Name,
-                b'.' => Class::Dot,
-                b':' => Class::Colon,
-                _ => Class::Odd,
-            };
-        }
-        byte += 1_u8;
-    }
-    classes
-};
-
 /// The host of an authority (RFC 9110 §7.2), without the dot that ends a fully qualified name. `None`: it is not a host, or a
 /// host and a port, in the one form that all servers read alike.
 pub fn host_of(authority: &[u8]) -> Option<&[u8]> {
     if authority.first() == Some(&b'[') {
         return literal(authority);
     }
-    let (mut port, mut label) = (authority, authority);
-    while let Some((byte, after)) = port.split_first() {
-        match CLASSES.get(usize::from(*byte))? {
-            Class::Name => {}
-            // A label is not empty, not even the last one.
-            Class::Dot if label.len() > port.len() => label = after,
-            Class::Colon => break,
-            Class::Dot | Class::Odd => return None,
+    let mut rest = authority;
+    let (host, port) = loop {
+        let is_in_name = |byte: &u8| *IS_IN_NAME.get(usize::from(*byte)).unwrap_or(&false);
+        let end = rest.iter().position(|byte| !is_in_name(byte)).unwrap_or(rest.len());
+        let (label, after) = rest.split_at_checked(end)?;
+        match after.split_first() {
+            // A label is not empty, but behind the dot that ends a fully qualified name.
+            Some((b'.', after)) if !label.is_empty() => rest = after,
+            None | Some((b':', _)) => break authority.split_at_checked(authority.len() - after.len())?,
+            Some(_) => return None,
         }
-        port = after;
-    }
-    let host = authority.get(..authority.len() - port.len())?;
+    };
     let host = host.strip_suffix(b".").unwrap_or(host);
-    let sound = !host.is_empty() && is_port(port);
-    // Only a name whose last label begins with a digit can be a number.
-    let last = label.first().filter(|_| label.len() > port.len());
-    let may_be_number = last.is_none_or(u8::is_ascii_digit);
-    (sound && !(may_be_number && is_odd_number(host))).then_some(host)
+    (!host.is_empty() && is_port(port) && !is_odd_number(host)).then_some(host)
 }
+
+/// Which bytes are a part of a host's name, as names are in use (RFC 952, and `_`).
+const IS_IN_NAME: [bool; 256] = {
+    let mut is_in_name = [false; 256];
+    let mut byte = b'-';
+    while byte <= b'z' {
+        #[expect(clippy::indexing_slicing, reason = "at compile time")]
+        {
+            is_in_name[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        }
+        byte += 1;
+    }
+    is_in_name
+};
 
 /// The host of an authority that begins with an address in brackets.
 fn literal(authority: &[u8]) -> Option<&[u8]> {
@@ -129,6 +112,9 @@ fn is_port(text: &[u8]) -> bool {
 /// Whether it is an IPv4 address in another form than the usual one, such as `127.1` or `0x7f.0.0.1`: browsers and what
 /// follows their standard (WHATWG URL, "ends in a number") read these too.
 fn is_odd_number(host: &[u8]) -> bool {
+    if !host.last().is_some_and(u8::is_ascii_hexdigit) {
+        return false;
+    }
     let last = host.rsplit(|byte| *byte == b'.').next().unwrap_or(host);
     if !last.first().is_some_and(u8::is_ascii_digit) {
         return false;

@@ -137,9 +137,11 @@ impl PathPattern {
 }
 
 fn begins(path: &[u8], prefix: &[u8], case: Case) -> bool {
+    let Some(start) = path.get(..prefix.len()) else { return false };
     match case {
-        Case::Counts => path.starts_with(prefix),
-        Case::Ignored => path.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)),
+        // Paths differ in their ends more often than in their beginnings.
+        Case::Counts => start.last() == prefix.last() && start == prefix,
+        Case::Ignored => start.eq_ignore_ascii_case(prefix),
     }
 }
 

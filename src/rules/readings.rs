@@ -59,7 +59,8 @@ pub fn look(target: &[u8]) -> (&[u8], Spelling) {
     while let Some((byte, after)) = rest.split_first() {
         match CLASSES.get(usize::from(*byte)).unwrap_or(&Class::Odd) {
             Class::Plain => {}
-            Class::Slash => is_plain &= !matches!(after.first(), Some(b'/' | b'.')),
+            Class::Slash if is_odd_after_slash(after) => is_plain = false,
+            Class::Slash => {}
             Class::Query => break,
             Class::Odd => is_plain = false,
         }
@@ -70,7 +71,16 @@ pub fn look(target: &[u8]) -> (&[u8], Spelling) {
     (path, if is_plain { Spelling::Plain } else { spelling(path) })
 }
 
+/// Whether a segment that begins here is empty and not the last, or a dot segment.
+fn is_odd_after_slash(rest: &[u8]) -> bool {
+    matches!(
+        rest,
+        [b'/', ..] | [b'.'] | [b'.', b'/' | b'?', ..] | [b'.', b'.'] | [b'.', b'.', b'/' | b'?', ..]
+    )
+}
+
 /// How a path is spelt that has some odd byte.
+#[cold]
 fn spelling(path: &[u8]) -> Spelling {
     let disturbs = |byte: &u8| byte.is_ascii_control() || b"\\;".contains(byte);
     let is_odd_segment = |segment: &[u8]| matches!(segment, b"." | b"..");
