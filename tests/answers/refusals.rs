@@ -90,6 +90,17 @@ fn mistyped(token: &str) -> String {
     format!("{}{other}", &token[..token.len() - 1])
 }
 
+/// Who the access log says it was: the owner of a token that is known, whatever the reason it is denied for.
+fn owner(reason: &str, case: &str) -> &'static str {
+    match (reason, case) {
+        ("missing" | "unsupported_scheme" | "malformed" | "checksum", _) => "-",
+        ("unknown" | "multiple_credentials", _) => "-",
+        (_, "a disabled user") => "disabled",
+        (_, "a deleted user") => "deleted",
+        _ => "alice",
+    }
+}
+
 fn without_a_lookup(tokens: &Tokens) -> Vec<Case> {
     let both: &[&str] = &[BEARER_INVALID, BASIC];
     let valid = &tokens.valid;
@@ -179,7 +190,8 @@ async fn every_refusal_has_the_contracts_status_body_and_challenges_and_reaches_
             assert_eq!(answer.all("www-authenticate"), case.challenges, "{what}");
             assert_eq!(answer.header("retry-after"), None, "{what}");
             let method = if shape.body.is_some() { "POST" } else { "GET" };
-            let line = format!("{} latchkey_{} - {method}", case.status, case.reason);
+            let owner = owner(case.reason, case.name);
+            let line = format!("{} latchkey_{} {owner} {method}", case.status, case.reason);
             assert_eq!(access_line(&world.envoy, &path).await, line, "{what}");
             *counts.entry(case.reason).or_default() += 1;
         }
