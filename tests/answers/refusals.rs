@@ -95,7 +95,7 @@ fn owner(reason: &str, case: &str) -> &'static str {
     match (reason, case) {
         ("missing" | "unsupported_scheme" | "malformed" | "checksum", _) => "-",
         ("unknown" | "multiple_credentials", _) => "-",
-        (_, "a disabled user") => "disabled",
+        (_, "a disabled user" | "a disabled user, Basic") => "disabled",
         (_, "a deleted user") => "deleted",
         _ => "alice",
     }
