@@ -101,7 +101,8 @@ async fn credentials_as_peoples_tools_write_them_pass_and_the_upstream_gets_the_
     let world = World::with(|config| config.plugin("token_prefix", Value::Null)).await;
     let dev = world.admin.user_with_token("dev@example.com").await;
     let shapes = ["ATCTT3xFfGN0-plain=1A2B", "123456:ABC-def", "a;b|c"];
-    let tokens = shapes.map(|shape| json!({"token_hash": TokenHash::of(shape.as_bytes()), "name": shape}));
+    let tokens =
+        shapes.map(|shape| json!({"token_hash": TokenHash::of(shape.as_bytes()), "name": "moved in"}));
     let path = "/users/dev@example.com/tokens:import";
     world.admin.expect(200, Method::POST, path, Some(json!({"tokens": tokens}))).await;
     let unpadded = |text: &str| line(text, &dev.token).trim_end_matches('=').to_owned();

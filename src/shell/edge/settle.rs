@@ -50,13 +50,14 @@ impl Edge {
         }
     }
 
-    /// Sets the identity headers and the filter state. `false`: the host did not.
+    /// Sets the identity headers and the filter state, in which a token without scopes has none: each costs a host call at every
+    /// request. `false`: the host did not.
     fn tell_upstream(&self, identity: &Identity) -> bool {
         let mut headers = self.config.identity_headers.of(identity);
         headers.all(|(name, value)| host::add_request_header(name, value))
             && host::set_filter_state(USER, identity.user())
             && host::set_filter_state(TOKEN_ID, identity.token_id())
-            && host::set_filter_state(SCOPES, identity.scope_list())
+            && (identity.scope_list().is_empty() || host::set_filter_state(SCOPES, identity.scope_list()))
     }
 
     /// Answers the current stream in the upstream's place.
