@@ -20,7 +20,7 @@ use crate::domain::user::UserName;
 use crate::domain::verdict::Outcome;
 use crate::error::{ApiError, Code};
 use crate::look_up::LookedUp;
-use crate::server::{Held, RequestFacts};
+use crate::server::{RequestFacts, RequestPermit};
 use crate::telemetry::REFUSED;
 
 /// What callers present: either scheme. Tokens of any shape are looked up, so that a changed prefix locks nobody out.
@@ -66,7 +66,7 @@ impl FromRequestParts<App> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let caller = authenticate(parts, app).await.map_err(|refusal| refused(&refusal, peer(parts), app))?;
-        Held::pass_to(parts, &caller.user)?;
+        RequestPermit::attribute_to(parts, &caller.user)?;
         Ok(caller)
     }
 }

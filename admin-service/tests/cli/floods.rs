@@ -117,6 +117,7 @@ fn answers_that_nobody_takes_cost_no_memory_without_authentication() {
     let attacked = Attacked::start();
     for path in ["/api/v1/openapi.json", "/docs/swagger-ui-bundle.js"] {
         let growth = attacked.growth(path, None);
+        println!("{path}: {growth} KiB");
         assert!(growth < GROWTH, "{path}: {growth} KiB");
     }
 }
@@ -124,6 +125,8 @@ fn answers_that_nobody_takes_cost_no_memory_without_authentication() {
 #[test]
 fn answers_that_nobody_takes_cost_no_memory_with_it() {
     let attacked = Attacked::start();
+    // Another administrator: an attacker uses up its own share of what the service does at a time.
+    let (mallory, _) = attacked.user("mallory", &["latchkey:admin"]);
     let limits = json!({"max_lifetime": null, "max_tokens_per_user": null, "delete_expired": {
         "enabled": false, "after": "30d", "every": "1h"}});
     assert_eq!(attacked.admin("PUT", "/restrictions", Some(limits)).0, 200);
@@ -132,7 +135,8 @@ fn answers_that_nobody_takes_cost_no_memory_with_it() {
         attacked.token("alice", json!({"name": format!("token {number}"), "description": "x".repeat(200)}));
     }
     for path in ["/api/v1/tokens?limit=200", "/api/v1/users/alice/tokens?limit=200", "/api/v1/audit:export"] {
-        let growth = attacked.growth(path, Some(&attacked.admin));
+        let growth = attacked.growth(path, Some(&mallory));
+        println!("{path}: {growth} KiB");
         assert!(growth < GROWTH, "{path}: {growth} KiB");
     }
 }
