@@ -22,7 +22,7 @@ use crate::domain::verdict::Outcome;
 use crate::error::{ApiError, Code};
 use crate::look_up::LookedUp;
 use crate::rate::TooMany;
-use crate::server::{ClientAddress, Held, RequestFacts};
+use crate::server::{ClientAddress, RequestFacts, RequestPermit};
 use crate::telemetry::REFUSED;
 
 /// What callers present: either scheme. Tokens of any shape are looked up, so that a changed prefix locks nobody out.
@@ -78,7 +78,7 @@ impl FromRequestParts<App> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let caller = authenticate(parts, app).await.map_err(|refusal| refused(&refusal, client(parts), app))?;
-        Held::pass_to(parts, &caller.user)?;
+        RequestPermit::attribute_to(parts, &caller.user)?;
         Ok(caller)
     }
 }

@@ -1,18 +1,18 @@
 //! The three listeners, what is answered on each, and how they begin and end together.
 
-mod activity;
 mod client_address;
+mod connection_state;
+mod connection_table;
 mod connections;
 mod files;
 mod limits;
 mod loopback;
 mod memory;
 mod observe;
-mod places;
 mod probes;
+mod quota;
 mod security_log;
-mod sent;
-mod table;
+mod tracked_body;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -39,60 +39,60 @@ use crate::error::{ApiError, Code};
 use crate::lifecycle::Shutdown;
 use crate::{api, edge, telemetry};
 use client_address::ClientAddresses;
-use connections::{KnownBy, Limits};
+use connections::{AuthenticatedBy, Limits};
 pub use limits::Beyond;
 use limits::{Bounds, limited};
 use loopback::for_loopback_hosts;
 use observe::Observer;
-pub use places::Held;
 use probes::Probed;
+pub use quota::RequestPermit;
 use security_log::SecurityLog;
 
 /// How long a client may take until a request of its has succeeded.
 const FIRST: Duration = Duration::from_secs(10);
-/// How long a client may take nothing of an answer. With nothing else to do it is cut off as soon as others need its place.
-const UNTAKEN: Duration = Duration::from_secs(30);
-/// People and scripts: few, and some of them slow. One address has half of the connections at most, so that a flood of one leaves
-/// the other half alone; more would cut a proxy short behind which all of them are.
+/// How long a client may receive nothing of a pending response.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// People and scripts: few, and some of them slow. One address has half of the connections at most: a flood from one leaves the
+/// others alone, loopback included, and a reverse proxy there has enough for all of its clients.
 const API_LIMITS: Limits = Limits {
     connections: 256,
-    each: 128,
-    known_by: KnownBy::Authentication,
+    per_address: 128,
+    authenticated_by: AuthenticatedBy::Credential,
     streams: 128,
     first_streams: 16,
     first: FIRST,
     idle: Duration::from_secs(60),
-    untaken: UNTAKEN,
+    send_timeout: SEND_TIMEOUT,
 };
 /// How long an Envoy may leave a connection unused. It closes it itself after an hour; the service waits longer, so that
 /// none is closed under a question that is on its way.
 const EDGE_IDLE: Duration = Duration::from_secs(65 * 60);
-/// How many requests an edge may have under way on a connection, from the first on: they may all be waiting for changes.
+/// How many requests an edge may have in flight on a connection, from the first on: all of them may be long polls.
 const EDGE_STREAMS: u32 = 1024;
-/// Monitoring. Nobody shows who he is, so the oldest makes room for whoever comes, which may be a probe.
+/// Monitoring. Nobody authenticates here, so a full listener evicts its oldest connection: the new one may be a probe.
 const METRICS_LIMITS: Limits = Limits {
     connections: 64,
-    each: 32,
-    known_by: KnownBy::Nothing,
+    per_address: 32,
+    authenticated_by: AuthenticatedBy::None,
     streams: 16,
     first_streams: 16,
     first: FIRST,
     idle: Duration::from_secs(60),
-    untaken: UNTAKEN,
+    send_timeout: SEND_TIMEOUT,
 };
 
-/// Edges, of which thousands may come from one address, that of a mesh or of a cluster's gateway: one has no limit of its own.
+/// Edges. Thousands may come from one address, that of a gateway between clusters, so there is no limit for one.
 fn edge_limits() -> Limits {
     let connections = files::edge_connections();
     Limits {
         connections,
-        each: connections,
-        known_by: KnownBy::Success,
+        per_address: connections,
+        authenticated_by: AuthenticatedBy::Success,
         streams: EDGE_STREAMS,
         first_streams: EDGE_STREAMS,
         first: FIRST,
         idle: EDGE_IDLE,
-        untaken: UNTAKEN,
+        send_timeout: SEND_TIMEOUT,
     }
 }
 
@@ -192,12 +192,12 @@ pub async fn run(app: App, tasks: Tasks, listeners: Listeners, shutdown: Shutdow
         Observer { listener, log_each, clients, security, sources }
     };
     let proxied = ClientAddresses::behind(app.settings.trusted_proxies.clone());
-    // What everybody gets costs nothing that would have to be limited.
+    // The description is in memory once, so requests for it are not limited.
     let management =
         limited(api::router(app.clone()), Bounds::SHARED, Beyond::answer).merge(api::described());
     let management = finish(management, observer("api", true, proxied));
     let edges = finish(edge_router(&app), observer("edge", false, ClientAddresses::of_connections()));
-    // Probes have places of their own, each of them: one that is asked a lot does not fail another.
+    // Each probe has a quota of its own: a flood of one fails no other.
     let monitoring = probes::live()
         .merge(limited(probes::ready(probed.clone()), Bounds::FEW, Beyond::answer))
         .merge(limited(probes::metrics(probed), Bounds::FEW, Beyond::answer));
@@ -231,7 +231,7 @@ pub async fn run(app: App, tasks: Tasks, listeners: Listeners, shutdown: Shutdow
     tracing::info!("ended");
 }
 
-/// What edges ask: filters and other gateways have places of their own, and who waits for changes needs none.
+/// The edge API: filters and other gateways have a quota each, and long polls for changes need none.
 fn edge_router(app: &App) -> Router {
     // What gateways ask carries the host of their own clients, and says nothing to who has no token.
     let open = app.settings.edge_secrets.is_none();

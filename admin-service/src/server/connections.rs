@@ -17,53 +17,53 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::MissedTickBehavior;
 use tower::{Layer, ServiceExt, service_fn};
 
-use super::activity::{Activity, UnderWay};
-use super::places::Held;
-use super::sent::{Holds, Sent};
-use super::table::{Admission, Seat, Table};
+use super::connection_state::{ConnectionState, InFlight};
+use super::connection_table::{Admission, ConnectionTable, Slot};
+use super::quota::RequestPermit;
+use super::tracked_body::{Guards, TrackedBody};
 use crate::lifecycle::{DRAIN, Shutdown};
 use crate::telemetry::CONNECTIONS;
 
 /// What a listener allows its clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How many connections may be open. For one more, an idle one or one of a stranger is closed.
+    /// How many connections may be open. For one more, another one is evicted.
     pub connections: usize,
     /// How many of them may come from one address.
-    pub each: usize,
-    /// What shows that a client may be here.
-    pub known_by: KnownBy,
-    /// How many requests one HTTP/2 connection may have under way.
+    pub per_address: usize,
+    /// Which requests protect their connection against eviction.
+    pub authenticated_by: AuthenticatedBy,
+    /// How many requests one HTTP/2 connection may have in flight.
     pub streams: u32,
-    /// How many of them are worked on until the client is known; the others wait.
+    /// How many of them are processed until one was authenticated; the others wait.
     pub first_streams: u32,
-    /// How long a connection may be without a request under way before one on it has succeeded: who presents no secret
+    /// How long a connection may be without a request in flight before one on it has succeeded: who presents no secret
     /// that is accepted does not keep a place for longer.
     pub first: Duration,
     /// How long it may be so afterwards.
     pub idle: Duration,
-    /// How long a client may take nothing of an answer.
-    pub untaken: Duration,
+    /// How long a client may receive nothing of a pending response.
+    pub send_timeout: Duration,
 }
 
-/// What shows that a client may be here, so that its connection is not closed for another's while it asks something.
+/// Which requests authenticate a connection, so that it is not evicted while it is active.
 #[derive(Clone, Copy, Debug)]
-pub enum KnownBy {
-    /// A request that was authenticated.
-    Authentication,
-    /// A request that succeeded.
+pub enum AuthenticatedBy {
+    /// Those with a valid credential.
+    Credential,
+    /// Those that succeed.
     Success,
-    /// Nothing: whoever comes next may be as important.
-    Nothing,
+    /// None: the next client may be as important.
+    None,
 }
 
 /// How often a client on HTTP/2 is asked whether it is still there, and how long it has to answer.
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// The largest head of a request, in bytes; a credential and a long query fit in easily.
 const MAX_HEAD: usize = 32 * 1024;
-/// How much of the bodies of requests may be on its way on HTTP/2: for one, and for all of a connection, in bytes.
+/// The HTTP/2 receive windows of a stream and of a connection, in bytes.
 const WINDOW: (u32, u32) = (64 * 1024, 256 * 1024);
-/// How much of an answer is handed over to HTTP/2 at a time, in bytes.
+/// How much of a response HTTP/2 buffers, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// Answers on `listener` until the service ends and the requests under way are answered, or [`DRAIN`] is over.
@@ -75,17 +75,17 @@ pub async fn serve(
     mut shutdown: Shutdown,
 ) {
     let builder = Arc::new(builder(limits));
-    let table = Arc::new(Table::new(limits));
+    let table = Arc::new(ConnectionTable::new(limits));
     let graceful = GracefulShutdown::new();
-    let mut looks = tokio::time::interval(table.look_every());
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // One for which there is no room yet.
+    let mut sweeps = tokio::time::interval(table.sweep_interval());
+    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // An accepted connection that waits for one to end.
     let mut next = None;
     loop {
         let accepted = tokio::select! {
             () = shutdown.requested() => break,
-            _ = looks.tick() => {
-                table.look();
+            _ = sweeps.tick() => {
+                table.sweep();
                 next.take()
             }
             () = table.freed(), if next.is_some() => next.take(),
@@ -93,17 +93,17 @@ pub async fn serve(
         };
         let Some((stream, peer)) = accepted else { continue };
         match table.admit(peer.ip()) {
-            Admission::Seat(seat) => {
+            Admission::Slot(slot) => {
                 let (builder, router, watcher) = (builder.clone(), router.clone(), graceful.watcher());
                 tokio::spawn(async move {
                     let open = metrics::gauge!(CONNECTIONS, "listener" => name);
                     open.increment(1);
-                    connection(&builder, (stream, peer), router, watcher, seat).await;
+                    connection(&builder, (stream, peer), router, watcher, slot).await;
                     open.decrement(1);
                 });
             }
             Admission::Refused => {
-                tracing::debug!(listener = name, %peer, "a connection was closed: its address has too many in use");
+                tracing::debug!(listener = name, %peer, "connection refused: its address has too many active ones");
             }
             Admission::Full => next = Some((stream, peer)),
         }
@@ -133,23 +133,23 @@ async fn connection(
     (stream, peer): (TcpStream, SocketAddr),
     router: Router,
     watcher: Watcher,
-    seat: Seat,
+    slot: Slot,
 ) {
     // Answers are small and wanted at once; where this fails they come a little later.
     let _ = stream.set_nodelay(true);
-    let seat = Arc::new(seat);
-    let asked = seat.clone();
+    let slot = Arc::new(slot);
+    let shared = slot.clone();
     let service = Extension(ConnectInfo(peer)).layer(router);
     let service = service_fn(move |request: Request<Incoming>| {
-        let under_way = UnderWay::begin(asked.activity.clone());
-        let answer = service.clone().oneshot(request);
-        let seat = asked.clone();
+        let in_flight = InFlight::begin(shared.state.clone());
+        let response = service.clone().oneshot(request);
+        let slot = shared.clone();
         async move {
-            // The protocol's own word for it: nothing was done, so that the client may ask again.
+            // RFC 9113 section 8.7: nothing was processed, so that the client may retry.
             let refused = || h2::Error::from(h2::Reason::REFUSED_STREAM);
-            let under_way = under_way.stream(&seat.table.waiting).await.ok_or_else(refused)?;
-            let Ok(answer) = answer.await;
-            Ok::<_, h2::Error>(sent(answer, under_way, &seat.table.limits))
+            let in_flight = in_flight.stream(&slot.table.queue).await.ok_or_else(refused)?;
+            let Ok(response) = response.await;
+            Ok::<_, h2::Error>(track(response, in_flight, &slot.table.limits))
         }
     });
     let served =
@@ -159,32 +159,32 @@ async fn connection(
     // The builder's own timers begin when it knows the protocol, and not all of them then.
     let ended = tokio::select! {
         ended = served => ended,
-        () = seat.activity.close.notified() => return,
+        () = slot.state.close.notified() => return,
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection ended early");
     }
 }
 
-/// The answer, whose request is under way until the whole of it is sent.
-fn sent(mut response: Response<Body>, under_way: UnderWay, limits: &Limits) -> Response<Sent> {
-    let place: Option<Held> = response.extensions_mut().remove();
-    let user = place.as_ref().and_then(Held::user);
-    let activity: &Activity = under_way.activity();
+/// The response, whose request is in flight until the whole of it is sent.
+fn track(mut response: Response<Body>, in_flight: InFlight, limits: &Limits) -> Response<TrackedBody> {
+    let permit: Option<RequestPermit> = response.extensions_mut().remove();
+    let user = permit.as_ref().and_then(RequestPermit::user);
+    let state: &ConnectionState = in_flight.state();
     let succeeded = response.status().is_success();
     if succeeded {
-        activity.succeed();
+        state.succeed();
     }
-    let known = match limits.known_by {
-        KnownBy::Authentication => user.is_some(),
-        KnownBy::Success => succeeded,
-        KnownBy::Nothing => false,
+    let authenticated = match limits.authenticated_by {
+        AuthenticatedBy::Credential => user.is_some(),
+        AuthenticatedBy::Success => succeeded,
+        AuthenticatedBy::None => false,
     };
-    if known {
+    if authenticated {
         let more = limits.streams.saturating_sub(limits.first_streams);
-        activity.know(user, more.try_into().unwrap_or(usize::MAX));
+        state.authenticate(user, more.try_into().unwrap_or(usize::MAX));
     }
-    response.map(|body| Sent::new(body, Holds { under_way, _place: place }))
+    response.map(|body| TrackedBody::new(body, Guards { in_flight, _permit: permit }))
 }
 
 /// The protocols' settings.

@@ -19,13 +19,13 @@ const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(100);
 const LIMITS: Limits = Limits {
     connections: 8,
-    each: 8,
-    known_by: KnownBy::Success,
+    per_address: 8,
+    authenticated_by: AuthenticatedBy::Success,
     streams: 8,
     first_streams: 8,
     first: LONG,
     idle: LONG,
-    untaken: LONG,
+    send_timeout: LONG,
 };
 
 async fn serving(limits: Limits) -> (SocketAddr, Trigger) {
@@ -150,7 +150,7 @@ const CLOSING: &str = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
 async fn clients_that_ask_nothing_or_are_strangers_make_room_for_others() {
-    let (address, _trigger) = serving(Limits { connections: 2, each: 2, ..LIMITS }).await;
+    let (address, _trigger) = serving(Limits { connections: 2, per_address: 2, ..LIMITS }).await;
     let mut known = known_and_stuck(address).await;
     for number in 0..20 {
         let mut silent = TcpStream::connect(address).await.unwrap();
@@ -166,7 +166,7 @@ async fn clients_that_ask_nothing_or_are_strangers_make_room_for_others() {
 
 #[tokio::test]
 async fn more_known_clients_that_ask_something_than_allowed_wait_until_one_has_gone() {
-    let (address, _trigger) = serving(Limits { connections: 1, each: 1, ..LIMITS }).await;
+    let (address, _trigger) = serving(Limits { connections: 1, per_address: 1, ..LIMITS }).await;
     let first = known_and_stuck(address).await;
     let mut second = tokio::spawn(answer(address, CLOSING));
     assert!(tokio::time::timeout(SHORT, &mut second).await.is_err());
@@ -176,7 +176,7 @@ async fn more_known_clients_that_ask_something_than_allowed_wait_until_one_has_g
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_of_its_answer_is_hung_up_on_over_http1_and_http2() {
-    let (address, _trigger) = serving(Limits { untaken: SHORT, ..LIMITS }).await;
+    let (address, _trigger) = serving(Limits { send_timeout: SHORT, ..LIMITS }).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut first = [0; 12];

@@ -1,7 +1,7 @@
-//! What requests may cost that are answered as soon as can be, which are all but those of the change feed.
+//! Limits of all requests but those of the change feed, which are long polls.
 //!
-//! A request has a place until its answer is sent. While its body is still to come it has one of another kind, so that who begins
-//! many uploads and goes on with none takes no place from others. Revocations have places of their own.
+//! A request holds a permit until its response is sent. Until its body has arrived the permit is one for uploads, so that stalled
+//! uploads take none from other requests. Revocations have a quota of their own.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,34 +18,34 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::places::{Held, Places, Whose};
+use super::quota::{Claimant, Quota, RequestPermit};
 use crate::error::{ApiError, Code};
 
 /// How long a request may take; one that is under way when the service ends is finished by then too.
 pub const TIME_LIMIT: Duration = Duration::from_secs(7);
 /// How many requests of one kind are worked on at a time; more wait.
 const AT_A_TIME: usize = 1024;
-/// How many revocations there may be: so many that whoever is in a hurry finds a place.
-const REVOCATIONS: usize = 4096;
-/// An answer of so many bytes costs no more than the stream that it waits on.
+/// How many revocations may be in flight: more than other callers can start at a time.
+const MAX_REVOCATIONS: usize = 4096;
+/// The largest response, in bytes, that costs no more than the stream that it waits on.
 const SMALL: u64 = 4096;
 
 /// How many requests a router's callers may have at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// All together.
-    most: usize,
+    max: usize,
     /// One source or user of them.
-    each: usize,
+    per_caller: usize,
 }
 
 impl Bounds {
     /// For callers who know a secret, or are monitoring: 1,024 requests are worked on, 3,072 more may wait, whoever sends them.
-    pub const TOGETHER: Self = Self { most: 4 * AT_A_TIME, each: usize::MAX };
+    pub const TOGETHER: Self = Self { max: 4 * AT_A_TIME, per_caller: usize::MAX };
     /// For users: 1,024 requests, and an eighth of them for each.
-    pub const SHARED: Self = Self { most: AT_A_TIME, each: AT_A_TIME / 8 };
-    /// For what is asked now and then and costs much.
-    pub const FEW: Self = Self { most: 32, each: usize::MAX };
+    pub const SHARED: Self = Self { max: AT_A_TIME, per_caller: AT_A_TIME / 8 };
+    /// For what is requested now and then and costs much.
+    pub const FEW: Self = Self { max: 64, per_caller: 8 };
 }
 
 /// What the service does not do for a request.
@@ -83,8 +83,8 @@ impl Beyond {
             }
             Self::Share(each) => {
                 let message = format!(
-                    "{each} requests of this caller are under way already, and no one gets more at a time; \
-                     await their answers"
+                    "{each} requests of this caller are in flight, which is the limit for one caller; retry when \
+                     one has ended"
                 );
                 ApiError::new(Code::Overloaded, message).with("limit", each)
             }
@@ -100,42 +100,42 @@ impl Beyond {
 
 /// Sets a router's requests, all together, these limits; `answer` is what is said to those beyond.
 pub fn limited(router: Router, bounds: Bounds, answer: fn(Beyond) -> Response) -> Router {
-    let Bounds { most, each } = bounds;
-    let room = Room {
-        places: Places::new(most, each),
-        uploads: Places::new(most, each),
-        revocations: Places::new(REVOCATIONS, each),
+    let Bounds { max, per_caller } = bounds;
+    let room = RequestLimits {
+        working: Quota::new(max, per_caller),
+        uploads: Quota::new(max, per_caller),
+        revocations: Quota::new(MAX_REVOCATIONS, per_caller),
         slots: Arc::new(Semaphore::new(AT_A_TIME)),
-        has_shares: each < most,
+        has_shares: per_caller < max,
         answer,
     };
     router.layer(from_fn_with_state(Arc::new(room), within_limits))
 }
 
-struct Room {
-    places: Arc<Places>,
+struct RequestLimits {
+    working: Arc<Quota>,
     /// For requests whose bodies are still to come.
-    uploads: Arc<Places>,
-    revocations: Arc<Places>,
+    uploads: Arc<Quota>,
+    revocations: Arc<Quota>,
     slots: Arc<Semaphore>,
     has_shares: bool,
     answer: fn(Beyond) -> Response,
 }
 
-impl Room {
-    /// The place that a request begins with.
-    fn place(&self, request: &Request) -> Result<Held, Beyond> {
-        // Whose a revocation is, its authentication tells: nobody near who it is gets in its way.
+impl RequestLimits {
+    /// The first permit of a request.
+    fn permit(&self, request: &Request) -> Result<RequestPermit, Beyond> {
+        // Counted for its user once it is authenticated, and for no address: others at the same one may have used that up.
         if is_revocation(request) {
-            return self.revocations.take(Whose::Anybody).map(Held::new);
+            return self.revocations.take(Claimant::Anybody).map(RequestPermit::new);
         }
-        let whose = if self.has_shares { Whose::source_of(request) } else { Whose::Anybody };
-        let kind = if request.body().is_end_stream() { &self.places } else { &self.uploads };
-        kind.take(whose).map(Held::new)
+        let claimant = if self.has_shares { Claimant::source_of(request) } else { Claimant::Anybody };
+        let kind = if request.body().is_end_stream() { &self.working } else { &self.uploads };
+        kind.take(claimant).map(RequestPermit::new)
     }
 }
 
-/// Whether a request takes away what somebody has. A change of a user may, and is an administrator's alone.
+/// Whether a request may end what a token permits. A change of a user may, and only administrators can make one.
 fn is_revocation(request: &Request) -> bool {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     match path.and_then(|path| path.strip_prefix(crate::api::BASE)) {
@@ -145,18 +145,18 @@ fn is_revocation(request: &Request) -> bool {
     }
 }
 
-async fn within_limits(State(room): State<Arc<Room>>, mut request: Request, next: Next) -> Response {
-    let held = match room.place(&request) {
-        Ok(held) => held,
+async fn within_limits(State(room): State<Arc<RequestLimits>>, mut request: Request, next: Next) -> Response {
+    let permit = match room.permit(&request) {
+        Ok(permit) => permit,
         Err(beyond) => return (room.answer)(beyond),
     };
-    request.extensions_mut().insert(held.clone());
+    request.extensions_mut().insert(permit.clone());
     let work = Arc::<Work>::default();
-    let stage = if request.body().is_end_stream() { Stage::Arrived } else { Stage::Arriving };
-    // A revocation waits for no one's turn.
-    let waits = matches!(stage, Stage::Arrived) && !held.is_among(&room.revocations);
+    let stage = if request.body().is_end_stream() { Stage::Received } else { Stage::Receiving };
+    // A revocation does not wait for other requests.
+    let waits = matches!(stage, Stage::Received) && !permit.is_of(&room.revocations);
     let request = request.map(|body| {
-        Body::new(Upload { body, stage, work: work.clone(), room: room.clone(), held: held.clone() })
+        Body::new(Upload { body, stage, work: work.clone(), room: room.clone(), permit: permit.clone() })
     });
     let answer = async {
         if waits {
@@ -174,14 +174,15 @@ async fn within_limits(State(room): State<Arc<Room>>, mut request: Request, next
             (room.answer)(if upload { Beyond::Upload } else { Beyond::Time })
         }
     };
-    holding(response, held)
+    keep_permit(response, permit)
 }
 
-/// Has the answer keep the place until it is sent. What strangers are told is short, and costs them no place of others.
-fn holding(mut response: Response, held: Held) -> Response {
+/// Has the response keep the permit until it is sent, unless it is a short one to an unauthenticated caller: with those, one
+/// caller would use up the quota of everybody at its address.
+fn keep_permit(mut response: Response, permit: RequestPermit) -> Response {
     let is_small = response.body().size_hint().exact().is_some_and(|size| size <= SMALL);
-    if !is_small || held.user().is_some() {
-        response.extensions_mut().insert(held);
+    if !is_small || permit.user().is_some() {
+        response.extensions_mut().insert(permit);
     }
     response
 }
@@ -209,26 +210,26 @@ struct Upload {
     body: Body,
     stage: Stage,
     work: Arc<Work>,
-    room: Arc<Room>,
-    held: Held,
+    room: Arc<RequestLimits>,
+    permit: RequestPermit,
 }
 
 enum Stage {
-    Arriving,
+    Receiving,
     /// All of it is here, and many others are worked on.
     Waiting(Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>),
-    Arrived,
+    Received,
 }
 
 impl Upload {
     /// What comes after the end of the body: the request's turn.
     fn wait(&mut self) -> Result<(), axum::Error> {
-        let Room { places, revocations, slots, .. } = &*self.room;
-        if self.held.is_among(revocations) {
-            self.stage = Stage::Arrived;
+        let RequestLimits { working, revocations, slots, .. } = &*self.room;
+        if self.permit.is_of(revocations) {
+            self.stage = Stage::Received;
             return Ok(());
         }
-        self.held.move_to(places).map_err(|beyond| {
+        self.permit.exchange_for(working).map_err(|beyond| {
             let _ = self.work.beyond.set(beyond);
             axum::Error::new(TooMany)
         })?;
@@ -251,7 +252,7 @@ impl HttpBody for Upload {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if matches!(self.stage, Stage::Arriving) {
+        if matches!(self.stage, Stage::Receiving) {
             let polled = Pin::new(&mut self.body).poll_frame(context);
             self.work.awaits_body.store(polled.is_pending(), Ordering::Relaxed);
             if let Some(frame) = ready!(polled) {
@@ -264,13 +265,13 @@ impl HttpBody for Upload {
         if let Stage::Waiting(slot) = &mut self.stage {
             let slot = ready!(slot.as_mut().poll(context));
             self.work.begin(slot);
-            self.stage = Stage::Arrived;
+            self.stage = Stage::Received;
         }
         Poll::Ready(None)
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.stage, Stage::Arrived) && self.body.is_end_stream()
+        matches!(self.stage, Stage::Received) && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::net::SocketAddr;
 
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::routing::{delete, get, post};
@@ -19,7 +19,7 @@ impl FromRequestParts<()> for User {
 
     async fn from_request_parts(parts: &mut Parts, (): &()) -> Result<Self, ApiError> {
         if let Some(Ok(user)) = parts.headers.get("x-user").map(|user| user.to_str().unwrap().parse()) {
-            Held::pass_to(parts, &user)?;
+            RequestPermit::attribute_to(parts, &user)?;
         }
         Ok(Self)
     }
@@ -30,7 +30,7 @@ async fn length(_: User, body: Bytes) -> String {
 }
 
 async fn never(_: User) {
-    pending().await
+    pending().await;
 }
 
 fn routes() -> Router {
@@ -88,12 +88,12 @@ async fn an_answer_that_takes_too_long_and_a_body_that_does_not_come_are_told_ap
 async fn requests_beyond_the_most_are_refused_at_once_and_others_wait_for_their_turn() {
     let router = limited(routes(), Bounds::TOGETHER, Beyond::answer);
     let slow = || Request::get("/slow").body(Body::empty()).unwrap();
-    let most = Bounds::TOGETHER.most;
-    let held = hold(&router, most, slow).await;
+    let most = Bounds::TOGETHER.max;
+    let permit = hold(&router, most, slow).await;
     let (status, body) = ask(&router, slow()).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(body.contains(r#""code":"overloaded""#) && body.contains("4096"), "{body}");
-    let ended = held.join_all().await;
+    let ended = permit.join_all().await;
     assert_eq!(ended, vec![StatusCode::SERVICE_UNAVAILABLE; most]);
     let whole = ask(&router, Request::post("/upload").body(Body::from("four")).unwrap()).await;
     assert_eq!(whole.0, StatusCode::OK, "places are not given back");
@@ -105,22 +105,22 @@ async fn hold(
     number: usize,
     request: impl Fn() -> axum::http::Request<Body>,
 ) -> tokio::task::JoinSet<StatusCode> {
-    let mut held = tokio::task::JoinSet::new();
+    let mut permit = tokio::task::JoinSet::new();
     for _ in 0..number {
         let (router, request) = (router.clone(), request());
-        held.spawn(async move { ask(&router, request).await.0 });
+        permit.spawn(async move { ask(&router, request).await.0 });
     }
     for _ in 0..number {
         tokio::task::yield_now().await;
     }
-    held
+    permit
 }
 
 /// A request of this user, or of nobody, from this address.
 fn from(address: &str, user: &str, request: axum::http::request::Builder, body: Body) -> Request {
     let mut request = request.header("x-user", user).body(body).unwrap();
     let address: SocketAddr = address.parse().unwrap();
-    request.extensions_mut().insert(ConnectInfo(address));
+    request.extensions_mut().insert(ClientAddress(address.ip()));
     request
 }
 
@@ -141,22 +141,22 @@ fn slow(user: &str) -> Request {
 #[tokio::test(start_paused = true)]
 async fn uploads_that_do_not_come_take_no_place_from_others_and_one_user_has_an_eighth_of_them() {
     let router = router();
-    let each = Bounds::SHARED.each;
-    let held = hold(&router, each, || stalled("mallory")).await;
+    let each = Bounds::SHARED.per_caller;
+    let permit = hold(&router, each, || stalled("mallory")).await;
     let (status, body) = ask(&router, stalled("mallory")).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(body.contains(r#""limit":128"#) && body.contains("of this caller"), "{body}");
     for user in ["alice", "bob"] {
         assert_eq!(ask(&router, upload(user)).await, (StatusCode::OK, "4".to_owned()), "{user}");
     }
-    assert_eq!(held.join_all().await, vec![StatusCode::REQUEST_TIMEOUT; each]);
+    assert_eq!(permit.join_all().await, vec![StatusCode::REQUEST_TIMEOUT; each]);
     assert_eq!(ask(&router, upload("mallory")).await.0, StatusCode::OK, "places are given back");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_user_has_an_eighth_of_the_places_whatever_the_address_and_the_next_upload_is_not_begun() {
     let router = router();
-    let each = Bounds::SHARED.each;
+    let each = Bounds::SHARED.per_caller;
     let _held = hold(&router, each, || slow("mallory")).await;
     let elsewhere = from("192.0.2.2:1", "mallory", Request::get("/slow"), Body::empty());
     assert_eq!(ask(&router, elsewhere).await.0, StatusCode::SERVICE_UNAVAILABLE);
@@ -169,7 +169,7 @@ async fn a_user_has_an_eighth_of_the_places_whatever_the_address_and_the_next_up
 #[tokio::test(start_paused = true)]
 async fn an_address_has_an_eighth_of_the_places_for_those_whom_nobody_knows() {
     let router = router();
-    let _held = hold(&router, Bounds::SHARED.each, || slow("")).await;
+    let _held = hold(&router, Bounds::SHARED.per_caller, || slow("")).await;
     assert_eq!(ask(&router, slow("")).await.0, StatusCode::SERVICE_UNAVAILABLE);
     let elsewhere = from("192.0.2.2:1", "alice", Request::post("/upload"), Body::from("four"));
     assert_eq!(ask(&router, elsewhere).await.0, StatusCode::OK);
@@ -178,12 +178,12 @@ async fn an_address_has_an_eighth_of_the_places_for_those_whom_nobody_knows() {
 #[tokio::test(start_paused = true)]
 async fn a_revocation_has_a_place_when_there_is_none_for_anything_else() {
     let router = router();
-    let most = Bounds::SHARED.most;
-    let mut held = Vec::new();
+    let most = Bounds::SHARED.max;
+    let mut permit = Vec::new();
     for number in 0..8 {
         let user = format!("user{number}");
-        held.push(hold(&router, Bounds::SHARED.each, || slow(&user)).await);
-        held.push(hold(&router, Bounds::SHARED.each, || stalled(&user)).await);
+        permit.push(hold(&router, Bounds::SHARED.per_caller, || slow(&user)).await);
+        permit.push(hold(&router, Bounds::SHARED.per_caller, || stalled(&user)).await);
     }
     let (status, body) = ask(&router, upload("alice")).await;
     assert!(status == StatusCode::SERVICE_UNAVAILABLE && body.contains(&most.to_string()), "{body}");
@@ -194,7 +194,7 @@ async fn a_revocation_has_a_place_when_there_is_none_for_anything_else() {
     ] {
         let builder = Request::builder().method(method.clone()).uri(path);
         let body = if method == Method::PATCH { Body::from("four") } else { Body::empty() };
-        // A user who holds an eighth of everything else, too.
+        // A user who guards an eighth of everything else, too.
         let answer = ask(&router, from(HERE, "user1", builder, body)).await;
         assert_eq!(answer.0, StatusCode::OK, "{method} {path}");
     }
@@ -203,7 +203,7 @@ async fn a_revocation_has_a_place_when_there_is_none_for_anything_else() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_keeps_the_place_of_its_user_until_it_is_dropped_and_a_stranger_s_short_one_does_not() {
     let router = router();
-    let each = Bounds::SHARED.each;
+    let each = Bounds::SHARED.per_caller;
     let answers = |user: &'static str| {
         let router = router.clone();
         async move {
@@ -216,8 +216,8 @@ async fn an_answer_keeps_the_place_of_its_user_until_it_is_dropped_and_a_strange
     };
     let strangers = answers("").await;
     assert_eq!(ask(&router, upload("")).await.0, StatusCode::OK);
-    let untaken = answers("alice").await;
+    let send_timeout = answers("alice").await;
     assert_eq!(ask(&router, upload("alice")).await.0, StatusCode::SERVICE_UNAVAILABLE);
-    drop((strangers, untaken));
+    drop((strangers, send_timeout));
     assert_eq!(ask(&router, upload("alice")).await.0, StatusCode::OK);
 }
