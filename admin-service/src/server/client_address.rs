@@ -152,6 +152,8 @@ impl ClientAddresses {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     fn headers(lines: &[&str]) -> HeaderMap {
