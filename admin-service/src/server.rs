@@ -31,8 +31,8 @@ pub use observe::{LoggedElsewhere, RequestFacts};
 
 use crate::app::{App, Tasks};
 use crate::config::Config;
-use crate::error::{ApiError, Code};
 use crate::edge::secret::reload_on_hangup;
+use crate::error::{ApiError, Code};
 use crate::lifecycle::Shutdown;
 use crate::{api, edge, telemetry};
 use client_address::ClientAddresses;
@@ -150,7 +150,8 @@ pub async fn run(app: App, tasks: Tasks, listeners: Listeners, shutdown: Shutdow
         Observer { listener, log_each, clients, security, sources }
     };
     let proxied = ClientAddresses::behind(app.settings.trusted_proxies.clone());
-    let management = finish(limited(api::router(app.clone()), Beyond::answer), observer("api", true, proxied));
+    let management =
+        finish(limited(api::router(app.clone()), Beyond::answer), observer("api", true, proxied));
     // What gateways ask carries the host of their own clients, and says nothing to who has no token.
     let open = app.settings.edge_secrets.is_none();
     let edges = for_loopback_hosts(limited(edge::router(app.clone()), Beyond::answer), open)

@@ -36,7 +36,8 @@ impl<S: Send + Sync, T: DeserializeOwned, const MOST: usize> FromRequest<S> for 
 fn check_json(headers: &HeaderMap) -> Result<(), ApiError> {
     let plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
     if !headers.get_all(header::CONTENT_ENCODING).iter().all(plain) {
-        let message = "Compressed bodies are not taken: send it as it is, without the header `Content-Encoding`";
+        let message =
+            "Compressed bodies are not taken: send it as it is, without the header `Content-Encoding`";
         return Err(ApiError::new(Code::UnsupportedMediaType, message));
     }
     if is_json(headers) {

@@ -158,11 +158,15 @@ impl TryFrom<UsageReport> for Report {
 
 /// The largest number of the entries.
 fn largest(entries: &[TokenUsage]) -> Largest {
-    let counts = entries.iter().enumerate().flat_map(|(number, entry)| {
-        [(number, "allowed", entry.allowed), (number, "denied", entry.denied)]
-    });
+    let counts = entries
+        .iter()
+        .enumerate()
+        .flat_map(|(number, entry)| [(number, "allowed", entry.allowed), (number, "denied", entry.denied)]);
     let largest = counts.max_by_key(|(_, _, count)| *count);
-    largest.map_or_else(Largest::default, |(number, name, count)| Largest { field: format!("usage[{number}].{name}"), count })
+    largest.map_or_else(Largest::default, |(number, name, count)| Largest {
+        field: format!("usage[{number}].{name}"),
+        count,
+    })
 }
 
 /// The entries, those of one token taken together.
@@ -248,7 +252,11 @@ mod tests {
         let minute = 60_000_000;
         for since in ["2026-01-01T01:59:50Z", "2026-01-01T02:30:00Z"] {
             assert_eq!(check(vec![entry(ID, minute - 1, 1, 0)], Some(since)), Ok(()), "{since}");
-            assert_eq!(check(vec![entry(ID, minute + 1, 0, 0)], Some(since)), refused("usage[0].allowed"), "{since}");
+            assert_eq!(
+                check(vec![entry(ID, minute + 1, 0, 0)], Some(since)),
+                refused("usage[0].allowed"),
+                "{since}"
+            );
         }
         let both = vec![entry(ID, 1, 0, 0), entry(other, 0, u64::MAX / 4, 0)];
         assert_eq!(check(both, Some("2026-01-01T01:59:50Z")), refused("usage[1].denied"));

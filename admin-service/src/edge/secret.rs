@@ -100,7 +100,9 @@ impl EdgeSecrets {
 pub async fn reload_on_hangup(secrets: Option<EdgeSecrets>, mut shutdown: Shutdown) {
     let mut hangups = match hangups() {
         Ok(hangups) => hangups,
-        Err(error) => return tracing::warn!(%error, "SIGHUP cannot be handled; secret files are read all the same when they change"),
+        Err(error) => {
+            return tracing::warn!(%error, "SIGHUP cannot be handled; secret files are read all the same when they change");
+        }
     };
     loop {
         tokio::select! {
@@ -109,10 +111,13 @@ pub async fn reload_on_hangup(secrets: Option<EdgeSecrets>, mut shutdown: Shutdo
         }
         match secrets.as_ref().map(EdgeSecrets::reload).transpose() {
             Ok(changed) => {
-                let (secrets, changed) = (secrets.as_ref().map_or(0, EdgeSecrets::count), changed.unwrap_or(false));
+                let (secrets, changed) =
+                    (secrets.as_ref().map_or(0, EdgeSecrets::count), changed.unwrap_or(false));
                 tracing::info!(secrets, changed, "SIGHUP: the edge secrets were read anew");
             }
-            Err(error) => tracing::warn!(%error, "SIGHUP: the edge secret file cannot be used; the secrets of before stay accepted"),
+            Err(error) => {
+                tracing::warn!(%error, "SIGHUP: the edge secret file cannot be used; the secrets of before stay accepted")
+            }
         }
     }
 }

@@ -157,7 +157,9 @@ impl Count<'_> {
 /// Keeps no more than [`MAX_EDGES`]: those that reported last. Edges have random names, and whoever has the secret can make up any
 /// number of them.
 async fn forget_oldest_edges(tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    let text = format!("SELECT name, seen_at FROM edges ORDER BY seen_at DESC, name DESC LIMIT 1 OFFSET {MAX_EDGES}");
+    let text = format!(
+        "SELECT name, seen_at FROM edges ORDER BY seen_at DESC, name DESC LIMIT 1 OFFSET {MAX_EDGES}"
+    );
     let first = query(AssertSqlSafe(text)).fetch_optional(&mut *tx.connection).await?;
     if let Some(first) = first {
         query("DELETE FROM edges WHERE (seen_at, name) <= ($1, $2)")

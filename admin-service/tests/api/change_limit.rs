@@ -78,7 +78,11 @@ async fn reads_revocations_other_users_and_administrators_are_not_slowed() {
     }
     assert_eq!(churn(&client).await.code(), "too_many_changes");
     client.get(TOKENS).await.expect(StatusCode::OK);
-    service.with(&bob.token).post("/users/bob/tokens", json!({"name": "b"})).await.expect(StatusCode::CREATED);
+    service
+        .with(&bob.token)
+        .post("/users/bob/tokens", json!({"name": "b"}))
+        .await
+        .expect(StatusCode::CREATED);
     service.admin().post(TOKENS, json!({"name": "for alice"})).await.expect(StatusCode::CREATED);
     client.delete(&format!("{TOKENS}?status=expired")).await.expect(StatusCode::OK);
     client.delete(&format!("/tokens/{}", own.id)).await.expect(StatusCode::NO_CONTENT);

@@ -79,7 +79,9 @@ fn nginx() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
     let mut programs = folders.map(|folder| folder.join("nginx"));
-    programs.find(|program| program.is_file()).expect("nginx is not found: install the package \"nginx-light\"")
+    programs
+        .find(|program| program.is_file())
+        .expect("nginx is not found: install the package \"nginx-light\"")
 }
 
 async fn behind(proxies: &'static str) -> (TestService, Proxy) {
@@ -97,17 +99,25 @@ async fn a_token_passes_from_its_own_networks_alone_whatever_the_client_claims()
     let machine = service.make_token("alice", bound("127.0.0.0/16")).await.token;
     assert_eq!(proxy.get(OFFICE, "/me", &office).await.status, StatusCode::OK);
     for (from, token) in [(ELSEWHERE, &office), (ELSEWHERE, &machine), (OFFICE, &machine)] {
-        for claimed in [None, Some("127.0.0.1"), Some(OFFICE), Some("127.0.0.1, 127.1.0.1"), Some("127.0.0.1,")] {
+        for claimed in
+            [None, Some("127.0.0.1"), Some(OFFICE), Some("127.0.0.1, 127.1.0.1"), Some("127.0.0.1,")]
+        {
             let request = proxy.request(from, Method::GET, "/me", token);
-            let request = claimed.into_iter().fold(request, |request, claim| request.header("x-forwarded-for", claim));
+            let request =
+                claimed.into_iter().fold(request, |request, claim| request.header("x-forwarded-for", claim));
             // From the office the claim of the office is true, and its token is another one.
             let refused = Answer::to(request).await;
             let given = (refused.status, refused.code());
-            assert_eq!(given, (StatusCode::FORBIDDEN, "address_not_permitted".to_owned()), "{from} {claimed:?}");
+            assert_eq!(
+                given,
+                (StatusCode::FORBIDDEN, "address_not_permitted".to_owned()),
+                "{from} {claimed:?}"
+            );
         }
     }
     // Around the proxy nobody is believed.
-    let direct = reqwest::Client::builder().local_address(ELSEWHERE.parse::<IpAddr>().unwrap()).build().unwrap();
+    let direct =
+        reqwest::Client::builder().local_address(ELSEWHERE.parse::<IpAddr>().unwrap()).build().unwrap();
     let direct = direct.get(format!("http://{}/api/v1/me", service.addresses.api)).bearer_auth(&office);
     let direct = Answer::to(direct.header("x-forwarded-for", OFFICE)).await;
     assert_eq!(direct.code(), "address_not_permitted");
@@ -140,7 +150,8 @@ async fn the_audit_log_names_the_client_and_without_trust_the_proxy() {
 
 #[tokio::test]
 async fn a_gateway_behind_a_trusted_proxy_names_the_client_before_that() {
-    let service = TestService::configured(|config| config.trusted_proxies = "10.0.0.0/8".parse().unwrap()).await;
+    let service =
+        TestService::configured(|config| config.trusted_proxies = "10.0.0.0/8".parse().unwrap()).await;
     service.make_user("alice").await;
     let bound = service.make_token("alice", json!({"name": "t", "allowed_cidrs": ["203.0.113.0/24"]})).await;
     for (forwarded, status) in [
@@ -150,6 +161,10 @@ async fn a_gateway_behind_a_trusted_proxy_names_the_client_before_that() {
         ("203.0.113.9, unknown, 10.0.0.1", StatusCode::FORBIDDEN),
     ] {
         let request = service.edge().request(Method::GET, "/edge/v1/authz").bearer_auth(&bound.token);
-        assert_eq!(Answer::to(request.header("x-forwarded-for", forwarded)).await.status, status, "{forwarded}");
+        assert_eq!(
+            Answer::to(request.header("x-forwarded-for", forwarded)).await.status,
+            status,
+            "{forwarded}"
+        );
     }
 }

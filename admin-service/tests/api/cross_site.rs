@@ -42,7 +42,11 @@ async fn a_page_of_another_site_changes_nothing_whatever_the_browser_remembers()
             (Method::PUT, "/restrictions"),
         ] {
             let refused = send(&admin, method, path, lines).await;
-            assert_eq!((refused.status, refused.code().as_str()), (StatusCode::FORBIDDEN, "cross_site"), "{path} {lines:?}");
+            assert_eq!(
+                (refused.status, refused.code().as_str()),
+                (StatusCode::FORBIDDEN, "cross_site"),
+                "{path} {lines:?}"
+            );
             assert_eq!(service.state().await, before, "{path} {lines:?}");
         }
     }
@@ -77,9 +81,12 @@ async fn the_services_own_pages_and_whoever_only_reads_are_answered() {
     let lines: Lines = &[("origin", "http://evil.example"), ("sec-fetch-site", "cross-site")];
     assert_eq!(send(&admin, Method::GET, "/me", lines).await.status, StatusCode::OK);
     let here = format!("http://{}", service.addresses.api);
-    let request = admin.request(Method::POST, "/api/v1/users").header("origin", here).json(&json!({"name": "bob"}));
+    let request =
+        admin.request(Method::POST, "/api/v1/users").header("origin", here).json(&json!({"name": "bob"}));
     Answer::to(request).await.expect(StatusCode::CREATED);
     let http2 = admin.http2().request(Method::POST, "/api/v1/users");
     let here = format!("http://{}", service.addresses.api);
-    Answer::to(http2.header("origin", here).json(&json!({"name": "carol"}))).await.expect(StatusCode::CREATED);
+    Answer::to(http2.header("origin", here).json(&json!({"name": "carol"})))
+        .await
+        .expect(StatusCode::CREATED);
 }

@@ -124,7 +124,7 @@ async fn with_a_secret_nobody_else_gets_a_verdict() {
 }
 
 /// A question to which a body is to be added.
-fn verify(service: &TestService) -> reqwest::RequestBuilder {
+fn question(service: &TestService) -> reqwest::RequestBuilder {
     service.edge().request(Method::POST, "/edge/v1/verify").header("content-type", "application/json")
 }
 
@@ -142,12 +142,11 @@ async fn what_is_no_question_gets_no_verdict() {
         json!({"token_hash": hash, "more": 1}).to_string(),
         json!([hash]).to_string(),
     ] {
-        let answer =
-            Answer::to(verify(&service).body(body.clone())).await;
+        let answer = Answer::to(question(&service).body(body.clone())).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
         assert!(answer.json().get("token").is_none());
     }
-    let huge = verify(&service).body(" ".repeat(70_000));
+    let huge = question(&service).body(" ".repeat(70_000));
     assert_eq!(Answer::to(huge).await.status, StatusCode::PAYLOAD_TOO_LARGE);
     let get = Answer::to(service.edge().request(Method::GET, "/edge/v1/verify")).await;
     assert_eq!((get.status, get.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, vec!["POST".to_owned()]));

@@ -120,7 +120,9 @@ async fn a_body_that_is_too_large_is_refused() {
 async fn a_request_has_the_services_identifier_and_its_callers_stands_beside_it() {
     let service = TestService::start().await;
     for (number, (given, kept)) in
-        [("a-Z_0.9", "a-Z_0.9"), ("<a b>", "_a_b_"), (&"x".repeat(200), &"x".repeat(128))].into_iter().enumerate()
+        [("a-Z_0.9", "a-Z_0.9"), ("<a b>", "_a_b_"), (&"x".repeat(200), &"x".repeat(128))]
+            .into_iter()
+            .enumerate()
     {
         service.clock.advance(std::time::Duration::from_secs(1));
         let request = service.admin().request(Method::POST, "/api/v1/users").header("x-request-id", given);
@@ -137,7 +139,8 @@ async fn a_compressed_body_is_refused_with_the_name_of_the_header() {
     let service = TestService::start().await;
     let before = service.state().await;
     for coding in ["gzip", "br", "identity, gzip"] {
-        let request = service.admin().request(Method::POST, "/api/v1/users").header("content-encoding", coding);
+        let request =
+            service.admin().request(Method::POST, "/api/v1/users").header("content-encoding", coding);
         let request = request.header("content-type", "application/json");
         let refused = Answer::to(request.body(b"\x1f\x8b\x08".as_slice())).await;
         assert_eq!(refused.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{coding}");

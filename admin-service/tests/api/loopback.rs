@@ -51,7 +51,8 @@ async fn without_a_secret_the_edge_api_answers_loopback_hosts_alone() {
 async fn with_a_secret_any_host_will_do() {
     let service = TestService::start_with(Some("correct-edge-secret")).await;
     let path = format!("http://{}/edge/v1/changes", service.addresses.edge);
-    let request = Client::new().get(path).header("host", "latchkey.example").bearer_auth("correct-edge-secret");
+    let request =
+        Client::new().get(path).header("host", "latchkey.example").bearer_auth("correct-edge-secret");
     Answer::to(request).await.expect(StatusCode::OK);
 }
 
@@ -73,14 +74,21 @@ async fn a_body_for_the_edge_api_is_declared_as_json_with_a_secret_and_without()
         let before = kept(&service).await;
         for (method, path, body) in questions().into_iter().filter(|(_, _, body)| body.is_some()) {
             let send = |content_type: Option<&'static str>| {
-                let request = service.edge().request(method.clone(), path).body(body.clone().unwrap().to_string());
-                let request = content_type.into_iter().fold(request, |request, kind| request.header("content-type", kind));
+                let request =
+                    service.edge().request(method.clone(), path).body(body.clone().unwrap().to_string());
+                let request = content_type
+                    .into_iter()
+                    .fold(request, |request, kind| request.header("content-type", kind));
                 Answer::to(request.bearer_auth("correct-edge-secret"))
             };
             for bad in [None, Some("text/plain"), Some("application/x-www-form-urlencoded")] {
                 let refused = send(bad).await;
                 let given = (refused.status, refused.code());
-                assert_eq!(given, (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type".to_owned()), "{path}");
+                assert_eq!(
+                    given,
+                    (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type".to_owned()),
+                    "{path}"
+                );
             }
             assert_eq!(kept(&service).await, before);
             let taken = send(Some("application/json; charset=utf-8")).await;

@@ -165,13 +165,18 @@ fn a_log_line_tells_of_each_request_and_of_no_secret() {
     serving.signal("TERM");
     serving.ended();
     let lines = serving.lines();
-    let line =
-        lines.iter().find(|line| line["client_request_id"] == "ticket-7" && line["message"] == "answered").unwrap();
+    let line = lines
+        .iter()
+        .find(|line| line["client_request_id"] == "ticket-7" && line["message"] == "answered")
+        .unwrap();
     assert_eq!(
         (&line["method"], &line["path"], &line["status"], &line["user"]),
         (&"POST".into(), &"/api/v1/users".into(), &201.into(), &"admin".into())
     );
-    assert!(line["request_id"] != "ticket-7" && line["client"] == "127.0.0.1" && line["code"].is_null(), "{line}");
+    assert!(
+        line["request_id"] != "ticket-7" && line["client"] == "127.0.0.1" && line["code"].is_null(),
+        "{line}"
+    );
     let log = std::fs::read_to_string(&serving.log).unwrap();
     assert_eq!(log.lines().count(), lines.len(), "every line is JSON");
     for secret in [&token, edge_secret, made["token"].as_str().unwrap()] {
@@ -217,7 +222,8 @@ fn failed_authentications_are_warned_of_once_a_minute_and_each_line_names_client
     let mut serving = place.serve(&["--edge-secret", "an-edge-secret-0123456789"]);
     let unknown = "lk_0000000000000000000000000000000000000000000000000";
     for _ in 0..50 {
-        let refused = serving.ask("api", &format!("GET /api/v1/me HTTP/1.1\r\nauthorization: Bearer {unknown}"), "");
+        let refused =
+            serving.ask("api", &format!("GET /api/v1/me HTTP/1.1\r\nauthorization: Bearer {unknown}"), "");
         assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
     }
     serving.ask("api", "GET /api/v1/me HTTP/1.1", "");
@@ -230,8 +236,10 @@ fn failed_authentications_are_warned_of_once_a_minute_and_each_line_names_client
         refused.filter(|line| line["code"] == code && line["client"] == "127.0.0.1").count()
     };
     assert_eq!((refused("api_key_invalid"), refused("api_key_missing")), (50, 1));
-    let warned = lines.iter().filter(|line| line["level"] == "WARN" && line["target"] == "latchkey::security");
-    let warned: Vec<_> = warned.map(|line| (line["client"].clone(), line["code"].clone(), line["count"].clone())).collect();
+    let warned =
+        lines.iter().filter(|line| line["level"] == "WARN" && line["target"] == "latchkey::security");
+    let warned: Vec<_> =
+        warned.map(|line| (line["client"].clone(), line["code"].clone(), line["count"].clone())).collect();
     // One at once, and at the end what was counted since.
     assert_eq!(warned, [1, 49].map(|count| ("127.0.0.1".into(), "api_key_invalid".into(), count.into())));
 }
@@ -310,14 +318,18 @@ fn a_header_of_a_proxy_that_is_not_trusted_is_warned_of_once() {
     for header in ["X-Forwarded-For: 203.0.113.9", "Forwarded: for=203.0.113.9"] {
         serving.ask("api", &format!("GET /api/v1/me HTTP/1.1\r\n{header}"), "");
     }
-    let ports: Vec<String> = [("--listen", "api"), ("--edge-listen", "edge"), ("--metrics-listen", "metrics")]
-        .into_iter()
-        .flat_map(|(flag, name)| [flag.to_owned(), serving.address(name).to_string()])
-        .collect();
+    let ports: Vec<String> =
+        [("--listen", "api"), ("--edge-listen", "edge"), ("--metrics-listen", "metrics")]
+            .into_iter()
+            .flat_map(|(flag, name)| [flag.to_owned(), serving.address(name).to_string()])
+            .collect();
     let mut args = vec!["doctor"];
     args.extend(ports.iter().map(String::as_str));
     let found = String::from_utf8(place.run(&args).stdout).unwrap();
-    assert!(found.contains("2 requests came through a proxy") && found.contains("--trusted-proxies"), "{found}");
+    assert!(
+        found.contains("2 requests came through a proxy") && found.contains("--trusted-proxies"),
+        "{found}"
+    );
     serving.signal("TERM");
     serving.ended();
     let warned = |line: &&Value| line["level"] == "WARN" && line.to_string().contains("--trusted-proxies");

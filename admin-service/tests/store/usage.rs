@@ -207,7 +207,10 @@ async fn requests_are_summed_by_the_hour_and_overflow_nothing(db: Fixture) {
     assert!(count(&db.store, report("a", 1, vec![used(token.id, 5, 0, 3_600_000)])).await);
     db.clock.set(at("2026-01-01T02:00:00Z"));
     assert!(count(&db.store, report("a", 2, vec![used(token.id, 1, 1, 0)])).await);
-    db.sql("UPDATE usage_hours SET allowed = 9223372036854775806, denied = 9223372036854775806 WHERE denied = 1").await;
+    db.sql(
+        "UPDATE usage_hours SET allowed = 9223372036854775806, denied = 9223372036854775806 WHERE denied = 1",
+    )
+    .await;
     assert!(count(&db.store, report("a", 3, vec![used(token.id, 1, 1, 0)])).await);
     assert!(count(&db.store, report("a", most, vec![used(token.id, 1, 7, 0)])).await);
     assert!(!count(&db.store, report("a", most, vec![used(token.id, 1, 1, 0)])).await);
@@ -245,7 +248,10 @@ async fn what_no_edge_can_have_done_counts_for_nothing(db: Fixture) {
     let before = db.everything().await;
     let forged = report("a", 2, vec![used(token.id, 60_000_001, 0, 0)]);
     let refused = db.store.count_usage(&forged).await.unwrap_err();
-    assert!(matches!(&refused, StoreError::ImplausibleUsage(at) if at.field == "usage[0].allowed"), "{refused}");
+    assert!(
+        matches!(&refused, StoreError::ImplausibleUsage(at) if at.field == "usage[0].allowed"),
+        "{refused}"
+    );
     let first = report("b", 1, vec![used(token.id, 0, i64::MAX.unsigned_abs(), 0)]);
     assert!(matches!(db.store.count_usage(&first).await, Err(StoreError::ImplausibleUsage(_))));
     assert_eq!(db.everything().await, before);

@@ -129,7 +129,9 @@ fn tell_readiness(metrics: &Listener, answer: &Answer, findings: &mut Findings) 
         if let Some(count) = gauge(&text, FORWARDED_IGNORED) {
             findings.warning(
                 CHECK,
-                format!("{count} requests came through a proxy and none is trusted: all its clients count as one."),
+                format!(
+                    "{count} requests came through a proxy and none is trusted: all its clients count as one."
+                ),
                 "Name the proxy by --trusted-proxies, or have it send no X-Forwarded-For.",
             );
         }
