@@ -189,7 +189,7 @@ fn question(number: usize) -> String {
 /// The same questions for wrk.
 fn script() -> String {
     format!(
-        "wrk.method = 'POST'\nwrk.headers['authorization'] = 'Bearer {EDGE_SECRET}'\nlocal n = 0\n\
+        "wrk.method = 'POST'\nwrk.headers['authorization'] = 'Bearer {EDGE_SECRET}'\nwrk.headers['content-type'] = 'application/json'\nlocal n = 0\n\
          request = function()\n  n = n + 1\n\
          \x20 local word = string.format('%08x', (n * {STRIDE} % {TOKENS}) * 2654435761 % 4294967296)\n\
          \x20 return wrk.format(nil, nil, nil, '{{\"token_hash\":\"' .. word:rep(8) .. '\"}}')\nend\n"

@@ -62,7 +62,7 @@ async fn accountable_every_change_is_in_the_audit_log_once_and_what_changes_noth
         let entry = &after[0];
         let made = if subject.is_empty() { answer.json()["id"].clone() } else { json!(subject) };
         assert_eq!((&entry["action"], &entry["subject"]), (&json!(action), &made), "{entry}");
-        let origin = [&entry["actor"], &entry["token_id"], &entry["address"], &entry["request_id"]];
+        let origin = [&entry["actor"], &entry["token_id"], &entry["address"], &entry["client_request_id"]];
         assert_eq!(origin, [&json!("admin"), &me, &json!("127.0.0.1"), &json!(ticket)], "{entry}");
     }
 }

@@ -290,7 +290,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 fn max_changes(text: &str) -> Result<u32, String> {
     match text {
         "off" => Ok(0),
-        _ => text.parse().map_err(|_| "a whole number of changes is needed, as in 120, or \"off\"".to_owned()),
+        _ => {
+            text.parse().map_err(|_| "a whole number of changes is needed, as in 120, or \"off\"".to_owned())
+        }
     }
 }
 

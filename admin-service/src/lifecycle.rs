@@ -55,6 +55,14 @@ impl Shutdown {
     }
 }
 
+/// SIGHUP, by which operators have files read anew.
+///
+/// # Errors
+/// What the operating system says when it cannot be taken over.
+pub fn hangups() -> std::io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
+
 /// SIGTERM and SIGINT, whichever comes.
 pub struct EndSignals {
     terminate: Signal,
@@ -67,6 +75,8 @@ impl EndSignals {
     /// # Errors
     /// What the operating system says when it cannot.
     pub fn take_over() -> std::io::Result<Self> {
+        // It ends nothing from here on, not even before somebody waits for it.
+        drop(hangups()?);
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 

@@ -30,11 +30,12 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 pub use client_address::{ClientAddress, TrustedProxies};
 pub use files::raise_open_files;
-pub use memory::keep_to_small_pages;
+pub use memory::{hide_memory, keep_to_small_pages};
 pub use observe::{LoggedElsewhere, RequestFacts};
 
 use crate::app::{App, Tasks};
 use crate::config::Config;
+use crate::edge::secret::reload_on_hangup;
 use crate::error::{ApiError, Code};
 use crate::lifecycle::Shutdown;
 use crate::{api, edge, telemetry};
@@ -218,6 +219,7 @@ pub async fn run(app: App, tasks: Tasks, listeners: Listeners, shutdown: Shutdow
         connections::serve("edge", listeners.edge, edges, edge_limits(), shutdown.clone()),
         connections::serve("metrics", listeners.metrics, monitoring, METRICS_LIMITS, shutdown.clone()),
         secrets,
+        reload_on_hangup(app.settings.edge_secrets.clone(), shutdown.clone()),
         telemetry::keep_up(metrics, shutdown.clone()),
         security.clone().run(shutdown.clone()),
     );

@@ -39,7 +39,11 @@ const GENERAL: [(Code, Of, &str); 20] = [
     (Code::ApiKeyInvalid, Of::All, "the credential is not valid; why is not told."),
     (Code::InsufficientScope, Of::Scoped, "the token lacks the scope."),
     (Code::AddressNotPermitted, Of::All, "the token may not be used from here."),
-    (Code::CrossSite, Of::Changing, "a page of another site has sent this; `Origin` or `Sec-Fetch-Site` says so."),
+    (
+        Code::CrossSite,
+        Of::Changing,
+        "a page of another site has sent this; `Origin` or `Sec-Fetch-Site` says so.",
+    ),
     (Code::RequestTimeout, Of::Body, "the body did not arrive in time."),
     (Code::BodyTooLarge, Of::Body, "the body is larger than `limit` bytes."),
     (Code::UnsupportedMediaType, Of::Body, "the body is not declared as JSON."),

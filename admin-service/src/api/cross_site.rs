@@ -32,8 +32,10 @@ fn is_safe(method: &Method) -> bool {
 
 fn is_cross_site(request: &Request, public_url: Option<&str>) -> bool {
     let headers = request.headers();
-    let foreign_fetch =
-        headers.get_all(SEC_FETCH_SITE).iter().any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"));
+    let foreign_fetch = headers
+        .get_all(SEC_FETCH_SITE)
+        .iter()
+        .any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"));
     foreign_fetch || headers.get_all(ORIGIN).iter().any(|origin| !is_own(origin, request, public_url))
 }
 
@@ -72,7 +74,11 @@ impl Place {
             Some((_, port)) if !port.ends_with(']') => port.parse().ok()?,
             _ => default,
         };
-        (!authority.as_str().contains('@')).then(|| Self { scheme, host: authority.host().to_ascii_lowercase(), port })
+        (!authority.as_str().contains('@')).then(|| Self {
+            scheme,
+            host: authority.host().to_ascii_lowercase(),
+            port,
+        })
     }
 }
 
@@ -83,7 +89,9 @@ mod tests {
     use super::*;
 
     fn cross(lines: &[(&'static str, &str)]) -> bool {
-        let request = lines.iter().fold(Request::builder().uri("/"), |request, (name, value)| request.header(*name, *value));
+        let request = lines
+            .iter()
+            .fold(Request::builder().uri("/"), |request, (name, value)| request.header(*name, *value));
         is_cross_site(&request.body(Body::empty()).unwrap(), Some("https://tokens.example.com/base"))
     }
 

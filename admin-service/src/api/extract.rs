@@ -5,7 +5,7 @@ use std::str::FromStr;
 use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
@@ -32,7 +32,14 @@ impl<S: Send + Sync, T: DeserializeOwned, const MOST: usize> FromRequest<S> for 
     }
 }
 
+/// Refuses a body that is not declared as JSON, or that is compressed: a few bytes might become a great many.
 fn check_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(header::CONTENT_ENCODING).iter().all(plain) {
+        let message =
+            "Compressed bodies are not taken: send it as it is, without the header `Content-Encoding`";
+        return Err(ApiError::new(Code::UnsupportedMediaType, message));
+    }
     if is_json(headers) {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use crate::clock::Sources;
 use crate::config::ServeArgs;
 use crate::edge::secret::{cover, exposure};
 use crate::lifecycle::{EndSignals, shutdown};
-use crate::server::{self, Listeners, keep_to_small_pages, raise_open_files};
+use crate::server::{self, Listeners, hide_memory, keep_to_small_pages, raise_open_files};
 use crate::telemetry;
 
 #[derive(clap::Args)]
@@ -16,7 +16,8 @@ Examples:
   latchkey serve --database-url-file /run/secrets/database-url --edge-listen 0.0.0.0:8101 \\
                  --edge-secret-file /run/secrets/edge --listen 0.0.0.0:8100 --public-url https://tokens.example.com
 
-SIGTERM and SIGINT end it within 10 seconds, requests under way first; a second one ends it at once.")]
+SIGTERM and SIGINT end it within 10 seconds, requests under way first; a second one ends it at once.
+SIGHUP reads the edge secrets anew.")]
 pub(super) struct Args {
     #[command(flatten)]
     serve: ServeArgs,
@@ -25,6 +26,9 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     telemetry::log(&args.serve.log)?;
     keep_to_small_pages();
+    if !args.serve.allow_core_dumps {
+        hide_memory();
+    }
     block_on(serve(args.serve))
 }
 

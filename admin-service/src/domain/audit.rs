@@ -320,7 +320,8 @@ mod tests {
 
     #[test]
     fn actors_and_actions_survive_their_text() {
-        for actor in [Actor::Scheduler, Actor::Bootstrap, Actor::Local, Actor::User("alice".parse().unwrap())] {
+        for actor in [Actor::Scheduler, Actor::Bootstrap, Actor::Local, Actor::User("alice".parse().unwrap())]
+        {
             assert_eq!(actor.to_string().parse(), Ok(actor.clone()));
             assert_eq!(Actor::stored(actor.to_string()), actor);
         }

@@ -14,6 +14,13 @@ use super::token::TokenId;
 /// The most that a report may count, and the highest number that it may have: what the database's numbers hold.
 const MOST: u64 = i64::MAX.unsigned_abs();
 const MINUTE_MS: i64 = 60_000;
+/// What no worker of an Envoy can reach: real ones do some 50,000 requests a second.
+const MAX_PER_SECOND: u64 = 1_000_000;
+/// The time that a report is for at least, where the one before it is known.
+const SHORTEST_MS: u64 = 60_000;
+/// The time that a first report is for at most: the longest `usage.flush_ms`. At what workers really do it is worth most of a day,
+/// in which the service was away.
+const FIRST_MS: u64 = 3_600_000;
 
 text_type! {
     /// A random name of one VM of an edge.
@@ -72,6 +79,41 @@ pub struct Report {
     pub sequence: u64,
     /// What each token was used for. No sum of these is more than can be kept.
     pub uses: BTreeMap<TokenId, Use>,
+    /// The largest number in it, and where it stands.
+    largest: Largest,
+}
+
+/// A number of a report.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Largest {
+    field: String,
+    count: u64,
+}
+
+impl Report {
+    /// Refuses what no worker could have done in the time since the report before, `since`; `None`: this is its first.
+    ///
+    /// # Errors
+    /// [`InvalidReport`] with the field that says too much.
+    pub fn check_plausible(&self, since: Option<Timestamp>, now: Timestamp) -> Result<(), InvalidReport> {
+        let elapsed = |since: Timestamp| u64::try_from(now.duration_since(since).as_millis()).unwrap_or(0);
+        let millis = since.map_or(FIRST_MS, |since| elapsed(since).max(SHORTEST_MS));
+        let limit = millis.saturating_mul(MAX_PER_SECOND / 1_000);
+        let counts = self.uses.values().flat_map(|one| [one.counts.allowed, one.counts.denied]);
+        let all = counts.fold(0, u64::saturating_add);
+        if all <= limit {
+            return Ok(());
+        }
+        let (field, count) = match &self.largest {
+            Largest { field, count } if *count > limit => (field.as_str(), *count),
+            _ => ("usage", all),
+        };
+        let seconds = millis / 1_000;
+        let problem = format!(
+            "counts {count} requests, more than a worker can do in the {seconds} s since its last report: at most {limit}"
+        );
+        Err(refused(field, Invalid(problem)))
+    }
 }
 
 /// A report that cannot be; `field` says where.
@@ -109,8 +151,22 @@ impl TryFrom<UsageReport> for Report {
                 format!("must have at most {MAX_USAGE_ENTRIES} entries, and has {}", report.usage.len());
             return Err(refused("usage", Invalid(problem)));
         }
-        Ok(Self { edge, sequence: report.sequence, uses: uses(&report.usage)? })
+        let uses = uses(&report.usage)?;
+        Ok(Self { edge, sequence: report.sequence, uses, largest: largest(&report.usage) })
     }
+}
+
+/// The largest number of the entries.
+fn largest(entries: &[TokenUsage]) -> Largest {
+    let counts = entries
+        .iter()
+        .enumerate()
+        .flat_map(|(number, entry)| [(number, "allowed", entry.allowed), (number, "denied", entry.denied)]);
+    let largest = counts.max_by_key(|(_, _, count)| *count);
+    largest.map_or_else(Largest::default, |(number, name, count)| Largest {
+        field: format!("usage[{number}].{name}"),
+        count,
+    })
 }
 
 /// The entries, those of one token taken together.
@@ -189,6 +245,31 @@ mod tests {
         };
         assert_eq!(numbered(MOST), Ok(()));
         assert_eq!(numbered(MOST + 1).unwrap_err().field, "sequence");
+    }
+
+    #[test]
+    fn more_than_a_worker_can_do_since_its_last_report_is_refused_with_the_name_of_the_field() {
+        let (now, other) = (at("2026-01-01T02:00:00Z"), "0197a3b1-0000-7000-8000-000000000002");
+        let check = |entries: Vec<TokenUsage>, since: Option<&str>| {
+            report(entries).unwrap().check_plausible(since.map(at), now).map_err(|refused| refused.field)
+        };
+        let refused = |field: &str| Err(field.to_owned());
+        let minute = 60_000_000;
+        for since in ["2026-01-01T01:59:50Z", "2026-01-01T02:30:00Z"] {
+            assert_eq!(check(vec![entry(ID, minute - 1, 1, 0)], Some(since)), Ok(()), "{since}");
+            assert_eq!(
+                check(vec![entry(ID, minute + 1, 0, 0)], Some(since)),
+                refused("usage[0].allowed"),
+                "{since}"
+            );
+        }
+        let both = vec![entry(ID, 1, 0, 0), entry(other, 0, u64::MAX / 4, 0)];
+        assert_eq!(check(both, Some("2026-01-01T01:59:50Z")), refused("usage[1].denied"));
+        assert_eq!(check(vec![entry(ID, minute, minute, 0)], Some("2026-01-01T01:59:50Z")), refused("usage"));
+        // The service was away for two hours, or the edge was never heard.
+        assert_eq!(check(vec![entry(ID, 7_200 * 1_000_000, 0, 0)], Some("2026-01-01T00:00:00Z")), Ok(()));
+        assert_eq!(check(vec![entry(ID, 3_600 * 1_000_000, 0, 0)], None), Ok(()));
+        assert_eq!(check(vec![entry(ID, MOST, 0, 0)], None), refused("usage[0].allowed"));
     }
 
     #[test]

@@ -197,7 +197,9 @@ mod tests {
             ("x-latchkey-realm", "a\"b"),
             ("x-latchkey-realm", ""),
         ] {
-            let refused = Question::read(&headers(&[(name, value)]), &TrustedProxies::default()).err().map(|refused| refused.header);
+            let refused = Question::read(&headers(&[(name, value)]), &TrustedProxies::default())
+                .err()
+                .map(|refused| refused.header);
             assert_eq!(refused, Some(HeaderName::from_static(name)), "{value}");
         }
         let apart = headers(&[("x-latchkey-schemes", "bearer"), ("x-latchkey-schemes", "basic")]);

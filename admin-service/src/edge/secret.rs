@@ -10,7 +10,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::unauthorized::Unauthorized;
 use crate::config::{ConfigError, read_secret_file};
-use crate::lifecycle::Shutdown;
+use crate::lifecycle::{Shutdown, hangups};
 
 /// The fewest bytes of a secret. `openssl rand -hex 32` makes 64.
 pub const SHORTEST: usize = 16;
@@ -64,6 +64,12 @@ impl EdgeSecrets {
         &self.unauthorized
     }
 
+    /// How many are accepted.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.accepted.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Reads the source again; `Ok(true)` when other secrets are accepted from now on.
     ///
     /// # Errors
@@ -95,6 +101,32 @@ impl EdgeSecrets {
                     }
                     failing = true;
                 }
+            }
+        }
+    }
+}
+
+/// Reads the secrets anew at each SIGHUP, until the service ends, and says how many there are.
+pub async fn reload_on_hangup(secrets: Option<EdgeSecrets>, mut shutdown: Shutdown) {
+    let mut hangups = match hangups() {
+        Ok(hangups) => hangups,
+        Err(error) => {
+            return tracing::warn!(%error, "SIGHUP cannot be handled; secret files are read all the same when they change");
+        }
+    };
+    loop {
+        tokio::select! {
+            received = hangups.recv() => if received.is_none() { return },
+            () = shutdown.requested() => return,
+        }
+        match secrets.as_ref().map(EdgeSecrets::reload).transpose() {
+            Ok(changed) => {
+                let (secrets, changed) =
+                    (secrets.as_ref().map_or(0, EdgeSecrets::count), changed.unwrap_or(false));
+                tracing::info!(secrets, changed, "SIGHUP: the edge secrets were read anew");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "SIGHUP: the edge secret file cannot be used; the secrets of before stay accepted")
             }
         }
     }

@@ -10,7 +10,7 @@ use latchkey::wire::{UsageReport, UsageResponse};
 use super::verify::Edge;
 use crate::api::extract::{self, DeclaredJson};
 use crate::app::App;
-use crate::domain::usage::{Receipt, Report};
+use crate::domain::usage::{InvalidReport, Receipt, Report};
 use crate::error::{ApiError, Code, chain};
 use crate::store::StoreError;
 use crate::telemetry::USAGE_REPORTS;
@@ -31,6 +31,10 @@ pub async fn usage(
 ) -> Result<(StatusCode, Json<UsageResponse>), ApiError> {
     let report = read(body).inspect_err(|_| count("refused"))?;
     let Receipt { counted, at } = app.store.count_usage(&report).await.map_err(|error| {
+        if let StoreError::ImplausibleUsage(refused) = error {
+            count("refused");
+            return refusal(&refused);
+        }
         tracing::warn!(cause = chain(&error), "a usage report cannot be counted");
         count("unavailable");
         match error {
@@ -46,10 +50,12 @@ pub async fn usage(
 fn read(body: Result<Bytes, BytesRejection>) -> Result<Report, ApiError> {
     let body = body.map_err(|_| extract::too_large(MAX_REPORT, None))?;
     let report: UsageReport = extract::parse(&body)?;
-    Report::try_from(report).map_err(|refused| {
-        let message = format!("Field `{}` {refused}", refused.field);
-        ApiError::new(Code::InvalidBody, message).with("field", refused.field)
-    })
+    Report::try_from(report).map_err(|refused| refusal(&refused))
+}
+
+fn refusal(refused: &InvalidReport) -> ApiError {
+    let message = format!("Field `{}` {refused}", refused.field);
+    ApiError::new(Code::InvalidBody, message).with("field", refused.field.as_str())
 }
 
 fn count(outcome: &'static str) {

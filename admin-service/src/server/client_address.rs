@@ -152,6 +152,8 @@ impl ClientAddresses {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     fn headers(lines: &[&str]) -> HeaderMap {
@@ -170,7 +172,10 @@ mod tests {
         assert_eq!(client("::ffff:10.1.1.1", &["203.0.113.9"]), "203.0.113.9");
         assert_eq!(client("10.1.1.1", &[]), "10.1.1.1");
         let none = TrustedProxies::default();
-        assert_eq!(none.client("10.1.1.1".parse().unwrap(), &headers(&["203.0.113.9"])).to_string(), "10.1.1.1");
+        assert_eq!(
+            none.client("10.1.1.1".parse().unwrap(), &headers(&["203.0.113.9"])).to_string(),
+            "10.1.1.1"
+        );
     }
 
     #[test]
@@ -215,7 +220,8 @@ mod tests {
         ] {
             assert_eq!(client("10.1.1.1", lines), expected, "{lines:?}");
         }
-        let latin = HeaderMap::from_iter([(X_FORWARDED_FOR, HeaderValue::from_bytes(b"203.0.113.9 \xe9").unwrap())]);
+        let latin =
+            HeaderMap::from_iter([(X_FORWARDED_FOR, HeaderValue::from_bytes(b"203.0.113.9 \xe9").unwrap())]);
         let proxies: TrustedProxies = "10.0.0.0/8".parse().unwrap();
         assert_eq!(proxies.client("10.1.1.1".parse().unwrap(), &latin).to_string(), "10.1.1.1");
     }

@@ -37,7 +37,9 @@ async fn refuse_others(request: Request, next: Next) -> Response {
 /// Whether a host, with or without a port, is an address of loopback, `localhost`, or a name without a dot.
 fn is_loopback(host: &[u8]) -> bool {
     let authority = std::str::from_utf8(host).ok().and_then(|text| text.parse::<Authority>().ok());
-    let Some(authority) = authority.filter(|authority| !authority.as_str().contains('@')) else { return false };
+    let Some(authority) = authority.filter(|authority| !authority.as_str().contains('@')) else {
+        return false;
+    };
     let host = authority.host();
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     match bare.parse::<IpAddr>() {
@@ -54,16 +56,38 @@ mod tests {
 
     #[test]
     fn loopback_addresses_and_names_without_a_dot_are_loopback_hosts() {
-        for host in
-            ["127.0.0.1", "127.0.0.1:8101", "127.9.9.9", "[::1]", "[::1]:8101", "[::ffff:127.0.0.1]", "localhost",
-             "LocalHost:8102", "latchkey", "latchkey_feed:8101", "x"]
-        {
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1:8101",
+            "127.9.9.9",
+            "[::1]",
+            "[::1]:8101",
+            "[::ffff:127.0.0.1]",
+            "localhost",
+            "LocalHost:8102",
+            "latchkey",
+            "latchkey_feed:8101",
+            "x",
+        ] {
             assert!(is_loopback(host.as_bytes()), "{host}");
         }
         for host in [
-            "", "evil.example", "evil.example:8101", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1",
-            "[2001:db8::1]", "0.0.0.0", "latchkey.", "127.0.0.1@evil.example", "evil.example@127.0.0.1", "a b", ":8101",
-            "127.0.0.1:x:y", "::1", "*",
+            "",
+            "evil.example",
+            "evil.example:8101",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "192.0.2.1",
+            "[2001:db8::1]",
+            "0.0.0.0",
+            "latchkey.",
+            "127.0.0.1@evil.example",
+            "evil.example@127.0.0.1",
+            "a b",
+            ":8101",
+            "127.0.0.1:x:y",
+            "::1",
+            "*",
         ] {
             assert!(!is_loopback(host.as_bytes()), "{host}");
         }

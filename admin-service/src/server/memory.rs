@@ -8,3 +8,15 @@ pub fn keep_to_small_pages() {
         tracing::debug!(%error, "memory may come in large pages");
     }
 }
+
+/// Keeps what is in memory, which is also tokens and secrets, out of core files, and debuggers of the same user out of the process.
+pub fn hide_memory() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+    {
+        tracing::warn!(%error, "other processes of this user may read the memory, tokens and secrets included");
+    }
+    if let Err(error) = rlimit::Resource::CORE.set(0, 0) {
+        tracing::warn!(%error, "core files cannot be forbidden, and would hold tokens and secrets");
+    }
+}

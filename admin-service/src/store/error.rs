@@ -6,12 +6,16 @@ use crate::domain::limits::{ExpiryRefusal, Whose};
 use crate::domain::restrictions::InvalidRestriction;
 use crate::domain::rotation::RotationRefusal;
 use crate::domain::token::{TokenId, TokenStatus};
+use crate::domain::usage::InvalidReport;
 use crate::domain::user::UserName;
 
 /// Why a call was refused or failed. Whatever it is, the call has changed nothing that it acknowledges.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
+    /// A usage report counts what cannot have been.
+    #[error("field `{}` {_0}", _0.field)]
+    ImplausibleUsage(InvalidReport),
     /// No user has this name.
     #[error("there is no user {0}")]
     UserNotFound(UserName),

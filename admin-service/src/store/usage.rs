@@ -22,12 +22,15 @@ use crate::domain::usage::{Receipt, Report};
 /// database has one text to prepare.
 const AT_ONCE: usize = 50;
 const HOUR_MS: i64 = 3_600_000;
+/// How many edges are remembered: more than can be connected.
+const MAX_EDGES: u32 = 10_000;
 
 impl Store {
     /// Counts a report, unless it or a later one of the same edge was counted before. Tokens that are deleted do not count.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]; nothing of the report is counted then.
+    /// [`StoreError::ImplausibleUsage`] for more than an edge can have done since its last report; [`StoreError::Unavailable`].
+    /// Nothing of the report is counted then.
     pub async fn count_usage(&self, report: &Report) -> Result<Receipt, StoreError> {
         // The report is as of when it came, however long the database is busy.
         self.write(&Count { report, now: self.sources().now() }).await
@@ -43,8 +46,14 @@ impl Work for Count<'_> {
     type Output = Receipt;
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Receipt, StoreError> {
+        let since = self.last_report(tx).await?;
         let counted = self.is_new(tx).await?;
         if counted {
+            // A report that comes again is none to be refused.
+            self.report.check_plausible(since, self.now).map_err(StoreError::ImplausibleUsage)?;
+            if since.is_none() {
+                forget_oldest_edges(tx).await?;
+            }
             let found = self.found(tx).await?;
             self.count_in_hour(tx, &found).await?;
             self.note_last_uses(tx, &found).await?;
@@ -71,6 +80,12 @@ impl Count<'_> {
         .execute(&mut *tx.connection)
         .await?;
         Ok(noted.rows_affected() > 0)
+    }
+
+    /// When the edge's last report was counted.
+    async fn last_report(&self, tx: &mut Tx<'_>) -> Result<Option<Timestamp>, StoreError> {
+        let seen = query("SELECT seen_at FROM edges WHERE name = $1").bind(self.report.edge.to_string());
+        seen.fetch_optional(&mut *tx.connection).await?.map(|row| row.time("seen_at")).transpose()
     }
 
     /// Looks the report's tokens up.
@@ -138,6 +153,23 @@ impl Count<'_> {
         }
         Ok(())
     }
+}
+
+/// Keeps no more than [`MAX_EDGES`]: those that reported last. Edges have random names, and whoever has the secret can make up any
+/// number of them.
+async fn forget_oldest_edges(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    let text = format!(
+        "SELECT name, seen_at FROM edges ORDER BY seen_at DESC, name DESC LIMIT 1 OFFSET {MAX_EDGES}"
+    );
+    let first = query(AssertSqlSafe(text)).fetch_optional(&mut *tx.connection).await?;
+    if let Some(first) = first {
+        query("DELETE FROM edges WHERE (seen_at, name) <= ($1, $2)")
+            .bind(millis(first.time("seen_at")?))
+            .bind(first.text("name")?)
+            .execute(&mut *tx.connection)
+            .await?;
+    }
+    Ok(())
 }
 
 /// The items, and the last one again and again, [`AT_ONCE`] in all.

@@ -36,7 +36,7 @@ async fn who_fails_too_often_is_told_when_to_come_again_and_a_valid_token_passes
       "error": {
         "code": "too_many_failures",
         "limit": 300,
-        "message": "More than 300 authentications from this address have failed within a minute; the next may in 1 s",
+        "message": "Too many authentications from this address have failed: 300 are allowed at once, then 5 a second; the next in 1 s",
         "status": "ERROR"
       }
     }

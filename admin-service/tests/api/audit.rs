@@ -25,6 +25,7 @@ async fn every_change_is_recorded_with_who_made_it_and_from_where() {
           "actor": "admin",
           "address": "127.0.0.1",
           "at": "2026-01-01T00:00:01Z",
+          "client_request_id": "ticket-7",
           "details": {
             "after": {
               "active": true,
@@ -36,7 +37,7 @@ async fn every_change_is_recorded_with_who_made_it_and_from_where() {
             "before": null
           },
           "id": "[id]",
-          "request_id": "ticket-7",
+          "request_id": "[id]",
           "subject": "alice",
           "token_id": "[id]"
         }

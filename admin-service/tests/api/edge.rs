@@ -124,6 +124,11 @@ async fn with_a_secret_nobody_else_gets_a_verdict() {
     assert_eq!(twice.status, StatusCode::UNAUTHORIZED);
 }
 
+/// A question to which a body is to be added.
+fn question(service: &TestService) -> reqwest::RequestBuilder {
+    service.edge().request(Method::POST, "/edge/v1/verify").header("content-type", "application/json")
+}
+
 #[tokio::test]
 async fn what_is_no_question_gets_no_verdict() {
     let service = TestService::start().await;
@@ -138,12 +143,11 @@ async fn what_is_no_question_gets_no_verdict() {
         json!({"token_hash": hash, "more": 1}).to_string(),
         json!([hash]).to_string(),
     ] {
-        let answer =
-            Answer::to(service.edge().request(Method::POST, "/edge/v1/verify").body(body.clone())).await;
+        let answer = Answer::to(question(&service).body(body.clone())).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
         assert!(answer.json().get("token").is_none());
     }
-    let huge = service.edge().request(Method::POST, "/edge/v1/verify").body(" ".repeat(70_000));
+    let huge = question(&service).body(" ".repeat(70_000));
     assert_eq!(Answer::to(huge).await.status, StatusCode::PAYLOAD_TOO_LARGE);
     let get = Answer::to(service.edge().request(Method::GET, "/edge/v1/verify")).await;
     assert_eq!((get.status, get.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, vec!["POST".to_owned()]));

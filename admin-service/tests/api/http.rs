@@ -117,17 +117,58 @@ async fn a_body_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn a_sane_request_identifier_is_kept_and_another_is_replaced() {
+async fn a_request_has_the_services_identifier_and_its_callers_stands_beside_it() {
     let service = TestService::start().await;
-    for (given, kept) in
-        [("a-Z_0.9", true), ("a b", false), ("", false), (&"x".repeat(65), false), ("<script>", false)]
+    for (number, (given, kept)) in
+        [("a-Z_0.9", "a-Z_0.9"), ("<a b>", "_a_b_"), (&"x".repeat(200), &"x".repeat(128))]
+            .into_iter()
+            .enumerate()
     {
-        let request = service.admin().request(Method::GET, "/api/v1/me").header("x-request-id", given);
-        let answered = Answer::to(request).await.header("x-request-id");
-        assert_eq!(answered.len(), 1);
-        assert_eq!(answered[0] == given, kept, "{given}");
-        assert!(!answered[0].is_empty());
+        service.clock.advance(std::time::Duration::from_secs(1));
+        let request = service.admin().request(Method::POST, "/api/v1/users").header("x-request-id", given);
+        let made = Answer::to(request.json(&serde_json::json!({"name": format!("user-{number}")}))).await;
+        let own = made.expect(StatusCode::CREATED).header("x-request-id");
+        let entry = service.admin().get("/audit?limit=1").await.json()["items"][0].clone();
+        assert_eq!(own, [entry["request_id"].as_str().unwrap()], "{given}");
+        assert_eq!((own[0].len(), entry["client_request_id"].as_str()), (36, Some(kept)));
     }
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_with_the_name_of_the_header() {
+    let service = TestService::start().await;
+    let before = service.state().await;
+    for coding in ["gzip", "br", "identity, gzip"] {
+        let request =
+            service.admin().request(Method::POST, "/api/v1/users").header("content-encoding", coding);
+        let request = request.header("content-type", "application/json");
+        let refused = Answer::to(request.body(b"\x1f\x8b\x08".as_slice())).await;
+        assert_eq!(refused.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{coding}");
+        assert!(refused.text.contains("Content-Encoding"), "{}", refused.text);
+    }
+    assert_eq!(before, service.state().await);
+    let plain = service.admin().request(Method::POST, "/api/v1/users").header("content-encoding", "identity");
+    Answer::to(plain.json(&serde_json::json!({"name": "alice"}))).await.expect(StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn links_lead_to_the_host_that_was_asked_where_no_public_url_is_set() {
+    let service = TestService::configured(|config| {
+        config.public_url = None;
+        config.listen = "0.0.0.0:0".parse().unwrap();
+    })
+    .await;
+    let here = format!("http://127.0.0.1:{}", service.addresses.api.port());
+    let me = service.admin().request(Method::GET, "/api/v1/me");
+    let url = format!("{here}/api/v1/me");
+    let (client, request) = me.build_split();
+    let mut request = request.unwrap();
+    *request.url_mut() = url.parse().unwrap();
+    let body: Value = client.execute(request).await.unwrap().json().await.unwrap();
+    assert_eq!(body["self"], format!("{here}/api/v1/users/admin"));
+    let named = reqwest::Client::new().get(&url).header("host", "tokens.example:8443");
+    let body: Value = named.bearer_auth(&service.admin_token).send().await.unwrap().json().await.unwrap();
+    assert_eq!(body["self"], "http://tokens.example:8443/api/v1/users/admin");
 }
 
 #[tokio::test]

@@ -53,7 +53,8 @@ async fn metrics_count_requests_and_refusals_and_hold_no_secret() {
     let service = TestService::start().await;
     service.admin().get("/users/marked-name").await.expect(StatusCode::NOT_FOUND);
     service.anonymous().get("/me").await.expect(StatusCode::UNAUTHORIZED);
-    let edge = service.edge().request(Method::POST, "/edge/v1/verify");
+    let edge =
+        service.edge().request(Method::POST, "/edge/v1/verify").header("content-type", "application/json");
     Answer::to(edge.body(format!(r#"{{"token_hash": "{}"}}"#, "0".repeat(64)))).await.expect(StatusCode::OK);
     let answer = ask(&service, "/metrics").await.expect(StatusCode::OK);
     assert!(answer.header("content-type")[0].starts_with("text/plain; version=0.0.4"));

@@ -16,6 +16,11 @@ async fn send(edge: &Client, body: &Value) -> Answer {
     Answer::to(edge.request(Method::POST, PATH).json(body)).await
 }
 
+/// A report to which a body is to be added.
+fn post(service: &TestService) -> reqwest::RequestBuilder {
+    service.edge().request(Method::POST, PATH).header("content-type", "application/json")
+}
+
 fn entry(token_id: &str) -> Value {
     json!({"token_id": token_id, "allowed": 2, "denied": 1, "last_used_ms_ago": 1_500})
 }
@@ -126,6 +131,7 @@ fn no_reports(id: &str) -> Vec<(Value, Option<&'static str>)> {
         (with_entry("last_used_ms_ago", json!("1")), Some("usage[1].last_used_ms_ago")),
         (with_entry("allowed", json!(u64::MAX)), Some("usage")),
         (with_entry("denied", json!(most)), Some("usage")),
+        (with_entry("denied", json!(most / 4)), Some("usage[1].denied")),
     ]
 }
 
@@ -144,9 +150,9 @@ async fn what_is_no_report_is_refused_and_changes_nothing() {
         }
         assert_eq!((kept(&service).await, service.state().await), before, "{shown}");
     }
-    let broken = Answer::to(service.edge().request(Method::POST, PATH).body("{")).await;
+    let broken = Answer::to(post(&service).body("{")).await;
     assert_eq!((broken.status, broken.code().as_str()), (StatusCode::BAD_REQUEST, "malformed_json"));
-    let huge = Answer::to(service.edge().request(Method::POST, PATH).body(" ".repeat(300_000))).await;
+    let huge = Answer::to(post(&service).body(" ".repeat(300_000))).await;
     assert_eq!((huge.status, huge.code().as_str()), (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"));
     let get = Answer::to(service.edge().request(Method::GET, PATH)).await;
     assert_eq!((get.status, get.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, vec!["POST".to_owned()]));
@@ -194,7 +200,7 @@ async fn the_largest_report_is_counted() {
     let service = TestService::start().await;
     let entries = (0..1_000).map(|n| {
         let id = format!("ffffffff-ffff-7fff-bfff-{n:012x}");
-        json!({"token_id": id, "allowed": i64::MAX / 1_000, "denied": i64::MAX / 1_000, "last_used_ms_ago": u64::MAX})
+        json!({"token_id": id, "allowed": 1_800_000, "denied": 1_800_000, "last_used_ms_ago": u64::MAX})
     });
     let edge = "e".repeat(64);
     let body = json!({"edge": edge, "sequence": i64::MAX, "usage": entries.collect::<Vec<_>>()});

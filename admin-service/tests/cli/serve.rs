@@ -96,7 +96,9 @@ fn an_edge_secret_is_changed_without_a_restart_and_without_a_gap() {
     let file = place.write("secrets", "the-old-edge-secret\n");
     let serving = place.serve(&["--edge-secret-file", &file]);
     let accepts = |secret: &str| {
-        let head = format!("POST /edge/v1/verify HTTP/1.1\r\nauthorization: Bearer {secret}");
+        let head = format!(
+            "POST /edge/v1/verify HTTP/1.1\r\ncontent-type: application/json\r\nauthorization: Bearer {secret}"
+        );
         let answer = serving.ask("edge", &head, &format!(r#"{{"token_hash":"{}"}}"#, "0".repeat(64)));
         assert!(answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.1 401"), "{answer}");
         answer.starts_with("HTTP/1.1 200")
@@ -150,7 +152,9 @@ fn a_log_line_tells_of_each_request_and_of_no_secret() {
     );
     let made = serving.ask("api", &head, r#"{"name": "marked-name"}"#);
     let made: Value = serde_json::from_str(made.split_once("\r\n\r\n").unwrap().1).unwrap();
-    let head = format!("POST /edge/v1/verify HTTP/1.1\r\nauthorization: Bearer {edge_secret}");
+    let head = format!(
+        "POST /edge/v1/verify HTTP/1.1\r\ncontent-type: application/json\r\nauthorization: Bearer {edge_secret}"
+    );
     serving.ask("edge", &head, r#"{"token_hash": "x"}"#);
     serving.ask(
         "api",
@@ -161,11 +165,17 @@ fn a_log_line_tells_of_each_request_and_of_no_secret() {
     serving.signal("TERM");
     serving.ended();
     let lines = serving.lines();
-    let line =
-        lines.iter().find(|line| line["request_id"] == "ticket-7" && line["message"] == "answered").unwrap();
+    let line = lines
+        .iter()
+        .find(|line| line["client_request_id"] == "ticket-7" && line["message"] == "answered")
+        .unwrap();
     assert_eq!(
         (&line["method"], &line["path"], &line["status"], &line["user"]),
         (&"POST".into(), &"/api/v1/users".into(), &201.into(), &"admin".into())
+    );
+    assert!(
+        line["request_id"] != "ticket-7" && line["client"] == "127.0.0.1" && line["code"].is_null(),
+        "{line}"
     );
     let log = std::fs::read_to_string(&serving.log).unwrap();
     assert_eq!(log.lines().count(), lines.len(), "every line is JSON");
@@ -287,4 +297,125 @@ fn a_secret_that_can_be_guessed_is_refused_and_one_that_others_can_read_is_warne
         });
         assert_eq!(told, warned, "mode {mode:o}");
     }
+}
+
+#[test]
+fn failed_authentications_are_warned_of_once_a_minute_and_each_line_names_client_and_code() {
+    let place = Place::new();
+    let token = place.bootstrap();
+    let mut serving = place.serve(&["--edge-secret", "an-edge-secret-0123456789"]);
+    let unknown = "lk_0000000000000000000000000000000000000000000000000";
+    for _ in 0..50 {
+        let refused =
+            serving.ask("api", &format!("GET /api/v1/me HTTP/1.1\r\nauthorization: Bearer {unknown}"), "");
+        assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
+    }
+    serving.ask("api", "GET /api/v1/me HTTP/1.1", "");
+    serving.ask("api", &format!("GET /api/v1/me HTTP/1.1\r\nauthorization: Bearer {token}"), "");
+    serving.signal("TERM");
+    serving.ended();
+    let lines = serving.lines();
+    let refused = |code: &str| {
+        let refused = lines.iter().filter(|line| line["message"] == "answered" && line["status"] == 401);
+        refused.filter(|line| line["code"] == code && line["client"] == "127.0.0.1").count()
+    };
+    assert_eq!((refused("api_key_invalid"), refused("api_key_missing")), (50, 1));
+    let warned =
+        lines.iter().filter(|line| line["level"] == "WARN" && line["target"] == "latchkey::security");
+    let warned: Vec<_> =
+        warned.map(|line| (line["client"].clone(), line["code"].clone(), line["count"].clone())).collect();
+    // One at once, and at the end what was counted since.
+    assert_eq!(warned, [1, 49].map(|count| ("127.0.0.1".into(), "api_key_invalid".into(), count.into())));
+}
+
+#[test]
+fn sighup_reads_the_secrets_anew_and_ends_nothing() {
+    let place = Place::new();
+    let file = place.write("secrets", "an-edge-secret-0123456789\n");
+    let serving = place.serve(&["--edge-secret-file", &file]);
+    place.write("secrets", "an-edge-secret-0123456789\nanother-edge-secret-012345\n");
+    serving.signal("HUP");
+    wait_for("the secrets to be read", || {
+        serving.lines().iter().any(|line| {
+            line["message"].as_str().is_some_and(|text| text.starts_with("SIGHUP")) && line["secrets"] == 2
+        })
+    });
+    let answer = serving.ask("metrics", "GET /livez HTTP/1.1", "");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let open = Place::new();
+    let serving = open.serve(&[]);
+    serving.signal("HUP");
+    wait_for("the signal to be noticed", || serving.lines().iter().any(|line| line["secrets"] == 0));
+}
+
+/// What the operating system may write of the process into a core file.
+#[cfg(target_os = "linux")]
+#[test]
+fn no_core_file_is_written_unless_it_is_asked_for() {
+    let place = Place::new();
+    let limit = |serving: &Serving| {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", serving.child.id())).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap().to_owned();
+        line.split_whitespace().skip(4).take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let serving = place.serve(&[]);
+    assert_eq!(limit(&serving), ["0", "0"]);
+    let other = Place::new();
+    assert_ne!(limit(&other.serve(&["--allow-core-dumps"]))[1], "0", "a hard limit of 0 in the test itself");
+}
+
+/// Of a process that is not dumpable everything below /proc belongs to root.
+#[cfg(target_os = "linux")]
+#[test]
+fn other_processes_of_the_same_user_cannot_read_the_memory() {
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::process::CommandExt;
+
+    let owner_of = |flags: &[&str]| {
+        let place = Place::new();
+        let myself = std::fs::metadata("/proc/self").unwrap().uid();
+        let user = if myself == 0 { 65_534 } else { myself };
+        let log = place.path("log");
+        let mut command = place.command(&["serve", "--log-format", "json", "--listen", "127.0.0.1:0"]);
+        command.args(["--edge-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]).args(flags);
+        command.stderr(File::create(&log).unwrap());
+        if myself == 0 {
+            std::os::unix::fs::chown(place.path(""), Some(user), Some(user)).unwrap();
+            command.uid(user).gid(user);
+        }
+        let serving = Serving { child: command.spawn().unwrap(), log };
+        wait_for("the service to serve", || {
+            serving.lines().iter().any(|line| line["message"] == "latchkey serves")
+        });
+        let owner = std::fs::metadata(format!("/proc/{}/mem", serving.child.id())).unwrap().uid();
+        (owner, user)
+    };
+    assert_eq!(owner_of(&[]).0, 0, "the memory belongs to the user");
+    let (owner, user) = owner_of(&["--allow-core-dumps"]);
+    assert_eq!(owner, user);
+}
+
+#[test]
+fn a_header_of_a_proxy_that_is_not_trusted_is_warned_of_once() {
+    let place = Place::new();
+    let mut serving = place.serve(&[]);
+    for header in ["X-Forwarded-For: 203.0.113.9", "Forwarded: for=203.0.113.9"] {
+        serving.ask("api", &format!("GET /api/v1/me HTTP/1.1\r\n{header}"), "");
+    }
+    let ports: Vec<String> =
+        [("--listen", "api"), ("--edge-listen", "edge"), ("--metrics-listen", "metrics")]
+            .into_iter()
+            .flat_map(|(flag, name)| [flag.to_owned(), serving.address(name).to_string()])
+            .collect();
+    let mut args = vec!["doctor"];
+    args.extend(ports.iter().map(String::as_str));
+    let found = String::from_utf8(place.run(&args).stdout).unwrap();
+    assert!(
+        found.contains("2 requests came through a proxy") && found.contains("--trusted-proxies"),
+        "{found}"
+    );
+    serving.signal("TERM");
+    serving.ended();
+    let warned = |line: &&Value| line["level"] == "WARN" && line.to_string().contains("--trusted-proxies");
+    assert_eq!(serving.lines().iter().filter(warned).count(), 1);
 }

@@ -3,6 +3,8 @@
 use latchkey_admin::domain::changes::{PAGE, Position};
 use latchkey_admin::domain::verdict::{Epoch, Revision};
 
+use sqlx::Row;
+
 use crate::support::{Fixture, note_changes, on_both_databases};
 
 on_both_databases![
@@ -18,6 +20,10 @@ async fn a_new_epoch_goes_on_from_the_same_revision_and_knows_nothing_before_it(
     assert_eq!(db.position().await, renamed);
     assert_eq!(renamed.revision, before.revision);
     assert_ne!(renamed.epoch, before.epoch);
+    let entry = db.sql("SELECT actor, action, subject, details FROM audit ORDER BY id DESC LIMIT 1").await;
+    let column = |index: usize| entry[0].get::<String, _>(index);
+    assert_eq!([column(0), column(1), column(2)], ["system:local", "epoch.changed", "epoch"]);
+    assert!(column(3).contains(&before.epoch.0) && column(3).contains(&renamed.epoch.0), "{}", column(3));
     let earlier = Position { revision: Revision(1), ..renamed.clone() };
     for (position, known) in [(&before, false), (&earlier, false), (&renamed, true)] {
         let told = db.store.changes(position, PAGE).await.unwrap();

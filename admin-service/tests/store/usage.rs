@@ -24,6 +24,8 @@ on_both_databases![
     a_report_of_the_most_tokens_counts_for_each_of_them,
     requests_are_summed_by_the_hour_and_overflow_nothing,
     usage_is_no_change_of_the_history,
+    more_edges_than_are_remembered_are_forgotten_the_oldest_first,
+    what_no_edge_can_have_done_counts_for_nothing,
     a_report_that_cannot_be_written_counts_for_nothing_and_can_be_sent_again,
 ];
 
@@ -222,14 +224,56 @@ async fn requests_are_summed_by_the_hour_and_overflow_nothing(db: Fixture) {
     db.clock.set(at("2026-01-01T01:59:59.999Z"));
     assert!(count(&db.store, report("a", 1, vec![used(token.id, 5, 0, 3_600_000)])).await);
     db.clock.set(at("2026-01-01T02:00:00Z"));
-    assert!(count(&db.store, report("a", 2, vec![used(token.id, most - 1, 1, 0)])).await);
+    assert!(count(&db.store, report("a", 2, vec![used(token.id, 1, 1, 0)])).await);
+    db.sql(
+        "UPDATE usage_hours SET allowed = 9223372036854775806, denied = 9223372036854775806 WHERE denied = 1",
+    )
+    .await;
     assert!(count(&db.store, report("a", 3, vec![used(token.id, 1, 1, 0)])).await);
-    assert!(count(&db.store, report("a", most, vec![used(token.id, most, most, 0)])).await);
+    assert!(count(&db.store, report("a", most, vec![used(token.id, 1, 7, 0)])).await);
     assert!(!count(&db.store, report("a", most, vec![used(token.id, 1, 1, 0)])).await);
     assert_eq!(
         hours(&db).await,
         [(at("2026-01-01T01:00:00Z"), 5, 0), (at("2026-01-01T02:00:00Z"), i64::MAX, i64::MAX)]
     );
+}
+
+async fn more_edges_than_are_remembered_are_forgotten_the_oldest_first(db: Fixture) {
+    let now = db.now().as_millisecond();
+    db.sql(&format!(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) \
+         INSERT INTO edges (name, last_sequence, seen_at) SELECT 'made-up-' || i, 1, {now} - 20000 + i FROM n"
+    ))
+    .await;
+    for number in 0..5 {
+        assert!(count(&db.store, report(&format!("new-{number}"), 1, Vec::new())).await);
+        assert_eq!(db.number("SELECT COUNT(*) FROM edges").await, 10_000);
+    }
+    let left = |name: &str| format!("SELECT COUNT(*) FROM edges WHERE name LIKE '{name}'");
+    assert_eq!(db.number(&left("new-%")).await, 5);
+    for (name, remembered) in [("made-up-5", 0), ("made-up-6", 1)] {
+        assert_eq!(db.number(&left(name)).await, remembered, "{name}");
+    }
+    assert!(count(&db.store, report("made-up-10000", 2, Vec::new())).await, "a known edge");
+    assert_eq!(db.number("SELECT COUNT(*) FROM edges").await, 10_000);
+}
+
+async fn what_no_edge_can_have_done_counts_for_nothing(db: Fixture) {
+    db.user("alice").await;
+    let token = db.token("alice").await;
+    assert!(count(&db.store, report("a", 1, vec![used(token.id, 1, 0, 0)])).await);
+    db.clock.advance(MINUTE);
+    let before = db.everything().await;
+    let forged = report("a", 2, vec![used(token.id, 60_000_001, 0, 0)]);
+    let refused = db.store.count_usage(&forged).await.unwrap_err();
+    assert!(
+        matches!(&refused, StoreError::ImplausibleUsage(at) if at.field == "usage[0].allowed"),
+        "{refused}"
+    );
+    let first = report("b", 1, vec![used(token.id, 0, i64::MAX.unsigned_abs(), 0)]);
+    assert!(matches!(db.store.count_usage(&first).await, Err(StoreError::ImplausibleUsage(_))));
+    assert_eq!(db.everything().await, before);
+    assert!(count(&db.store, report("a", 2, vec![used(token.id, 60_000_000, 0, 0)])).await);
 }
 
 async fn usage_is_no_change_of_the_history(db: Fixture) {

@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::State;
 
 use crate::api::extract::NoParameters;
-use crate::api::users::UserBody;
 use crate::api::links::Links;
+use crate::api::users::UserBody;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;

@@ -5,8 +5,8 @@ use axum::extract::State;
 
 use super::UserBody;
 use crate::api::extract::Parameters;
-use crate::api::page::{PageBody, PageQuery};
 use crate::api::links::Links;
+use crate::api::page::{PageBody, PageQuery};
 use crate::app::App;
 use crate::auth::Admin;
 use crate::error::ApiError;

@@ -38,6 +38,13 @@ pub(super) fn check(serve: &ServeArgs, findings: &mut Findings) {
             "Put a proxy that speaks TLS before it, and name what users call as --public-url https://…",
         );
     }
+    if public.starts_with("https://") && serve.trusted_proxies.is_none() {
+        findings.warning(
+            CHECK,
+            format!("--public-url {public} is a proxy's, and no proxy is trusted: all clients have its address."),
+            "Name it by --trusted-proxies, so that networks of tokens, failed attempts and the audit log go by the client.",
+        );
+    }
 }
 
 /// Two listeners on one port, which only one of them gets.

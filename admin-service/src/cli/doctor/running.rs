@@ -11,7 +11,7 @@ use crate::api::BASE;
 use crate::cli::remote::{Answer, Http, Method, Unreached};
 use crate::clock::Sources;
 use crate::domain::changes::Position;
-use crate::telemetry::FEEDS_WAITING;
+use crate::telemetry::{FEEDS_WAITING, FORWARDED_IGNORED};
 
 const CHECK: &str = "service";
 
@@ -130,7 +130,17 @@ fn tell_readiness(metrics: &Listener, answer: &Answer, findings: &mut Findings) 
     let failing: Vec<String> =
         failing.map(|(what, said)| format!("{what} {}", said.as_str().unwrap_or("?"))).collect();
     if answer.status.is_success() && failing.is_empty() {
-        let waiting = metrics.get("/metrics").ok().and_then(|answer| gauge(&answer.text, FEEDS_WAITING));
+        let text = metrics.get("/metrics").map(|answer| answer.text).unwrap_or_default();
+        if let Some(count) = gauge(&text, FORWARDED_IGNORED) {
+            findings.warning(
+                CHECK,
+                format!(
+                    "{count} requests came through a proxy and none is trusted: all its clients count as one."
+                ),
+                "Name the proxy by --trusted-proxies, or have it send no X-Forwarded-For.",
+            );
+        }
+        let waiting = gauge(&text, FEEDS_WAITING);
         let edges =
             waiting.map(|waiting| format!("; {waiting} feeds of edges wait for changes")).unwrap_or_default();
         findings.ok(CHECK, format!("it is ready{edges}."));

@@ -5,8 +5,8 @@ use axum::extract::State;
 
 use super::Named;
 use crate::api::extract::NoParameters;
-use crate::api::users::UserBody;
 use crate::api::links::Links;
+use crate::api::users::UserBody;
 use crate::app::App;
 use crate::auth::Admin;
 use crate::error::{ApiError, ErrorBody};

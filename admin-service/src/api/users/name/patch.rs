@@ -7,8 +7,8 @@ use utoipa::ToSchema;
 
 use super::Named;
 use crate::api::extract::{Body, NoParameters, patched, present};
-use crate::api::users::{UserBody, field};
 use crate::api::links::Links;
+use crate::api::users::{UserBody, field};
 use crate::app::App;
 use crate::auth::Admin;
 use crate::domain::user::{DisplayName, UserName, UserPatch};

@@ -102,6 +102,9 @@ pub(super) async fn create_token(
     let spec = body.check(owner.default_networks())?;
     let secret = Secret::generate(&app.settings.token_prefix, |buffer| app.sources.fill(buffer))
         .map_err(|error| ApiError::internal(&error))?;
-    let token = app.store.create_token(&owner.origin_of_counted(&app)?, &owner.user, &NewToken::new(spec, &secret)).await?;
+    let token = app
+        .store
+        .create_token(&owner.origin_of_counted(&app)?, &owner.user, &NewToken::new(spec, &secret))
+        .await?;
     Ok(created(&app, token, &secret))
 }
