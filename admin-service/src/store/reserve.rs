@@ -62,7 +62,9 @@ impl Reserve {
                 left_bytes = left,
                 "the disk of the database is full; released a part of the reserve, so that revocations go on"
             ),
-            Err(error) => tracing::error!(%error, file = %self.path.display(), "the reserve cannot be released"),
+            Err(error) => {
+                tracing::error!(%error, file = %self.path.display(), "the reserve cannot be released")
+            }
         }
         released.is_ok()
     }
