@@ -37,6 +37,7 @@ mod outages;
 mod overtaken;
 mod paths;
 mod prompt;
+mod readme;
 mod reference_config;
 mod secret;
 mod seed;
