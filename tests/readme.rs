@@ -99,7 +99,7 @@ fn assert_nothing_for_git(place: &Path) {
             .status();
         // A folder of this name is ignored as one.
         let folder = [".run", "dist"].contains(&&*name.to_string_lossy());
-        assert!(folder || ignored.expect("git runs").success(), "{name:?} lands in git status");
+        assert!(folder || ignored.expect("git runs").success(), "{} lands in git status", name.display());
     }
 }
 
@@ -110,7 +110,7 @@ async fn what_the_readme_says_to_type_works_as_it_stands_there() {
     let readme = std::fs::read_to_string(root().join("README.md")).expect("the README");
     let script = script(&readme, &demo);
     let lines: Vec<&str> = script.lines().collect();
-    let (output, statuses) = tokio::task::block_in_place(|| run(&script, &demo));
+    let (output, statuses) = run(&script, &demo);
     let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "a command fails: {}\n{printed}", said);
     let mut count = 0;
