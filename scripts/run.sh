@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The demo: the service on SQLite, a gateway with the filter, a user with a token. Ctrl-C or SIGTERM ends what it started.
 # All state is under .run/ (STATE_DIR). Ports can be chosen: GATEWAY_PORT, MANAGEMENT_PORT, EDGE_PORT, METRICS_PORT,
-# ENVOY_ADMIN_PORT, ENVOY_METRICS_PORT. SKIP_BUILD=1 takes what is in dist/ as it is.
+# ENVOY_ADMIN_PORT, ENVOY_METRICS_PORT. SKIP_BUILD=1 takes what is in dist/ as it is. TOKEN_PREFIX=null has the gateway look up
+# tokens of any shape, for moving in from another system.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 GATEWAY_PORT=${GATEWAY_PORT:-10000}
@@ -46,7 +47,10 @@ write_envoy_config() {
         -e "s|port_value: 8102|port_value: $METRICS_PORT|" \
         -e "s|port_value: 9901|port_value: $ENVOY_ADMIN_PORT|" \
         -e "s|port_value: 9902|port_value: $ENVOY_METRICS_PORT|" \
+        -e "s|# token_prefix: lk |token_prefix: ${TOKEN_PREFIX:-lk} |" \
         "$ROOT/envoy/envoy.yaml" >"$STATE_DIR/envoy.yaml"
+    grep -q " token_prefix: ${TOKEN_PREFIX:-lk} " "$STATE_DIR/envoy.yaml" ||
+        die "envoy.yaml has no line \`# token_prefix: lk\` to set TOKEN_PREFIX in."
 }
 
 # start NAME COMMAND…: in a process group of its own, so that Ctrl-C reaches this script alone and it ends things in order.

@@ -38,6 +38,7 @@ mod overtaken;
 mod paths;
 mod prompt;
 mod readings;
+mod readme;
 mod recipes;
 mod reference_config;
 mod secret;

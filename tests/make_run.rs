@@ -24,13 +24,13 @@ const PORTS: [&str; 6] = [
 const PATH: &str = "/rest/api/2/myself";
 
 /// A demo on ports and in a directory of its own.
-struct Demo {
-    ports: [u16; 6],
-    state: PathBuf,
+pub struct Demo {
+    pub ports: [u16; 6],
+    pub state: PathBuf,
 }
 
 impl Demo {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let state = test_dir::file("state", "dir");
         std::fs::create_dir(&state).expect("a directory for the demo's state");
         Self { ports: [(); 6].map(|()| ports::free()), state }
@@ -38,18 +38,29 @@ impl Demo {
 
     /// Starts the script.
     fn launch(&self) -> Process {
+        self.launch_with(&[])
+    }
+
+    /// Starts the script with more variables.
+    fn launch_with(&self, variables: &[(&str, &str)]) -> Process {
         dist::program();
         // A shell that starts the tests in the background has them ignore SIGINT, and no script can undo that.
         let mut run = Command::new("env");
         run.arg("--default-signal=INT").arg(root().join("scripts/run.sh"));
         run.env_remove("LATCHKEY_ENVOY").env("SKIP_BUILD", "1").env("STATE_DIR", &self.state);
+        run.envs(variables.iter().copied());
         run.envs(PORTS.iter().zip(self.ports.map(|port| port.to_string())));
         Process::start("make run", &mut run, &test_dir::file("run", "log"))
     }
 
     /// Starts it, and waits until it has said what to try.
     async fn start(&self) -> Process {
-        let mut run = self.launch();
+        self.start_with(&[]).await
+    }
+
+    /// The same with more variables.
+    pub async fn start_with(&self, variables: &[(&str, &str)]) -> Process {
+        let mut run = self.launch_with(variables);
         wait::until("the demo says what to try", async || {
             run.assert_running();
             run.log_text().contains("Ctrl-C ends it all").then_some(())

@@ -362,7 +362,11 @@ mod tests {
     fn an_edge_listener_beyond_loopback_needs_a_secret() {
         let refused = parse(&["--edge-listen", "0.0.0.0:8101"]).check().unwrap_err();
         assert!(refused.to_string().contains("--edge-secret-file"), "{refused}");
-        assert!(parse(&["--edge-listen", "0.0.0.0:8101", "--edge-secret", "an-edge-secret-of-one"]).check().is_ok());
+        assert!(
+            parse(&["--edge-listen", "0.0.0.0:8101", "--edge-secret", "an-edge-secret-of-one"])
+                .check()
+                .is_ok()
+        );
         assert!(parse(&["--edge-listen", "[::1]:8101"]).check().is_ok());
     }
 
@@ -401,7 +405,9 @@ mod tests {
     #[test]
     fn debug_output_shows_no_secret() {
         let config =
-            parse(&["--edge-secret", "marked-edge-secret", "--database-url", "postgres://u:marked@h/d"]).check().unwrap();
+            parse(&["--edge-secret", "marked-edge-secret", "--database-url", "postgres://u:marked@h/d"])
+                .check()
+                .unwrap();
         assert!(!format!("{config:?}").contains("marked"));
     }
 }

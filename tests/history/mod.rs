@@ -143,7 +143,10 @@ fn busy(mut calls: Vec<Duration>) -> f64 {
     calls.sort();
     let median = calls[calls.len() / 2];
     let busy = (median.as_secs_f64() / USUAL.as_secs_f64()).max(1.0);
-    println!("half of {} calls took up to {median:?}: the machine counts as {busy:.1} times slower", calls.len());
+    println!(
+        "half of {} calls took up to {median:?}: the machine counts as {busy:.1} times slower",
+        calls.len()
+    );
     busy
 }
 
@@ -155,5 +158,8 @@ fn assert_prompt(what: &str, mut delays: Vec<Duration>, busy: f64) {
     println!("{what} after {median:?} (median), {:?} (99 %), {most:?} (most) of {}", at(99), delays.len());
     // The slowest of thousands may have waited for a processor alone, so on a busy machine it says nothing.
     let in_time = busy > 1.0 || most <= AT_LAST;
-    assert!(median <= PROMPT.mul_f64(busy) && in_time, "too late on a machine that is {busy:.1} times slower");
+    assert!(
+        median <= PROMPT.mul_f64(busy) && in_time,
+        "too late on a machine that is {busy:.1} times slower"
+    );
 }

@@ -209,6 +209,11 @@ impl Envoy {
         [("HTTP/1.1", self.http1()), ("HTTP/2", self.http2())]
     }
 
+    /// Where the admin interface is.
+    pub fn admin_address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.admin).into()
+    }
+
     /// What the admin interface answers to a GET.
     pub async fn admin(&self, path: &str) -> String {
         let admin = Caller::http1(&format!("http://127.0.0.1:{}", self.admin));

@@ -100,9 +100,7 @@ fn make_file(path: &Path) -> Result<File, Failure> {
 /// Shows the token. One that nobody could see is revoked, so that this command can be run again.
 async fn show(store: &Store, token: &Token, secret: &Secret, out: Option<File>) -> Result<(), Failure> {
     let (written, place) = match out {
-        Some(mut file) => {
-            (writeln!(file, "{}", secret.expose()).and_then(|()| file.sync_all()), "the file")
-        }
+        Some(mut file) => (writeln!(file, "{}", secret.expose()).and_then(|()| file.sync_all()), "the file"),
         None => {
             let mut stdout = std::io::stdout();
             (writeln!(stdout, "{}", secret.expose()).and_then(|()| stdout.flush()), "stdout")

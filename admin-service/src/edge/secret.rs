@@ -223,9 +223,14 @@ mod tests {
         for good in ["first-edge-secret", "second-edge-secret"] {
             assert!(secrets.accept(good.as_bytes()), "{good}");
         }
-        for bad in
-            ["", "# old", "first-edge-secre", "first-edge-secret ", "first-edge-secret\nsecond-edge-secret", "FIRST-EDGE-SECRET"]
-        {
+        for bad in [
+            "",
+            "# old",
+            "first-edge-secre",
+            "first-edge-secret ",
+            "first-edge-secret\nsecond-edge-secret",
+            "FIRST-EDGE-SECRET",
+        ] {
             assert!(!secrets.accept(bad.as_bytes()), "{bad:?}");
         }
     }
@@ -254,7 +259,9 @@ mod tests {
 
     #[test]
     fn a_secret_that_can_be_guessed_is_refused_and_what_to_do_is_said_and_it_is_not_shown() {
-        for (short, which) in [("fifteen-bytes-1", "1 of 1 has 15"), ("a-long-edge-secret\nabc", "2 of 2 has 3")] {
+        for (short, which) in
+            [("fifteen-bytes-1", "1 of 1 has 15"), ("a-long-edge-secret\nabc", "2 of 2 has 3")]
+        {
             let (_folder, path) = file(short);
             let refused = EdgeSecrets::load(SecretSource::File(path)).err().unwrap().to_string();
             assert!(refused.contains(which) && refused.contains("openssl rand -hex 32"), "{refused}");

@@ -299,7 +299,8 @@ async fn lost(fresh: &Path, old: &Path) -> Result<Lost, BackupError> {
     query("ATTACH $1 AS old").bind(old).execute(&mut connection).await?;
     let revived = "FROM main.tokens t JOIN main.users u ON u.id = t.user_id JOIN old.tokens o ON o.id = t.id \
          WHERE o.revoked_at IS NOT NULL AND t.revoked_at IS NULL";
-    let count: i64 = query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) {revived}"))).fetch_one(&mut connection).await?;
+    let count: i64 =
+        query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) {revived}"))).fetch_one(&mut connection).await?;
     let first = format!("SELECT t.id AS id, u.name AS name {revived} ORDER BY t.id LIMIT {NAMED}");
     let first = query(AssertSqlSafe(first)).fetch_all(&mut connection).await?;
     let users = format!(

@@ -42,8 +42,15 @@ struct Run<'a> {
     import: &'a Import,
 }
 
+/// What a token takes on the disk with its audit entry, in the log and in the file.
+const ROOM: u64 = 4 * 1024;
+
 impl Work for Run<'_> {
     type Output = Vec<Imported>;
+
+    fn room(&self) -> u64 {
+        ROOM * self.import.tokens.len() as u64
+    }
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Vec<Imported>, StoreError> {
         let user = users::lock(tx, self.user).await?;

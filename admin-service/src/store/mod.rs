@@ -61,8 +61,8 @@ pub use leases::{Holder, Lease};
 pub use migrate::Schema;
 pub use open::OpenError;
 pub use retention::{EDGES_RETAINED, HOURS_RETAINED, RETAINED};
-pub use server_error::ServerError;
 pub use scheduler::{Batch, SchedulerState, Trigger};
+pub use server_error::ServerError;
 pub use touched::{EXAMPLES, OverLifetime, OverTokens, Touched, TouchedToken, TouchedUser};
 pub use url::{DatabaseUrl, InvalidDatabaseUrl};
 

@@ -10,8 +10,8 @@ use sqlx::migrate::MigrateError;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use tokio::sync::watch;
 
-use super::look_ups::LookUps;
 use super::files::create_private;
+use super::look_ups::LookUps;
 use super::migrate::{Kind, check, migrate};
 use super::presence::{Absent, Presence};
 use super::reserve::Reserve;
@@ -125,7 +125,9 @@ impl Store {
         let store = Self(Arc::new(inner));
         // With a connection open, those files are there, and the reserve can be taken from what is left.
         if store.ping().await.is_ok() && !store.0.reserve.as_ref().is_none_or(Reserve::refill) {
-            tracing::warn!("the disk of the database is full: until it has room, nothing but revocations is written");
+            tracing::warn!(
+                "the disk of the database is full: until it has room, nothing but revocations is written"
+            );
         }
         Ok(store)
     }

@@ -98,7 +98,11 @@ fn named(file: &mut File) -> Vec<String> {
     let lines = lines.filter_map(|(id, host)| Some((id.parse::<u32>().ok()?, host)));
     lines
         .filter(|(id, host)| *host != here || runs(*id))
-        .map(|(id, host)| if host == here { format!("process {id}") } else { format!("process {id} on {host}") })
+        .map(
+            |(id, host)| {
+                if host == here { format!("process {id}") } else { format!("process {id} on {host}") }
+            },
+        )
         .collect()
 }
 
@@ -145,6 +149,9 @@ mod tests {
         let own = std::process::id();
         // Beyond the largest that Linux gives.
         std::fs::write(&path, format!("{own} {0}\n5000000 {0}\n7 elsewhere\nnonsense\n", host())).unwrap();
-        assert_eq!(named(&mut open(&path).unwrap()), [format!("process {own}"), "process 7 on elsewhere".into()]);
+        assert_eq!(
+            named(&mut open(&path).unwrap()),
+            [format!("process {own}"), "process 7 on elsewhere".into()]
+        );
     }
 }

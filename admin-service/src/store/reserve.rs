@@ -6,19 +6,28 @@ use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
+
+use super::files::beside;
 
 /// What is kept, in bytes.
 pub(super) const SIZE: u64 = 1024 * 1024;
 /// What is given back at a time: enough for a revocation, and little enough that whoever else writes to the disk cannot
 /// take all of it at once.
 const STEP: u64 = 64 * 1024;
+/// How much of the database may be in its log alone. What of the reserve goes to writing it back is lost to revocations.
+const PENDING: u64 = 256 * 1024;
+/// How many small changes are written before it is looked how much that is.
+const LOOK_EVERY: u32 = 16;
 
 /// A file that takes up the space. Every process on the database shares it; its length says how much is left.
 #[derive(Debug)]
 pub(super) struct Reserve {
     path: PathBuf,
+    database: PathBuf,
+    /// How many other changes were written, for [`Reserve::is_time_to_look`].
+    writes: AtomicU32,
     /// How many revocations are being written, which may release of it. Nothing is taken back meanwhile.
     pressed: AtomicU32,
 }
@@ -35,7 +44,12 @@ impl Drop for Pressed<'_> {
 impl Reserve {
     /// The reserve of a database file.
     pub fn of(database: &Path) -> Self {
-        Self { path: super::files::beside(database, "-reserve"), pressed: AtomicU32::new(0) }
+        Self {
+            path: beside(database, "-reserve"),
+            database: beside(database, ""),
+            writes: AtomicU32::new(0),
+            pressed: AtomicU32::new(0),
+        }
     }
 
     /// Says that a revocation is being written.
@@ -47,6 +61,35 @@ impl Reserve {
     /// Whether all of it is there.
     pub fn is_whole(&self) -> bool {
         self.left() >= SIZE
+    }
+
+    /// Whether the disk has room for a change that takes so many bytes, in the log and in the file, without the reserve.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        // Where nobody knows, the disk says so when it is full.
+        bytes == 0
+            || statvfs(&self.path).map_or(true, |disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= bytes)
+    }
+
+    /// Whether to look after a change of this size how much is in the log alone.
+    pub fn is_time_to_look(&self, bytes: u64) -> bool {
+        bytes > 0 || self.writes.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY)
+    }
+
+    /// By how much the file must grow for a database of this size.
+    pub fn growth(&self, size: u64) -> u64 {
+        size.saturating_sub(std::fs::metadata(&self.database).map_or(size, |about| about.len()))
+    }
+
+    /// Whether a growth is too much to be left in the log.
+    pub const fn is_too_much(growth: u64) -> bool {
+        growth > PENDING
+    }
+
+    /// Gives back what the file needs to grow by; a step, for the log alone, where that is more than is left. `false` when
+    /// nothing is.
+    pub fn release_for(&self, growth: u64) -> bool {
+        let steps = if growth <= self.left() { growth.div_ceil(STEP).max(1) } else { 1 };
+        (0..steps).map(|_| self.release()).fold(false, |any, released| any | released)
     }
 
     fn left(&self) -> u64 {
@@ -62,7 +105,9 @@ impl Reserve {
                 left_bytes = left,
                 "the disk of the database is full; released a part of the reserve, so that revocations go on"
             ),
-            Err(error) => tracing::error!(%error, file = %self.path.display(), "the reserve cannot be released"),
+            Err(error) => {
+                tracing::error!(%error, file = %self.path.display(), "the reserve cannot be released")
+            }
         }
         released.is_ok()
     }

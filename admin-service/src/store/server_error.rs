@@ -80,21 +80,25 @@ fn refused(said: &dyn DatabaseError, options: &PgConnectOptions) -> Explained {
     let database = identifier(options.get_database().unwrap_or(options.get_username()));
     let code = said.code().unwrap_or_default();
     let (advice, passes) = match code.as_ref() {
-        "28P01" | "28000" => (
-            "check user and password of the database URL, and pg_hba.conf of the server".to_owned(),
+        "28P01" | "28000" => {
+            ("check user and password of the database URL, and pg_hba.conf of the server".to_owned(), false)
+        }
+        "3D000" => (
+            format!("create it as an administrator of the server: CREATE DATABASE {database} OWNER {user};"),
             false,
         ),
-        "3D000" => {
-            (format!("create it as an administrator of the server: CREATE DATABASE {database} OWNER {user};"), false)
-        }
         "42501" => (
-            format!("allow it as the owner of {database}, in that database: GRANT CREATE ON SCHEMA public TO {user};"),
+            format!(
+                "allow it as the owner of {database}, in that database: GRANT CREATE ON SCHEMA public TO {user};"
+            ),
             false,
         ),
         // Starting or ending, out of connections, or lost on the way.
         "57P01" | "57P02" | "57P03" | "53300" => ("it should pass by itself".to_owned(), true),
         lost if lost.starts_with("08") => ("it should pass by itself".to_owned(), true),
-        other => (format!("its SQLSTATE is {other}, which PostgreSQL's manual explains in appendix A"), false),
+        other => {
+            (format!("its SQLSTATE is {other}, which PostgreSQL's manual explains in appendix A"), false)
+        }
     };
     (message, advice, passes)
 }
@@ -102,7 +106,8 @@ fn refused(said: &dyn DatabaseError, options: &PgConnectOptions) -> Explained {
 /// A name as SQL takes it.
 fn identifier(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
-    if name.bytes().all(|byte| plain(byte) || byte.is_ascii_digit()) && name.bytes().next().is_some_and(plain) {
+    if name.bytes().all(|byte| plain(byte) || byte.is_ascii_digit()) && name.bytes().next().is_some_and(plain)
+    {
         return name.to_owned();
     }
     format!("\"{}\"", name.replace('"', "\"\""))

@@ -12,7 +12,8 @@ use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, Connection};
 
 use super::error::{Failure, StoreError};
-use super::reserve::Reserve;
+use super::reserve::{self, Reserve};
+use super::row::Columns;
 use super::{Inner, Store};
 use crate::clock::Sources;
 use crate::telemetry::WRITES_FAILED;
@@ -50,6 +51,11 @@ pub(super) trait Work: Sync {
         false
     }
 
+    /// About how many bytes of the disk it takes, if that is much.
+    fn room(&self) -> u64 {
+        0
+    }
+
     /// Does it. An error rolls back whatever was done.
     fn run(&self, tx: &mut Tx<'_>) -> impl Future<Output = Result<Self::Output, StoreError>> + Send;
 }
@@ -73,10 +79,14 @@ impl Store {
     async fn write_with_reserve<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
         let Some(reserve) = &self.0.reserve else { return self.write_at_last(work).await };
         if !work.is_revocation() {
-            if !reserve.refill() {
+            if !reserve.refill() || !reserve.has_room(work.room()) {
                 return Err(StoreError::Full(sqlx::Error::Io(ErrorKind::StorageFull.into())));
             }
-            return self.write_at_last(work).await;
+            let done = self.write_at_last(work).await;
+            if done.is_ok() && reserve.is_time_to_look(work.room()) {
+                self.0.settle(reserve).await;
+            }
+            return done;
         }
         let _pressed = reserve.press();
         let mut done = self.write_at_last(work).await;
@@ -151,13 +161,30 @@ struct Transacted<T> {
 }
 
 impl Inner {
-    /// Gives up as much of the reserve as SQLite needs to write its log back into the file, and at least a step of it;
-    /// `false` when none is left.
+    /// Writes the log back while there is room for that, if much of the database is in it alone. What was acknowledged is safe
+    /// in either, so that this may fail.
+    async fn settle(&self, reserve: &Reserve) {
+        if self.growth(reserve).await.is_ok_and(Reserve::is_too_much) {
+            let _ = self.write_back().await;
+        }
+    }
+
+    /// By how much the file must grow to hold what is in the log alone.
+    async fn growth(&self, reserve: &Reserve) -> Result<u64, StoreError> {
+        let mut connection = self.writer.acquire().await?;
+        let size =
+            "SELECT CAST(page_count * page_size AS BIGINT) AS size FROM pragma_page_count, pragma_page_size";
+        let done = tokio::time::timeout(self.patience, sqlx::query(size).fetch_one(&mut *connection)).await;
+        Ok(reserve.growth(self.in_time(&mut connection, done)??.number("size")?))
+    }
+
+    /// Gives up as much of the reserve as SQLite needs to write its log back into the file, and does that; `false` when
+    /// nothing of it is left.
     async fn make_room(&self, reserve: &Reserve) -> bool {
-        let released = reserve.release();
-        let mut left = released;
-        while left && matches!(self.write_back().await, Err(StoreError::Full(_))) {
-            left = reserve.release();
+        let growth = self.growth(reserve).await.unwrap_or_default();
+        let released = reserve.release_for(growth);
+        if released && growth <= reserve::SIZE {
+            let _ = self.write_back().await;
         }
         released
     }

@@ -161,6 +161,36 @@ async fn on_a_full_disk_revocations_go_on_and_nothing_else_does_and_all_is_well_
     assert_eq!(reserve, 1024 * 1024, "the reserve is not there again");
 }
 
+/// Imports are the largest changes: what they leave to be done in the database's file takes nothing from the reserve.
+#[tokio::test]
+async fn on_a_disk_that_imports_have_filled_revocations_go_on() {
+    let Some(disk) = SmallDisk::mount(12) else { return };
+    let url = DatabaseUrl::sqlite_file(disk.path().join("latchkey.db"));
+    let service = TestService::start_on(Some(url), None).await;
+    service.make_user("owner").await;
+    let mut tokens: Vec<String> = Vec::new();
+    let refused = loop {
+        let hash = |n: usize| format!("{:064x}", tokens.len() + n);
+        let batch: Vec<_> =
+            (0..500).map(|n| json!({"token_hash": hash(n), "name": "old", "expires_in": "30d"})).collect();
+        let body = json!({"tokens": batch, "ignore_restrictions": true});
+        let answer = service.admin().post("/users/owner/tokens:import", body).await;
+        if answer.status.is_client_error() || answer.status.is_server_error() {
+            break answer;
+        }
+        let items = answer.json()["items"].as_array().unwrap().clone();
+        tokens.extend(items.iter().map(|item| item["id"].as_str().unwrap().to_owned()));
+    };
+    assert_eq!(refused.code(), "insufficient_storage");
+    assert!(tokens.len() >= 2000, "{} tokens fit", tokens.len());
+    disk.fill();
+    loop_until_full(&service).await;
+    for id in tokens.iter().rev().take(200) {
+        disk.fill_up();
+        service.admin().delete(&format!("/tokens/{id}")).await.expect(StatusCode::NO_CONTENT);
+    }
+}
+
 /// Makes users until one cannot be written; gives how many were acknowledged, and the refusal.
 async fn loop_until_full(service: &TestService) -> (u32, Answer) {
     for number in 0..5000 {

@@ -64,7 +64,11 @@ fn bootstrap_writes_its_token_to_a_new_file_that_only_its_owner_may_read() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
     let taken = place.write("taken", "not a token\n");
-    assert_refused(&place.run(&["bootstrap", "--out", &taken]), 1, "is there already, and nothing is overwritten");
+    assert_refused(
+        &place.run(&["bootstrap", "--out", &taken]),
+        1,
+        "is there already, and nothing is overwritten",
+    );
     assert_eq!(std::fs::read_to_string(&taken).unwrap(), "not a token\n");
     assert_refused(&place.run(&["bootstrap", "--out", "no/such/folder"]), 1, "cannot be made");
     assert!(!place.path("latchkey.db").exists(), "a refused command has made a database");

@@ -222,7 +222,8 @@ fn a_second_service_on_the_same_file_starts_with_a_warning_that_names_the_first_
     let token = place.bootstrap();
     let warned = |serving: &Serving| -> Vec<String> {
         let lines = serving.lines();
-        let told = lines.iter().filter(|line| line["level"] == "WARN").map(|line| line["message"].to_string());
+        let told =
+            lines.iter().filter(|line| line["level"] == "WARN").map(|line| line["message"].to_string());
         told.filter(|text| text.contains("runs on this SQLite file too")).collect()
     };
     assert!(warned(&first).is_empty());
@@ -251,15 +252,20 @@ fn a_database_that_is_not_up_yet_is_waited_for_and_what_is_waited_for_is_said() 
     let waits = |serving: &Serving| {
         let lines = serving.lines();
         let said = lines.iter().filter_map(|line| line["message"].as_str().map(str::to_owned));
-        said.filter(|text| text.contains(&format!("waiting for the database: PostgreSQL at 127.0.0.1:{port} cannot be used")))
-            .count()
+        said.filter(|text| {
+            text.contains(&format!("waiting for the database: PostgreSQL at 127.0.0.1:{port} cannot be used"))
+        })
+        .count()
     };
     wait_for("a second line", || waits(&serving) >= 2);
     let text = std::fs::read_to_string(&serving.log).unwrap();
     assert!(text.contains("Connection refused") && !text.contains("hunter2"), "{text}");
     let _server = crate::postgres::Cluster::primary(port);
-    wait_for("the service to serve", || serving.lines().iter().any(|line| line["message"] == "latchkey serves"));
-    let notices = serving.lines().into_iter().filter(|line| line["target"] == "sqlx::postgres::notice").count();
+    wait_for("the service to serve", || {
+        serving.lines().iter().any(|line| line["message"] == "latchkey serves")
+    });
+    let notices =
+        serving.lines().into_iter().filter(|line| line["target"] == "sqlx::postgres::notice").count();
     assert_eq!(notices, 0, "PostgreSQL's notices are in the log");
 }
 
@@ -285,7 +291,10 @@ fn a_secret_that_can_be_guessed_is_refused_and_one_that_others_can_read_is_warne
     let refused = place.run(&["serve", "--edge-secret-file", &file]);
     let text = stderr(&refused);
     assert_eq!(refused.status.code(), Some(2), "{text}");
-    assert!(text.contains("has 3 bytes, and at least 16 are needed") && text.contains("openssl rand -hex 32"), "{text}");
+    assert!(
+        text.contains("has 3 bytes, and at least 16 are needed") && text.contains("openssl rand -hex 32"),
+        "{text}"
+    );
     assert!(!place.path("latchkey.db").exists());
     place.write("secret", "an-edge-secret-of-one\n");
     for (mode, warned) in [(0o644, true), (0o600, false)] {
@@ -293,7 +302,9 @@ fn a_secret_that_can_be_guessed_is_refused_and_one_that_others_can_read_is_warne
         let serving = place.serve(&["--edge-secret-file", &file]);
         let lines = serving.lines();
         let told = lines.iter().any(|line| {
-            line["message"].as_str().is_some_and(|text| text.starts_with("everybody on this machine can read /"))
+            line["message"]
+                .as_str()
+                .is_some_and(|text| text.starts_with("everybody on this machine can read /"))
         });
         assert_eq!(told, warned, "mode {mode:o}");
     }

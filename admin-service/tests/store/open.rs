@@ -123,8 +123,10 @@ async fn a_new_file_is_its_owners_alone() {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
     }
     store.close().await;
-    let mut left: Vec<String> =
-        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut left: Vec<String> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     left.sort();
     let name = "with space & 100%.db";
     assert_eq!(
@@ -222,7 +224,11 @@ async fn what_postgres_refuses_is_told_with_what_to_do_about_it() {
             "permission denied for schema public".to_owned(),
             format!("GRANT CREATE ON SCHEMA public TO \"poor {database}\";"),
         ),
-        (by("nobody:hunter2"), "\"nobody\"".to_owned(), "check user and password of the database URL".to_owned()),
+        (
+            by("nobody:hunter2"),
+            "\"nobody\"".to_owned(),
+            "check user and password of the database URL".to_owned(),
+        ),
     ] {
         let error = open(&url.parse().unwrap()).await.unwrap_err();
         let text = error.to_string();
