@@ -30,7 +30,7 @@ async fn length(_: User, body: Bytes) -> String {
 }
 
 async fn never(_: User) {
-    pending().await;
+    pending::<()>().await;
 }
 
 fn routes() -> Router {
