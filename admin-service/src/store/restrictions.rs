@@ -75,13 +75,14 @@ pub(super) async fn lock(tx: &mut Tx<'_>) -> Result<Restrictions, StoreError> {
 async fn save(tx: &mut Tx<'_>, restrictions: &Restrictions) -> Result<(), StoreError> {
     query(
         "UPDATE restrictions SET max_lifetime_ms = $1, max_tokens_per_user = $2, delete_expired_enabled = $3, \
-         delete_expired_after_ms = $4, delete_expired_every_ms = $5",
+         delete_expired_after_ms = $4, delete_expired_every_ms = $5, outlive_maker = $6",
     )
     .bind(restrictions.max_lifetime.map(stored_period))
     .bind(restrictions.max_tokens_per_user.map(i64::from))
     .bind(i64::from(restrictions.delete_expired.enabled))
     .bind(stored_period(restrictions.delete_expired.after))
     .bind(stored_period(restrictions.delete_expired.every))
+    .bind(i64::from(restrictions.outlive_maker))
     .execute(&mut *tx.connection)
     .await?;
     Ok(())
@@ -97,6 +98,7 @@ pub(super) fn restrictions(row: &AnyRow) -> Result<Restrictions, StoreError> {
     Ok(Restrictions {
         max_lifetime: row.number_or_null("max_lifetime_ms")?.map(Period::from_millis),
         max_tokens_per_user: row.number_or_null("max_tokens_per_user")?,
+        outlive_maker: row.flag("outlive_maker")?,
         delete_expired: delete_expired(row)?,
     })
 }
