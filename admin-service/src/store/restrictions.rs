@@ -8,7 +8,7 @@ use super::authority::Confirmed;
 use super::error::StoreError;
 use super::row::Columns;
 use super::transaction::{Tx, Work};
-use super::{Store, audit};
+use super::{Store, audit, user_restrictions};
 use crate::domain::audit::{Action, Origin, Subject};
 use crate::domain::period::Period;
 use crate::domain::restrictions::{DeleteExpired, Restrictions};
@@ -32,7 +32,25 @@ impl Store {
         restrictions: &Restrictions,
     ) -> Result<Restrictions, StoreError> {
         restrictions.check()?;
-        let put = self.write(&Put { origin, restrictions }).await?;
+        self.put(&Put { origin, restrictions, spare_caller: false }).await
+    }
+
+    /// The same, where [`Self::shorten_existing_tokens`] is to follow: refused if that would end the token that asks, for there
+    /// may be no other administrator's.
+    ///
+    /// # Errors
+    /// [`StoreError::CallerWouldExpire`]; else as [`Self::put_restrictions`].
+    pub async fn put_restrictions_for_existing_tokens(
+        &self,
+        origin: &Origin,
+        restrictions: &Restrictions,
+    ) -> Result<Restrictions, StoreError> {
+        restrictions.check()?;
+        self.put(&Put { origin, restrictions, spare_caller: true }).await
+    }
+
+    async fn put(&self, put: &Put<'_>) -> Result<Restrictions, StoreError> {
+        let put = self.write(put).await?;
         self.0.restrictions_changed.send_replace(());
         Ok(put)
     }
@@ -41,6 +59,8 @@ impl Store {
 struct Put<'a> {
     origin: &'a Origin,
     restrictions: &'a Restrictions,
+    /// Whether the token that asks must be one that may last beyond now.
+    spare_caller: bool,
 }
 
 impl Work for Put<'_> {
@@ -50,6 +70,9 @@ impl Work for Put<'_> {
         let before = lock(tx).await?;
         let by = Confirmed::look(tx, self.origin).await?;
         let after = *self.restrictions;
+        if self.spare_caller {
+            self.check_caller(tx).await?;
+        }
         if before == after {
             return Ok(after);
         }
@@ -58,6 +81,25 @@ impl Work for Put<'_> {
         let details = json!({ "before": before, "after": after });
         audit::record(tx, &by, Action::RestrictionsUpdated, Subject::restrictions(), details, now).await?;
         Ok(after)
+    }
+}
+
+impl Put<'_> {
+    /// Refuses restrictions by which the token that asks is too old.
+    async fn check_caller(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let Some(token) = self.origin.token_id else { return Ok(()) };
+        let asking = query(
+            "SELECT t.created_at, u.own_max_lifetime_ms, u.own_max_tokens FROM tokens t \
+             JOIN users u ON u.id = t.user_id WHERE t.id = $1",
+        );
+        let row = asking.bind(token.to_string()).fetch_one(&mut *tx.connection).await?;
+        let made = row.time("created_at")?;
+        match user_restrictions::own(&row)?.limits(self.restrictions).lifetime.most {
+            Some(most) if most.after(made) <= tx.now() => {
+                Err(StoreError::CallerWouldExpire { made, most })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
