@@ -182,7 +182,10 @@ mod tests {
             assert_eq!(give(&wider), Err(Beyond::Schemes(only(Scheme::Bearer))));
         }
         let refused = give(&Schemes::default()).unwrap_err().to_string();
-        assert_eq!(refused, "a token cannot give schemes that it lacks itself: `schemes` must be among bearer");
+        assert_eq!(
+            refused,
+            "a token cannot give schemes that it lacks itself: `schemes` must be among bearer"
+        );
     }
 
     #[test]

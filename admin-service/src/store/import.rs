@@ -102,9 +102,7 @@ fn one(
     match known {
         Some(known) if known.user_id == user.id => Ok(Imported::Stored(known)),
         Some(known) => Err(StoreError::TokenExists(known.id)),
-        None => {
-            tokens::made(tx, by, user, new, limits, now).map(Imported::New)
-        }
+        None => tokens::made(tx, by, user, new, limits, now).map(Imported::New),
     }
 }
 

@@ -95,9 +95,7 @@ impl Put<'_> {
         let row = asking.bind(token.to_string()).fetch_one(&mut *tx.connection).await?;
         let made = row.time("created_at")?;
         match user_restrictions::own(&row)?.limits(self.restrictions).lifetime.most {
-            Some(most) if most.after(made) <= tx.now() => {
-                Err(StoreError::CallerWouldExpire { made, most })
-            }
+            Some(most) if most.after(made) <= tx.now() => Err(StoreError::CallerWouldExpire { made, most }),
             _ => Ok(()),
         }
     }

@@ -155,7 +155,9 @@ impl Revoke<'_> {
         // The limit is in the text and not bound: not knowing it, PostgreSQL would rather read the whole table.
         let statement = query(concat!(
             "UPDATE tokens SET revoked_at = $1 WHERE revoked_at IS NULL AND id IN (",
-            with_made_by!("SELECT t.id FROM made JOIN tokens t ON t.id = made.id WHERE t.revoked_at IS NULL LIMIT 1000"),
+            with_made_by!(
+                "SELECT t.id FROM made JOIN tokens t ON t.id = made.id WHERE t.revoked_at IS NULL LIMIT 1000"
+            ),
             ") RETURNING id, name, hint, (SELECT u.name FROM users u WHERE u.id = tokens.user_id) AS user_name",
         ));
         let statement = statement.bind(millis(now)).bind(self.id.to_string());

@@ -184,12 +184,7 @@ const DUE_TOKENS: [DueTokens; 3] = [
 ];
 
 impl DueTokens {
-    async fn delete(
-        &self,
-        tx: &mut Tx<'_>,
-        by: &Confirmed<'_>,
-        due: Timestamp,
-    ) -> Result<Batch, StoreError> {
+    async fn delete(&self, tx: &mut Tx<'_>, by: &Confirmed<'_>, due: Timestamp) -> Result<Batch, StoreError> {
         let rows = query(self.delete).bind(millis(due)).fetch_all(&mut *tx.connection).await?;
         let left = query(self.left).bind(millis(due));
         batch_deleted(tx, by, Subject::scheduler(), &rows, left).await

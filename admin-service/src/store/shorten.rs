@@ -196,7 +196,9 @@ async fn read(
     limit: i64,
     now: Timestamp,
 ) -> Result<Vec<(Token, Timestamp)>, StoreError> {
-    let select = select_token!(", COALESCE(u.own_max_lifetime_ms, $1) AS most_ms FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.id IN");
+    let select = select_token!(
+        ", COALESCE(u.own_max_lifetime_ms, $1) AS most_ms FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.id IN"
+    );
     let statement = query(AssertSqlSafe(format!("{select} {}", list(2, ids.len())))).bind(limit);
     let statement = ids.iter().fold(statement, |statement, id| statement.bind(id.to_string()));
     let mut changes = Vec::new();

@@ -22,6 +22,7 @@ mod every_operation;
 mod http;
 mod import;
 mod introspect;
+mod lineage;
 mod monitoring;
 mod restrictions;
 mod scheduler;

@@ -97,19 +97,15 @@ async fn a_token_gives_no_more_to_one_that_outlives_it(db: Fixture) {
     let spec = TokenSpec { scopes: scopes(&["read"]), ..new_token(Expiry::At(day(2))).spec };
     let maker = db.store.create_token(&origin(), &name("alice"), &token_of(spec)).await.unwrap();
     let (sooner, later) = (db.token_until("alice", day(1)).await, db.token_until("alice", day(3)).await);
-    let update = async |token: &Token, patch: &TokenPatch| {
-        db.store.update_token(&by(&maker), token.id, patch).await
-    };
+    let update =
+        async |token: &Token, patch: &TokenPatch| db.store.update_token(&by(&maker), token.id, patch).await;
     let until = |end| TokenPatch { expiry: Some(Expiry::At(end)), ..TokenPatch::default() };
     let read = TokenPatch { scopes: Some(scopes(&["read"])), ..TokenPatch::default() };
     let refused = db.refused(update(&later, &read)).await;
     assert!(matches!(refused, StoreError::Beyond(Beyond::Expiry(end)) if end == day(2)), "{refused}");
     for (token, end) in [(&sooner, day(3)), (&later, day(4)), (&maker, day(3))] {
         let refused = db.refused(update(token, &until(end))).await;
-        assert!(
-            matches!(refused, StoreError::Expiry(ExpiryRefusal::OutlivesMaker { .. })),
-            "{refused}"
-        );
+        assert!(matches!(refused, StoreError::Expiry(ExpiryRefusal::OutlivesMaker { .. })), "{refused}");
     }
     assert_eq!(update(&sooner, &until(day(2))).await.unwrap().expires_at, Some(day(2)));
     update(&sooner, &read).await.unwrap();
@@ -139,7 +135,8 @@ async fn a_token_is_revoked_with_all_that_it_made_and_nothing_else(db: Fixture) 
     let other = admin(&db).await;
     let child = make(&db.store, &root, "alice", Expiry::Latest).await.unwrap();
     let grandchild = make(&db.store, &child, "bob", Expiry::Latest).await.unwrap();
-    let successor = db.store.rotate_token(&by(&grandchild), grandchild.id, &rotation("1h", None)).await.unwrap();
+    let successor =
+        db.store.rotate_token(&by(&grandchild), grandchild.id, &rotation("1h", None)).await.unwrap();
     let elsewhere = make(&db.store, &other, "alice", Expiry::Latest).await.unwrap();
     // One in between was revoked before.
     db.store.revoke_token(&origin(), child.id).await.unwrap();
