@@ -19,6 +19,7 @@ mod changes;
 mod epoch;
 mod examine;
 mod feed;
+mod first_use;
 mod followers;
 mod history;
 mod import;
