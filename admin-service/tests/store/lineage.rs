@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::history::changes;
 use crate::import::import;
-use crate::rotation::rotation;
+use crate::rotation::{rotate_as, rotation};
 use crate::support::{
     Fixture, admin_token, by, name, new_token, on_both_databases, origin, scopes, token_of,
 };
@@ -25,6 +25,7 @@ on_both_databases![
     a_token_makes_none_that_outlives_it_or_takes_a_scheme_that_it_has_not,
     where_tokens_may_outlive_their_maker_and_for_administrators_only_the_lifetime_counts,
     a_token_gives_no_more_to_one_that_outlives_it,
+    a_token_that_rotates_itself_gets_a_successor_within_its_own_end,
     a_token_names_the_one_that_it_was_made_with,
     a_token_is_revoked_with_all_that_it_made_and_nothing_else,
     what_a_deleted_token_made_is_as_if_made_by_its_maker,
@@ -110,6 +111,32 @@ async fn a_token_gives_no_more_to_one_that_outlives_it(db: Fixture) {
     assert_eq!(update(&sooner, &until(day(2))).await.unwrap().expires_at, Some(day(2)));
     update(&sooner, &read).await.unwrap();
     assert_eq!(update(&later, &until(day(2))).await.unwrap().expires_at, Some(day(2)), "it may be cut");
+}
+
+async fn a_token_that_rotates_itself_gets_a_successor_within_its_own_end(db: Fixture) {
+    db.user("alice").await;
+    let day = Period::from_days(1);
+    let end = day.after(db.now());
+    let own = db.token_until("alice", end).await;
+    db.clock.advance(Duration::from_secs(3_600));
+    let error = db.refused(db.store.rotate_token(&by(&own), own.id, &rotation("1m", Some(day)))).await;
+    let asked = Expiry::In(day);
+    let expected = ExpiryRefusal::OutlivesMaker { latest: end, asked };
+    assert!(matches!(error, StoreError::Expiry(refusal) if refusal == expected), "{error}");
+    let lost = rotate_as(&db.store, &by(&own), own.id, "1m").await.unwrap();
+    assert_eq!((lost.expires_at, lost.made_by), (Some(end), Some(own.id)));
+    // Its own time is cut to the overlap by then, which is no measure for a repetition.
+    db.clock.advance(Duration::from_secs(30));
+    let next = rotate_as(&db.store, &by(&own), own.id, "1m").await.unwrap();
+    assert_eq!(next.expires_at, Some(end));
+    // Another token's end is one.
+    let error = db.refused(db.store.rotate_token(&by(&next), next.id, &rotation("1m", Some(day)))).await;
+    assert!(matches!(error, StoreError::Expiry(ExpiryRefusal::OutlivesMaker { .. })), "{error}");
+    let mut restrictions = db.store.restrictions().await.unwrap();
+    restrictions.outlive_maker = true;
+    db.store.put_restrictions(&origin(), &restrictions).await.unwrap();
+    let renewed = db.store.rotate_token(&by(&next), next.id, &rotation("1m", Some(day))).await.unwrap();
+    assert_eq!(renewed.expires_at, Some(day.after(db.now())));
 }
 
 async fn a_token_names_the_one_that_it_was_made_with(db: Fixture) {

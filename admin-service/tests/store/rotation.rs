@@ -24,7 +24,6 @@ on_both_databases![
     an_overlapped_token_is_not_counted_and_its_successor_is,
     repeating_a_rotation_replaces_a_successor_that_was_not_used,
     a_successor_that_is_in_use_is_not_replaced,
-    a_token_that_rotates_itself_gets_a_successor_within_its_own_end,
     of_tokens_that_succeed_each_other_two_work_at_most,
     a_successor_that_was_revoked_is_followed_by_another_within_the_limit,
     a_token_that_has_ended_otherwise_is_not_rotated,
@@ -41,7 +40,12 @@ pub fn rotation(overlap: &str, expires_in: Option<Period>) -> Rotation {
     Rotation { overlap: overlap.parse().unwrap(), expires_in, hash: new.hash, hint: new.hint }
 }
 
-async fn rotate_as(store: &Store, origin: &Origin, id: TokenId, overlap: &str) -> Result<Token, StoreError> {
+pub async fn rotate_as(
+    store: &Store,
+    origin: &Origin,
+    id: TokenId,
+    overlap: &str,
+) -> Result<Token, StoreError> {
     store.rotate_token(origin, id, &rotation(overlap, None)).await
 }
 
@@ -182,32 +186,6 @@ async fn a_successor_that_is_in_use_is_not_replaced(db: Fixture) {
         assert!(matches!(error, StoreError::TokenRotated(id) if id == new.id), "{error}");
         assert!(db.is_valid(&newer).await);
     }
-}
-
-async fn a_token_that_rotates_itself_gets_a_successor_within_its_own_end(db: Fixture) {
-    db.user("alice").await;
-    let day = Period::from_days(1);
-    let end = day.after(db.now());
-    let own = db.token_until("alice", end).await;
-    db.clock.advance(Duration::from_secs(3_600));
-    let error = db.refused(db.store.rotate_token(&by(&own), own.id, &rotation("1m", Some(day)))).await;
-    let asked = Expiry::In(day);
-    let expected = ExpiryRefusal::OutlivesMaker { latest: end, asked };
-    assert!(matches!(error, StoreError::Expiry(refusal) if refusal == expected), "{error}");
-    let lost = rotate_as(&db.store, &by(&own), own.id, "1m").await.unwrap();
-    assert_eq!((lost.expires_at, lost.made_by), (Some(end), Some(own.id)));
-    // Its own time is cut to the overlap by then, which is no measure for a repetition.
-    db.clock.advance(Duration::from_secs(30));
-    let next = rotate_as(&db.store, &by(&own), own.id, "1m").await.unwrap();
-    assert_eq!(next.expires_at, Some(end));
-    // Another token's end is one.
-    let error = db.refused(db.store.rotate_token(&by(&next), next.id, &rotation("1m", Some(day)))).await;
-    assert!(matches!(error, StoreError::Expiry(ExpiryRefusal::OutlivesMaker { .. })), "{error}");
-    let mut restrictions = db.store.restrictions().await.unwrap();
-    restrictions.outlive_maker = true;
-    db.store.put_restrictions(&origin(), &restrictions).await.unwrap();
-    let renewed = db.store.rotate_token(&by(&next), next.id, &rotation("1m", Some(day))).await.unwrap();
-    assert_eq!(renewed.expires_at, Some(day.after(db.now())));
 }
 
 async fn of_tokens_that_succeed_each_other_two_work_at_most(db: Fixture) {
