@@ -222,7 +222,7 @@ async fn a_revocation_of_more_than_one_transaction_leaves_none(db: Fixture) {
     let root = db.token("alice").await;
     let bytes = if db.url.to_string().starts_with("sqlite") { "BLOB" } else { "BYTEA" };
     let id = |number: &str| format!("'00000000-0000-7000-8000-' || CAST(100000000000 + {number} AS TEXT)");
-    // A chain: each was made by the one before.
+    // A tree: each has made ten others.
     db.sql(&format!(
         "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < 2345) INSERT INTO tokens \
          (id, user_id, hash, name, hint, schemes, scopes, allowed_cidrs, created_at, made_by) SELECT {}, '{}', \
@@ -231,9 +231,10 @@ async fn a_revocation_of_more_than_one_transaction_leaves_none(db: Fixture) {
         id("i"),
         alice.id,
         root.id,
-        id("i - 1")
+        id("(i - 1) / 10")
     ))
     .await;
+    db.settle().await;
     let before = db.revision().await;
     // By the token itself, which is among the first to be revoked.
     let done = db.store.revoke_token_with_descendants(&by(&root), root.id).await.unwrap();
