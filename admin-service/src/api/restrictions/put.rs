@@ -68,18 +68,19 @@ struct NewDeleteExpiredBody {
 #[serde(untagged)]
 #[schema(as = RestrictionsOrDryRun)]
 pub(super) enum PutBody {
-    Set(RestrictionsBody),
-    Applied(AppliedBody),
+    Set(SetBody),
     DryRun(Box<DryRunBody>),
 }
 
-/// The limits in force, and what was done to existing tokens.
+/// The limits in force.
 #[derive(Serialize, ToSchema)]
-#[schema(as = AppliedRestrictions)]
-pub(super) struct AppliedBody {
+#[schema(as = SetRestrictions)]
+pub(super) struct SetBody {
     #[serde(flatten)]
     restrictions: RestrictionsBody,
-    shortened: ShortenedBody,
+    /// What was done to existing tokens, with `apply_to_existing=true`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shortened: Option<ShortenedBody>,
 }
 
 impl NewRestrictionsBody {
@@ -130,8 +131,11 @@ pub(super) async fn put_restrictions(
     let wanted = body.check()?;
     Ok(Json(match (dry_run, existing) {
         (true, existing) => PutBody::DryRun(Box::new(tried(&app, wanted, existing).await?)),
-        (false, true) => PutBody::Applied(applied(app, admin.origin(), wanted).await?),
-        (false, false) => PutBody::Set(app.store.put_restrictions(&admin.origin(), &wanted).await?.into()),
+        (false, true) => PutBody::Set(applied(app, admin.origin(), wanted).await?),
+        (false, false) => {
+            let restrictions = app.store.put_restrictions(&admin.origin(), &wanted).await?.into();
+            PutBody::Set(SetBody { restrictions, shortened: None })
+        }
     }))
 }
 
@@ -143,7 +147,7 @@ async fn tried(app: &App, wanted: Restrictions, existing: bool) -> Result<DryRun
 }
 
 /// Sets limits and shortens what exists, whether or not the caller waits for it.
-async fn applied(app: App, origin: Origin, wanted: Restrictions) -> Result<AppliedBody, ApiError> {
+async fn applied(app: App, origin: Origin, wanted: Restrictions) -> Result<SetBody, ApiError> {
     let work = tokio::spawn(async move {
         let restrictions = app.store.put_restrictions_for_existing_tokens(&origin, &wanted).await?;
         let shortened = app.store.shorten_existing_tokens(&origin).await?;
@@ -151,5 +155,5 @@ async fn applied(app: App, origin: Origin, wanted: Restrictions) -> Result<Appli
     });
     let done = work.await.map_err(|error| ApiError::internal(&error))?;
     let (restrictions, shortened) = done?;
-    Ok(AppliedBody { restrictions: restrictions.into(), shortened: shortened.into() })
+    Ok(SetBody { restrictions: restrictions.into(), shortened: Some(shortened.into()) })
 }
