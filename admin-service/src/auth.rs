@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::attempts::is_failed;
 use crate::domain::audit::{Actor, Origin, RequestId};
 use crate::domain::scope::{ADMIN, Scope, Scopes, TOKENS};
-use crate::domain::token::{Networks, Token, TokenId};
+use crate::domain::token::{Networks, Schemes as TokenSchemes, Token, TokenId};
 use crate::domain::user::UserName;
 use crate::domain::verdict::Outcome;
 use crate::error::{ApiError, Code};
@@ -37,6 +37,7 @@ pub struct Caller {
     /// What it permits.
     pub scopes: Scopes,
     networks: Networks,
+    schemes: TokenSchemes,
     address: IpAddr,
     request_id: Option<RequestId>,
     client_request_id: Option<RequestId>,
@@ -59,17 +60,23 @@ impl Caller {
         }
     }
 
+    /// The same for a change of the very token that it calls with, which needs no scope.
+    #[must_use]
+    pub fn origin_of_change_of_itself(&self) -> Origin {
+        Origin { permitted_by: None, ..self.origin(TOKENS) }
+    }
+
+    /// The same for a change of tokens: another's are an administrator's to change.
+    fn origin_of_token_change(&self) -> Origin {
+        self.origin(if self.is_admin() { ADMIN } else { TOKENS })
+    }
+
     /// Counts a change of tokens, which is refused where an ordinary user has made too many.
     fn count_change(&self, app: &App) -> Result<(), ApiError> {
         if self.is_admin() {
             return Ok(());
         }
         app.changes.take(&self.user).map_err(|too_many| too_many_changes(&self.user, &too_many))
-    }
-
-    /// The same for a change of tokens: another's are an administrator's to change.
-    fn origin_of_token_change(&self) -> Origin {
-        self.origin(if self.is_admin() { ADMIN } else { TOKENS })
     }
 }
 
@@ -116,6 +123,7 @@ fn caller(token: Token, address: IpAddr, parts: &Parts) -> Caller {
         token_id: token.id,
         scopes: token.scopes,
         networks: token.allowed_cidrs,
+        schemes: token.schemes,
         address,
         request_id,
         client_request_id,
@@ -213,6 +221,23 @@ impl FromRequestParts<App> for Admin {
     }
 }
 
+/// A caller who may read the user that the path names: its own with any token, everyone with `latchkey:admin`.
+pub struct ReadableUser(pub UserName);
+
+impl FromRequestParts<App> for ReadableUser {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        let name = path_parameter("name", parts, app).await;
+        // Said before it is looked up, so that the answer does not tell which users there are.
+        if !caller.is_admin() && name != caller.user.as_str() {
+            return Err(lacks(ADMIN));
+        }
+        name.parse().map(Self).map_err(|_| no_such_user())
+    }
+}
+
 /// A caller who may manage tokens: its own with `latchkey:tokens`, everyone's with `latchkey:admin`.
 struct TokenManager(Caller);
 
@@ -257,6 +282,12 @@ impl TokensOf {
     #[must_use]
     pub fn default_networks(&self) -> Networks {
         if self.caller.is_admin() { Networks::default() } else { self.caller.networks.clone() }
+    }
+
+    /// The same for what it may be presented with.
+    #[must_use]
+    pub fn default_schemes(&self) -> TokenSchemes {
+        if self.caller.is_admin() { TokenSchemes::default() } else { self.caller.schemes.clone() }
     }
 }
 

@@ -42,6 +42,8 @@ pub enum Code {
     AddressNotPermitted,
     /// 403: the token is bound to networks, and would make another one usable from elsewhere.
     NetworksTooWide,
+    /// 403: the token may not be presented with each scheme, and would make another one that may.
+    SchemesTooWide,
     /// 404: nothing is at this path.
     NotFound,
     /// 404: there is no such user.
@@ -62,6 +64,8 @@ pub enum Code {
     TokenLimitReached,
     /// 409: the token is stored for another user, whose `token_id` it has, or is twice in one import.
     TokenExists,
+    /// 409: the change would end the token that it is asked for with.
+    CallerWouldExpire,
     /// 409: another replica is running the scheduler.
     SchedulerRunning,
     /// 408: the body did not arrive in time.
@@ -74,6 +78,8 @@ pub enum Code {
     InvalidValue,
     /// 422: the token would live longer than the restrictions allow.
     ExpiryTooLong,
+    /// 422: the token would expire later than the one that makes or changes it; `latest_expires_at` says when that is.
+    OutlivesMaker,
     /// 429: too many authentications from this address have failed; a valid credential is still accepted.
     TooManyFailures,
     /// 429: the user has changed too much; revocations are still accepted.
@@ -109,7 +115,8 @@ impl Code {
             | Self::CrossSite
             | Self::HostNotAllowed
             | Self::AddressNotPermitted
-            | Self::NetworksTooWide => StatusCode::FORBIDDEN,
+            | Self::NetworksTooWide
+            | Self::SchemesTooWide => StatusCode::FORBIDDEN,
             Self::NotFound | Self::UserNotFound | Self::TokenNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UserExists
@@ -118,11 +125,14 @@ impl Code {
             | Self::TokenRotated
             | Self::TokenLimitReached
             | Self::TokenExists
+            | Self::CallerWouldExpire
             | Self::SchedulerRunning => StatusCode::CONFLICT,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::InvalidValue | Self::ExpiryTooLong => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InvalidValue | Self::ExpiryTooLong | Self::OutlivesMaker => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::TooManyFailures | Self::TooManyChanges => StatusCode::TOO_MANY_REQUESTS,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
@@ -265,9 +275,10 @@ impl From<StoreError> for ApiError {
             StoreError::InvalidRestriction(refused) => Self::field(refused.field, message),
             StoreError::CallerRefused => crate::auth::no_longer_valid(),
             StoreError::CallerLacks(scope) => crate::auth::lacks(scope),
-            StoreError::Beyond(Beyond::Scopes(scopes)) => crate::auth::cannot_give(&scopes, message),
-            StoreError::Beyond(Beyond::Networks(bound)) => {
-                Self::new(Code::NetworksTooWide, message).with("networks", json!(bound))
+            StoreError::Beyond(beyond) => cannot_give(&beyond, message),
+            StoreError::CallerWouldExpire { made, most } => {
+                let error = Self::new(Code::CallerWouldExpire, message).with("created_at", made.to_string());
+                error.with("max_lifetime", most.to_string())
             }
             StoreError::Unavailable(_) => {
                 tracing::warn!(cause = chain(&error), "the database cannot be used");
@@ -283,6 +294,20 @@ impl From<StoreError> for ApiError {
     }
 }
 
+/// The refusal of what the caller's token lacks itself.
+fn cannot_give(beyond: &Beyond, message: String) -> ApiError {
+    match beyond {
+        Beyond::Scopes(scopes) => crate::auth::cannot_give(scopes, message),
+        Beyond::Networks(bound) => {
+            ApiError::new(Code::NetworksTooWide, message).with("networks", json!(bound))
+        }
+        Beyond::Schemes(held) => ApiError::new(Code::SchemesTooWide, message).with("schemes", json!(held)),
+        Beyond::Expiry(end) => {
+            ApiError::new(Code::OutlivesMaker, message).with("latest_expires_at", end.to_string())
+        }
+    }
+}
+
 /// The refusal of an expiry, with the limit that it goes beyond and what was asked for.
 fn expiry(refusal: &ExpiryRefusal) -> ApiError {
     let message = sentence(refusal);
@@ -290,6 +315,9 @@ fn expiry(refusal: &ExpiryRefusal) -> ApiError {
         ExpiryRefusal::NotInFuture { asked, .. } | ExpiryRefusal::Rotated { asked, .. } => {
             ApiError::field("expires_at", message).with("asked_for", asked.value())
         }
+        ExpiryRefusal::OutlivesMaker { latest, asked } => ApiError::new(Code::OutlivesMaker, message)
+            .with("latest_expires_at", latest.to_string())
+            .with("asked_for", asked.value()),
         ExpiryRefusal::TooLong(limit) => ApiError::new(Code::ExpiryTooLong, message)
             .with("max_lifetime", limit.longest.to_string())
             .with("limit_of", json!(limit.whose))

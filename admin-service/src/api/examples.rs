@@ -38,6 +38,9 @@ fn message(code: Code) -> &'static str {
         Code::CrossSite => {
             "A page of another site may not change anything here. Where this is the service's own page, name how users reach it as --public-url"
         }
+        Code::SchemesTooWide => {
+            "A token cannot give schemes that it lacks itself: `schemes` must be among bearer"
+        }
         Code::NotFound => "There is nothing at this path; /api/v1/openapi.json lists what there is",
         Code::UserNotFound => "There is no user alice",
         Code::TokenNotFound => "There is no such token",
@@ -56,6 +59,10 @@ fn message(code: Code) -> &'static str {
         Code::TokenExists => {
             "`tokens[0]`: Another user has this token, as 0198c0de-0000-7000-8000-000000000001"
         }
+        Code::CallerWouldExpire => {
+            "The token that this was asked for with would expire at once: it was made at 2026-01-01T00:00:00Z, and 30d after \
+             that is past; ask with a newer one"
+        }
         Code::SchedulerRunning => "The scheduler is running already, on another replica",
         Code::RequestTimeout => "The body did not arrive within 7 s",
         Code::BodyTooLarge => "The body is larger than 65536 bytes: it has 70000",
@@ -65,6 +72,10 @@ fn message(code: Code) -> &'static str {
         Code::InvalidValue => "`max_lifetime` must be at least \"1s\", or null for no limit, and is \"0s\"",
         Code::ExpiryTooLong => {
             "A token may live for at most 90d: until 2026-04-01T00:00:00Z; 400d was asked for"
+        }
+        Code::OutlivesMaker => {
+            "A token cannot give an expiry later than its own, which is 2026-01-31T00:00:00Z; 90d was asked for. Use a token \
+             that expires later, or have an administrator set `outlive_maker`"
         }
         code => trouble(code),
     }
@@ -95,6 +106,9 @@ fn details(code: Code) -> Value {
         Code::InvalidQuery => json!({"parameter": "limit"}),
         Code::InsufficientScope => json!({"required_scope": "latchkey:admin"}),
         Code::NetworksTooWide => json!({"networks": ["10.0.0.0/8"]}),
+        Code::SchemesTooWide => json!({"schemes": ["bearer"]}),
+        Code::CallerWouldExpire => json!({"created_at": "2026-01-01T00:00:00Z", "max_lifetime": "30d"}),
+        Code::OutlivesMaker => json!({"latest_expires_at": "2026-01-31T00:00:00Z", "asked_for": "90d"}),
         Code::TokenNotActive => json!({"token_status": "revoked"}),
         Code::TokenRotated => json!({"successor": ID}),
         Code::TokenLimitReached => json!({"limit": 10, "limit_of": "service", "count": 10}),

@@ -184,6 +184,18 @@ pub fn bad_parameter(name: &str, problem: &impl std::fmt::Display) -> ApiError {
     ApiError::new(Code::InvalidQuery, message).with("parameter", name)
 }
 
+/// A query parameter that is true or false; without it, false.
+///
+/// # Errors
+/// [`Code::InvalidQuery`] with the `parameter`.
+pub fn switch(name: &str, value: Option<&str>) -> Result<bool, ApiError> {
+    match value {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(bad_parameter(name, &"must be true or false")),
+    }
+}
+
 /// A query parameter that is its type's own, if it is given.
 ///
 /// # Errors

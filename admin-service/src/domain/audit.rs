@@ -123,6 +123,8 @@ actions! {
     UserRestrictionsUpdated = "user_restrictions.updated",
     /// A user was deleted.
     UserDeleted = "user.deleted",
+    /// Users who had been deleted before were deleted for good, with no token left of theirs.
+    UsersPruned = "users.pruned",
     /// A token was made.
     TokenCreated = "token.created",
     /// A token of another system's was stored.
@@ -133,7 +135,7 @@ actions! {
     TokenRotated = "token.rotated",
     /// A token was revoked.
     TokenRevoked = "token.revoked",
-    /// Expired tokens were deleted, by their owner or by the scheduler.
+    /// Tokens that had ended were deleted: expired ones by their owner, all that are due by the scheduler.
     TokensDeleted = "tokens.deleted",
     /// The restrictions were changed.
     RestrictionsUpdated = "restrictions.updated",

@@ -44,6 +44,8 @@ pub struct Limits {
     pub lifetime: Limit<Period>,
     /// The most live tokens; 0: the user makes none.
     pub tokens: Limit<u32>,
+    /// When the token ends that asks, where what it makes may not outlive it; `None`: it may.
+    pub maker_ends_at: Option<Timestamp>,
 }
 
 /// Why a token cannot have the expiry that was asked for.
@@ -52,6 +54,14 @@ pub enum ExpiryRefusal {
     /// It is further off than the limit allows.
     #[error("{0}")]
     TooLong(TooLong),
+    /// It is later than that of the token that asks for it.
+    #[error("{}", outlives_maker(*.latest, .asked))]
+    OutlivesMaker {
+        /// The end of the token that asks.
+        latest: Timestamp,
+        /// What was asked for.
+        asked: Expiry,
+    },
     /// The token was rotated, and its end is set.
     #[error("a token that was rotated can end sooner, and no later than at {end}; {} was asked for", in_words(.asked))]
     Rotated {
@@ -92,6 +102,15 @@ impl fmt::Display for TooLong {
     }
 }
 
+/// What to do about an expiry that is later than that of the token that asks for it.
+fn outlives_maker(latest: Timestamp, asked: &Expiry) -> String {
+    let asked = in_words(asked);
+    format!(
+        "a token cannot give an expiry later than its own, which is {latest}; {asked} was asked for. \
+         Use a token that expires later, or have an administrator set `outlive_maker`"
+    )
+}
+
 /// An expiry as it was asked for.
 fn in_words(asked: &Expiry) -> String {
     asked.value().unwrap_or_else(|| "the latest that is allowed".to_owned())
@@ -114,7 +133,15 @@ impl Limits {
     pub const NONE: Self = Self {
         lifetime: Limit { most: None, whose: Whose::Service },
         tokens: Limit { most: None, whose: Whose::Service },
+        maker_ends_at: None,
     };
+
+    /// The same for a change of a token that expires at `end`, which may stay so however soon the asking token ends.
+    #[must_use]
+    pub fn for_change_of(&self, end: Option<Timestamp>) -> Self {
+        let maker_ends_at = self.maker_ends_at.and_then(|maker| end.map(|end| end.max(maker)));
+        Self { maker_ends_at, ..*self }
+    }
 
     /// When a token that is made `now` expires; `None`: never.
     ///
@@ -134,25 +161,33 @@ impl Limits {
         now: Timestamp,
         asked: Expiry,
     ) -> Result<Option<Timestamp>, ExpiryRefusal> {
-        let whose = self.lifetime.whose;
-        let limit =
-            self.lifetime.most.map(|longest| TooLong { longest, whose, latest: longest.after(made), asked });
-        let wanted = match (asked, limit) {
+        let latest = self.latest(made, asked);
+        let wanted = match (asked, latest) {
             (Expiry::Latest, None) => return Ok(None),
-            (Expiry::Latest, Some(limit)) if limit.latest <= now => {
-                return Err(ExpiryRefusal::TooLong(limit));
-            }
-            (Expiry::Latest, Some(limit)) => limit.latest,
+            (Expiry::Latest, Some((latest, refusal))) if latest <= now => return Err(refusal),
+            (Expiry::Latest, Some((latest, _))) => latest,
             (Expiry::In(period), _) => period.after(now),
             (Expiry::At(time), _) => crate::clock::whole_milliseconds(time),
         };
         if wanted <= now {
             return Err(ExpiryRefusal::NotInFuture { now, asked });
         }
-        match limit {
-            Some(limit) if wanted > limit.latest => Err(ExpiryRefusal::TooLong(limit)),
+        match latest {
+            Some((latest, refusal)) if wanted > latest => Err(refusal),
             _ => Ok(Some(wanted)),
         }
+    }
+
+    /// The latest expiry of a token that was made at `made`, by the tighter of its two limits, and the refusal of a later one.
+    fn latest(&self, made: Timestamp, asked: Expiry) -> Option<(Timestamp, ExpiryRefusal)> {
+        let whose = self.lifetime.whose;
+        let of_lifetime = self.lifetime.most.map(|longest| {
+            let latest = longest.after(made);
+            (latest, ExpiryRefusal::TooLong(TooLong { longest, whose, latest, asked }))
+        });
+        let of_maker =
+            self.maker_ends_at.map(|latest| (latest, ExpiryRefusal::OutlivesMaker { latest, asked }));
+        of_lifetime.into_iter().chain(of_maker).min_by_key(|(latest, _)| *latest)
     }
 }
 
@@ -166,7 +201,12 @@ mod tests {
         /// Limits of the service, of lifetimes alone.
         pub(crate) fn of_lifetime(longest: Option<Period>) -> Self {
             let whose = Whose::Service;
-            Self { lifetime: Limit { most: longest, whose }, tokens: Limit { most: None, whose } }
+            Self { lifetime: Limit { most: longest, whose }, ..Self::NONE }
+        }
+
+        /// The same for what a token makes that ends so soon itself.
+        pub(crate) const fn by_maker_until(self, end: Timestamp) -> Self {
+            Self { maker_ends_at: Some(end), ..self }
         }
     }
 
@@ -222,6 +262,39 @@ mod tests {
             let refusal = Err(ExpiryRefusal::NotInFuture { now: now(), asked });
             assert_eq!(Limits::of_lifetime(None).expiry(now(), asked), refusal);
         }
+    }
+
+    #[test]
+    fn what_a_token_makes_ends_when_it_does_and_no_millisecond_later() {
+        let (day, far) = (Period::from_days(1), Period::from_days(400));
+        let end = day.after(now());
+        for longest in [None, Some(Period::from_days(90)), Some(far)] {
+            let limits = Limits::of_lifetime(longest).by_maker_until(end);
+            assert_eq!(limits.expiry(now(), Expiry::Latest), Ok(Some(end)));
+            assert_eq!(limits.expiry(now(), Expiry::At(end)), Ok(Some(end)));
+            let later = Period::from_millis(day.as_millis() + 1);
+            for asked in [Expiry::In(later), Expiry::At(later.after(now())), Expiry::In(far)] {
+                let refused = Err(ExpiryRefusal::OutlivesMaker { latest: end, asked });
+                assert_eq!(limits.expiry(now(), asked), refused);
+            }
+        }
+        let hour = Period::from_millis(3_600_000);
+        let tighter = Limits::of_lifetime(Some(hour)).by_maker_until(end);
+        assert_eq!(tighter.expiry(now(), Expiry::Latest), Ok(Some(hour.after(now()))));
+        assert_eq!(tighter.expiry(now(), Expiry::In(day)), too_long(hour, Expiry::In(day)));
+        let refused = ExpiryRefusal::OutlivesMaker { latest: end, asked: Expiry::In(far) }.to_string();
+        insta::assert_snapshot!(refused, @"a token cannot give an expiry later than its own, which is 2026-01-02T00:00:00Z; 400d was asked for. Use a token that expires later, or have an administrator set `outlive_maker`");
+    }
+
+    #[test]
+    fn a_change_may_leave_an_expiry_that_is_later_than_the_asking_tokens() {
+        let (day, week) = (Period::from_days(1), Period::from_days(7));
+        let limits = Limits::of_lifetime(None).by_maker_until(day.after(now()));
+        let later = Some(week.after(now()));
+        assert_eq!(limits.for_change_of(later).maker_ends_at, later);
+        assert_eq!(limits.for_change_of(Some(now())).maker_ends_at, limits.maker_ends_at);
+        assert_eq!(limits.for_change_of(None).maker_ends_at, None);
+        assert_eq!(Limits::NONE.for_change_of(later).maker_ends_at, None);
     }
 
     proptest! {

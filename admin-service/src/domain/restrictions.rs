@@ -18,6 +18,8 @@ pub struct Restrictions {
     pub max_lifetime: Option<Period>,
     /// The most live tokens that one user may have; 0: nobody makes tokens; `None`: no limit.
     pub max_tokens_per_user: Option<u32>,
+    /// Whether a token may make others that expire later than itself. An administrator's may either way.
+    pub outlive_maker: bool,
     /// What becomes of expired tokens.
     pub delete_expired: DeleteExpired,
 }
@@ -66,6 +68,7 @@ impl Restrictions {
         Limits {
             lifetime: Limit { most: self.max_lifetime, whose },
             tokens: Limit { most: self.max_tokens_per_user, whose },
+            maker_ends_at: None,
         }
     }
 }
@@ -101,6 +104,7 @@ mod tests {
         Restrictions {
             max_lifetime,
             max_tokens_per_user: Some(10),
+            outlive_maker: false,
             delete_expired: DeleteExpired {
                 enabled: true,
                 after: Period::from_days(30),
@@ -112,7 +116,7 @@ mod tests {
     #[test]
     fn json_is_as_the_contract_writes_it() {
         let json = serde_json::json!({
-            "max_lifetime": "365d", "max_tokens_per_user": 10,
+            "max_lifetime": "365d", "max_tokens_per_user": 10, "outlive_maker": false,
             "delete_expired": {"enabled": true, "after": "30d", "every": "1h"},
         });
         let parsed: Restrictions = serde_json::from_value(json.clone()).unwrap();

@@ -82,10 +82,12 @@ impl Succession {
     pub fn of(old: &Token, successor: Option<&Token>, now: Timestamp) -> Result<Self, RotationRefusal> {
         let standing = match successor {
             Some(next) if next.rotated_to.is_some() => return Err(RotationRefusal::Rotated(next.id)),
-            Some(next) if next.status(now) == TokenStatus::Active => match next.last_used_at {
-                Some(_) => return Err(RotationRefusal::Rotated(next.id)),
-                None => return Ok(Self::Replaces(next.id)),
-            },
+            Some(next) if next.status(now) == TokenStatus::Active && next.is_unused_successor() => {
+                return Ok(Self::Replaces(next.id));
+            }
+            Some(next) if next.status(now) == TokenStatus::Active => {
+                return Err(RotationRefusal::Rotated(next.id));
+            }
             _ if old.rotated_to.is_some() => Self::Again,
             _ => Self::First,
         };
@@ -112,7 +114,8 @@ impl Rotation {
     }
 
     /// The successor of `old`, made `now`. Without another wish it lives as long as `like` was made for: the old token,
-    /// or the successor whose place this one takes, for the old one's time was cut by then.
+    /// or the successor whose place this one takes, for the old one's time was cut by then; and no longer than the token
+    /// that asks, where the limits say so.
     ///
     /// # Errors
     /// [`ExpiryRefusal`] when it would live for longer than is allowed.
@@ -123,6 +126,7 @@ impl Rotation {
         like: &Token,
         limits: &Limits,
         now: Timestamp,
+        made_by: Option<TokenId>,
     ) -> Result<Token, ExpiryRefusal> {
         let lived = like.expires_at.map(|end| end.as_millisecond() - like.created_at.as_millisecond());
         let lifetime = lived.map(|lived| Period::from_millis(u64::try_from(lived).unwrap_or(0)));
@@ -131,6 +135,11 @@ impl Rotation {
             (None, Some(lifetime), Some(longest)) => Expiry::In(lifetime.min(longest)),
             (None, Some(lifetime), None) => Expiry::In(lifetime),
             (None, None, _) => Expiry::Latest,
+        };
+        let unasked = self.expires_in.is_none();
+        let expiry = match (expiry, limits.maker_ends_at) {
+            (Expiry::In(lifetime), Some(end)) if unasked && lifetime.after(now) > end => Expiry::At(end),
+            _ => expiry,
         };
         Ok(Token {
             id,
@@ -142,6 +151,8 @@ impl Rotation {
             rotated_to: None,
             revoked_at: None,
             last_used_at: None,
+            made_by,
+            in_use_since: None,
             ..old.clone()
         })
     }
@@ -212,7 +223,7 @@ mod tests {
         let made = |rotation: Rotation, like: &Token, longest| {
             let id = TokenId(Uuid::from_u128(3));
             rotation
-                .successor(id, &old(), like, &Limits::of_lifetime(longest), at(5))
+                .successor(id, &old(), like, &Limits::of_lifetime(longest), at(5), None)
                 .map(|next| next.expires_at)
         };
         assert_eq!(made(rotation("0s", None), &old(), None), Ok(Some(at(15))));
@@ -228,17 +239,39 @@ mod tests {
     }
 
     #[test]
+    fn a_successor_ends_no_later_than_the_token_that_asks_for_it() {
+        let made = |expires_in, longest, like: &Token| {
+            let limits = Limits::of_lifetime(longest).by_maker_until(at(12));
+            let (id, by) = (TokenId(Uuid::from_u128(3)), Some(old().id));
+            let next = rotation("0s", expires_in).successor(id, &old(), like, &limits, at(5), by)?;
+            assert_eq!(next.made_by, by);
+            Ok(next.expires_at)
+        };
+        let eternal = Token { expires_at: None, ..old() };
+        for longest in [None, Some(hour(20))] {
+            assert_eq!(made(None, longest, &old()), Ok(Some(at(12))));
+            assert_eq!(made(None, longest, &eternal), Ok(Some(at(12))));
+            assert_eq!(made(Some(hour(7)), longest, &old()), Ok(Some(at(12))));
+            let asked = Expiry::In(hour(8));
+            let refused = Err(ExpiryRefusal::OutlivesMaker { latest: at(12), asked });
+            assert_eq!(made(Some(hour(8)), longest, &old()), refused);
+        }
+        assert_eq!(made(None, Some(hour(2)), &old()), Ok(Some(at(7))));
+    }
+
+    #[test]
     fn a_rotation_whose_answer_was_lost_can_be_repeated_until_the_successor_is_used() {
         let rotated = Token { rotated_to: Some(next().id), revoked_at: Some(at(1)), ..old() };
         let unused = next();
         let used = Token { last_used_at: Some(at(2)), ..next() };
+        let looked_up = Token { in_use_since: Some(at(2)), ..next() };
         let rotated_again = Token { rotated_to: Some(old().id), ..next() };
         let gone = Token { revoked_at: Some(at(2)), ..next() };
         let of = |old: &Token, next| Succession::of(old, next, at(3));
         assert_eq!(of(&old(), None), Ok(Succession::First));
         for old in [&rotated, &Token { revoked_at: None, ..rotated.clone() }] {
             assert_eq!(of(old, Some(&unused)), Ok(Succession::Replaces(unused.id)));
-            for taken in [&used, &rotated_again] {
+            for taken in [&used, &looked_up, &rotated_again] {
                 assert_eq!(of(old, Some(taken)), Err(RotationRefusal::Rotated(taken.id)));
             }
         }

@@ -66,6 +66,21 @@ impl Schemes {
     pub fn contains(&self, scheme: Scheme) -> bool {
         self.0.contains(&scheme)
     }
+
+    /// Whether these are all among `outer`.
+    #[must_use]
+    pub fn within(&self, outer: &Self) -> bool {
+        self.0.iter().all(|scheme| outer.contains(*scheme))
+    }
+
+    /// The schemes by their names, separated by spaces.
+    pub(crate) fn listed(&self) -> String {
+        let name = |scheme: &Scheme| match scheme {
+            Scheme::Bearer => "bearer",
+            Scheme::Basic => "basic",
+        };
+        self.0.iter().map(name).collect::<Vec<_>>().join(" ")
+    }
 }
 
 impl Default for Schemes {
@@ -242,6 +257,11 @@ pub struct Token {
     pub rotated_from: Option<TokenId>,
     /// The last token that was made to succeed it. It may work for an overlap then, and is not counted as its user's.
     pub rotated_to: Option<TokenId>,
+    /// The token that it was made with, or the nearest of that one's own makers that is still there; `None`: it was made
+    /// with no token, or none of its makers is left.
+    pub made_by: Option<TokenId>,
+    /// When it was first looked up, if it succeeds another token.
+    pub in_use_since: Option<Timestamp>,
 }
 
 /// What has become of a token by itself: whether its user is active is another question.
@@ -287,6 +307,13 @@ impl Token {
         } else {
             TokenStatus::Active
         }
+    }
+
+    /// Whether it succeeds another token, and nobody is known to have presented it yet. A repeated rotation may take its
+    /// place until then.
+    #[must_use]
+    pub const fn is_unused_successor(&self) -> bool {
+        self.rotated_from.is_some() && self.in_use_since.is_none() && self.last_used_at.is_none()
     }
 
     /// Milliseconds until it expires, 0 when it is over; `None`: never.
@@ -355,6 +382,8 @@ mod tests {
                 last_used_at: None,
                 rotated_from: None,
                 rotated_to: None,
+                made_by: None,
+                in_use_since: None,
             }
         }
     }

@@ -28,6 +28,7 @@ impl TokenPatch {
     /// # Errors
     /// [`ExpiryRefusal`] when the new expiry is past, or too far off.
     pub fn apply(&self, token: Token, limits: &Limits, now: Timestamp) -> Result<Token, ExpiryRefusal> {
+        let limits = limits.for_change_of(token.expires_at);
         let expires_at = match self.expiry {
             None => token.expires_at,
             Some(Expiry::At(time)) if token.expires_at == Some(crate::clock::whole_milliseconds(time)) => {
@@ -113,6 +114,26 @@ mod tests {
         for asked in [Expiry::At(after(9)), Expiry::Latest] {
             assert_eq!(expiry(made(10), asked, Some(3)), too_long(3, asked));
         }
+    }
+
+    #[test]
+    fn a_token_that_ends_sooner_prolongs_none_and_may_cut_any() {
+        let by_maker = limits(Some(30)).by_maker_until(after(12));
+        let changed = |token: Token, asked| {
+            let patch = TokenPatch { expiry: Some(asked), ..TokenPatch::default() };
+            patch.apply(token, &by_maker, after(5)).map(|token| token.expires_at)
+        };
+        assert_eq!(changed(made(10), Expiry::At(after(12))), Ok(Some(after(12))));
+        assert_eq!(changed(made(10), Expiry::Latest), Ok(Some(after(12))));
+        let asked = Expiry::At(after(13));
+        let refused = Err(ExpiryRefusal::OutlivesMaker { latest: after(12), asked });
+        assert_eq!(changed(made(10), asked), refused);
+        // One that lasts for longer already.
+        assert_eq!(changed(made(20), Expiry::Latest), Ok(Some(after(20))));
+        assert_eq!(changed(made(20), Expiry::At(after(15))), Ok(Some(after(15))));
+        let asked = Expiry::At(after(21));
+        let refused = Err(ExpiryRefusal::OutlivesMaker { latest: after(20), asked });
+        assert_eq!(changed(made(20), asked), refused);
     }
 
     #[test]

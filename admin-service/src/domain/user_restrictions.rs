@@ -38,8 +38,12 @@ impl UserRestrictions {
     /// The limits that hold for the user in a service with these restrictions.
     #[must_use]
     pub fn limits(&self, service: &Restrictions) -> Limits {
-        let Limits { lifetime, tokens } = service.limits();
-        Limits { lifetime: over(self.max_lifetime, lifetime), tokens: over(self.max_tokens_per_user, tokens) }
+        let limits = service.limits();
+        Limits {
+            lifetime: over(self.max_lifetime, limits.lifetime),
+            tokens: over(self.max_tokens_per_user, limits.tokens),
+            ..limits
+        }
     }
 }
 
@@ -56,13 +60,18 @@ mod tests {
     fn what_a_user_has_no_limit_of_its_own_for_is_as_for_everyone() {
         let (day, hour) = (Period::from_days(1), Period::from_millis(3_600_000));
         let delete_expired = DeleteExpired { enabled: true, after: day, every: hour };
-        let service = Restrictions { max_lifetime: Some(day), max_tokens_per_user: Some(10), delete_expired };
+        let service = Restrictions {
+            max_lifetime: Some(day),
+            max_tokens_per_user: Some(10),
+            outlive_maker: false,
+            delete_expired,
+        };
         assert_eq!(UserRestrictions::default().limits(&service), service.limits());
         let unlimited = UserRestrictions { max_lifetime: Some(None), max_tokens_per_user: None };
-        let Limits { lifetime, tokens } = unlimited.limits(&service);
+        let Limits { lifetime, tokens, .. } = unlimited.limits(&service);
         assert_eq!((lifetime, tokens), (Limit { most: None, whose: Whose::User }, service.limits().tokens));
         let tight = UserRestrictions { max_lifetime: Some(Some(hour)), max_tokens_per_user: Some(Some(0)) };
-        let Limits { lifetime, tokens } = tight.limits(&service);
+        let Limits { lifetime, tokens, .. } = tight.limits(&service);
         assert_eq!((lifetime.most, tokens.most), (Some(hour), Some(0)));
     }
 

@@ -1,7 +1,7 @@
-//! Deletes tokens that have been expired for as long as the restrictions say.
+//! Deletes tokens that have ended, and users who were deleted, for as long as the restrictions say.
 //!
-//! Due is a token whose `expires_at + after <= now`, revoked or not. A token that never expires is never due, even when
-//! it is revoked: it stays as the record of what it was.
+//! Due is a token whose `expires_at + after <= now`, revoked or not. One that never expires is due so long after it was
+//! revoked. A user is due so long after it was deleted, with all its tokens. What may still be used is never due.
 
 use crate::domain::audit::Origin;
 use crate::store::{Lease, Store, StoreError, Trigger};

@@ -6,12 +6,13 @@ use sqlx::query;
 
 use super::error::StoreError;
 use super::row::{Columns, millis};
-use super::token_rows::networks;
+use super::token_rows::{networks, schemes};
 use super::transaction::Tx;
 use crate::domain::audit::Origin;
-use crate::domain::authority::{Authority, Beyond};
+use crate::domain::authority::{Authority, Beyond, Held};
+use crate::domain::limits::Limits;
 use crate::domain::scope::Scopes;
-use crate::domain::token::{Networks, Token};
+use crate::domain::token::{Networks, Schemes, Token, TokenId};
 
 /// An origin whose token was good when the transaction had its locks. Without one there is no audit entry, and so no
 /// change.
@@ -28,8 +29,8 @@ impl<'a> Confirmed<'a> {
             return Ok(Self::when_begun(origin));
         };
         let live = query(
-            "SELECT t.scopes, t.allowed_cidrs FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.id = $1 \
-             AND u.active = 1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > $2)",
+            "SELECT t.scopes, t.allowed_cidrs, t.schemes, t.expires_at, r.outlive_maker FROM tokens t \
+             JOIN users u ON u.id = t.user_id CROSS JOIN restrictions r WHERE t.id = $1 AND u.active = 1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > $2)",
         );
         let live = live.bind(token.to_string()).bind(millis(tx.now()));
         let Some(row) = live.fetch_optional(&mut *tx.connection).await? else {
@@ -43,8 +44,26 @@ impl<'a> Confirmed<'a> {
             Some(scope) if !scopes.is_admin() && !scopes.contains(scope) => {
                 Err(StoreError::CallerLacks(scope))
             }
-            _ => Ok(Self { origin, authority: Authority::of(scopes, networks) }),
+            _ => {
+                let ends_at = row.time_or_null("expires_at")?;
+                let ends_at = if row.flag("outlive_maker")? { None } else { ends_at };
+                let schemes = schemes(&row.text("schemes")?)?;
+                let authority = Authority::of(Held { scopes, networks, schemes, ends_at });
+                Ok(Self { origin, authority })
+            }
         }
+    }
+
+    /// The same for a change that makes tokens. The token that it is made with stays locked: a revocation of it with all that
+    /// it made comes before or after this, and leaves none of them.
+    pub async fn look_as_maker(tx: &mut Tx<'_>, origin: &'a Origin) -> Result<Self, StoreError> {
+        if let Some(token) = origin.token_id {
+            query("UPDATE tokens SET name = name WHERE id = $1")
+                .bind(token.to_string())
+                .execute(&mut *tx.connection)
+                .await?;
+        }
+        Self::look(tx, origin).await
     }
 
     /// For what goes on once it was begun with a good token: a run of the scheduler. And for what nobody's token asks for.
@@ -56,9 +75,19 @@ impl<'a> Confirmed<'a> {
         self.origin
     }
 
+    /// The token that the change is made with.
+    pub const fn maker(&self) -> Option<TokenId> {
+        self.origin.token_id
+    }
+
     /// As [`Authority::may_give`].
-    pub fn may_give(&self, scopes: &Scopes, networks: &Networks) -> Result<(), Beyond> {
-        self.authority.may_give(scopes, networks)
+    pub fn may_give(&self, scopes: &Scopes, networks: &Networks, schemes: &Schemes) -> Result<(), Beyond> {
+        self.authority.may_give(scopes, networks, schemes)
+    }
+
+    /// As [`Authority::limits`].
+    pub fn limits(&self, limits: Limits) -> Limits {
+        self.authority.limits(limits)
     }
 
     /// As [`Authority::may_change`].

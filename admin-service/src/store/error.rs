@@ -1,8 +1,11 @@
 //! What can go wrong with the store, as a caller chooses by it.
 
+use jiff::Timestamp;
+
 use crate::clock::NoEntropy;
 use crate::domain::authority::Beyond;
 use crate::domain::limits::{ExpiryRefusal, Whose};
+use crate::domain::period::Period;
 use crate::domain::restrictions::InvalidRestriction;
 use crate::domain::rotation::RotationRefusal;
 use crate::domain::token::{TokenId, TokenStatus};
@@ -85,6 +88,17 @@ pub enum StoreError {
     /// The token that the change was asked for with lacks what it would give.
     #[error(transparent)]
     Beyond(#[from] Beyond),
+    /// The change would end the token that it is asked for with.
+    #[error(
+        "the token that this was asked for with would expire at once: it was made at {made}, and {most} after that is past; \
+         ask with a newer one"
+    )]
+    CallerWouldExpire {
+        /// When it was made.
+        made: Timestamp,
+        /// How long it could last.
+        most: Period,
+    },
     /// There is an administrator already, who can make others.
     #[error("there is an administrator already: a token with the scope latchkey:admin is live")]
     AdminExists,

@@ -29,6 +29,12 @@ pub(super) fn position(row: &AnyRow) -> Result<Position, StoreError> {
     Ok(Position { epoch: Epoch(row.text("epoch")?), revision: Revision(row.number("revision")?) })
 }
 
+/// The latest revision as a transaction sees it.
+pub(super) async fn revision(tx: &mut Tx<'_>) -> Result<Revision, StoreError> {
+    let row = query("SELECT revision FROM history").fetch_one(&mut *tx.connection).await?;
+    row.number("revision").map(Revision)
+}
+
 /// Takes the next revision. The row stays locked until the transaction ends, so revisions commit in order with no gaps;
 /// therefore this comes last.
 async fn next_revision(tx: &mut Tx<'_>) -> Result<i64, StoreError> {

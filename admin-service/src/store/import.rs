@@ -54,13 +54,14 @@ impl Work for Run<'_> {
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Vec<Imported>, StoreError> {
         let user = users::lock(tx, self.user).await?;
-        let by = Confirmed::look(tx, self.origin).await?;
+        let by = Confirmed::look_as_maker(tx, self.origin).await?;
         users::may_have_tokens(&user)?;
         let limits = if self.import.ignore_restrictions {
             Limits::NONE
         } else {
             user_restrictions::of(tx, &user).await?
         };
+        let limits = by.limits(limits);
         let now = tx.now();
         let mut known = known(tx, &self.import.tokens).await?;
         let mut imported = Vec::with_capacity(self.import.tokens.len());
@@ -108,10 +109,7 @@ fn one(
     match known {
         Some(known) if known.user_id == user.id => Ok(Imported::Stored(known)),
         Some(known) => Err(StoreError::TokenExists(known.id)),
-        None => {
-            by.may_give(&new.spec.scopes, &new.spec.allowed_cidrs)?;
-            tokens::made(tx, user, new, limits, now).map(Imported::New)
-        }
+        None => tokens::made(tx, by, user, new, limits, now).map(Imported::New),
     }
 }
 

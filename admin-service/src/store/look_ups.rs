@@ -14,10 +14,12 @@ use sqlx::{AssertSqlSafe, query};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::error::{Failure, StoreError};
-use super::row::{Columns, list};
+use super::row::{Columns, MANY, list, millis};
 use super::token_rows::{select_token, token};
+use super::transaction::{Tx, Work};
 use super::{Store, history};
 use crate::domain::changes::Position;
+use crate::domain::token::TokenId;
 use crate::domain::verdict::{Outcome, Verdict};
 
 /// How long a statement may take before those that wait for their turn are asked for beside it: one connection that
@@ -52,6 +54,13 @@ type Turn = OwnedMutexGuard<()>;
 struct LookUp {
     hash: TokenHash,
     answer: oneshot::Sender<Result<Verdict, StoreError>>,
+}
+
+impl LookUp {
+    fn tell(self, verdict: Result<Verdict, StoreError>) {
+        // Whoever does not wait any more needs no answer.
+        let _ = self.answer.send(verdict);
+    }
 }
 
 impl LookUps {
@@ -112,13 +121,35 @@ impl Store {
         let found = self.found(&batch).await.map_err(Arc::new);
         // The time of the answer, so that a slow database does not stretch a token's life.
         let now = self.sources().now();
-        for LookUp { hash, answer } in batch {
-            let verdict = match &found {
-                Ok(found) => found.verdict(&hash, now),
-                Err(error) => Err(Failure::Shared(error.clone()).into()),
-            };
-            // Whoever does not wait any more needs no answer.
-            let _ = answer.send(verdict);
+        let (mut first_uses, mut ids) = (Vec::new(), Vec::new());
+        for look_up in batch {
+            match verdict(&found, &look_up.hash, now) {
+                Ok(Verdict { outcome: Outcome::Valid(token), .. }) if token.is_unused_successor() => {
+                    ids.push(token.id);
+                    first_uses.push(look_up);
+                }
+                verdict => look_up.tell(verdict),
+            }
+        }
+        if !ids.is_empty() {
+            // A task of its own: the others need not wait until it is written.
+            tokio::spawn(self.clone().answer_first_uses(first_uses, ids));
+        }
+    }
+
+    /// Notes that successors are in use, and only then says what they are: so whoever was told that one is valid, it is not
+    /// replaced by a repeated rotation. One that was replaced just before is found revoked.
+    async fn answer_first_uses(self, batch: Vec<LookUp>, mut ids: Vec<TokenId>) {
+        ids.sort_unstable();
+        ids.dedup();
+        let found = match self.write(&TakeIntoUse(&ids)).await {
+            Ok(()) => self.found(&batch).await,
+            Err(error) => Err(error),
+        };
+        let (found, now) = (found.map_err(Arc::new), self.sources().now());
+        for look_up in batch {
+            let verdict = verdict(&found, &look_up.hash, now);
+            look_up.tell(verdict);
         }
     }
 
@@ -134,6 +165,36 @@ impl Store {
             statement = statement.bind(hash.as_bytes().to_vec());
         }
         Found::of(self.rows(statement).await?)
+    }
+}
+
+/// Notes when successors were first looked up.
+struct TakeIntoUse<'a>(&'a [TokenId]);
+
+impl Work for TakeIntoUse<'_> {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        for some in self.0.chunks(MANY) {
+            let text = "UPDATE tokens SET in_use_since = $1 WHERE in_use_since IS NULL AND id IN";
+            let statement = query(AssertSqlSafe(format!("{text} {}", list(2, some.len()))));
+            let statement = statement.bind(millis(tx.now()));
+            let statement = some.iter().fold(statement, |statement, id| statement.bind(id.to_string()));
+            statement.execute(&mut *tx.connection).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What is said of a hash, where this was found.
+fn verdict(
+    found: &Result<Found, Arc<StoreError>>,
+    hash: &TokenHash,
+    now: Timestamp,
+) -> Result<Verdict, StoreError> {
+    match found {
+        Ok(found) => found.verdict(hash, now),
+        Err(error) => Err(Failure::Shared(error.clone()).into()),
     }
 }
 

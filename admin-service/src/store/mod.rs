@@ -3,8 +3,8 @@
 //! Each method is one transaction, or one statement. A method that changes something takes the [`Origin`] of the change
 //! and writes the audit entry in the same transaction; one that can alter a verdict takes the next revision there too.
 //! Rows are locked by an `UPDATE` that returns them, in one order, so that no two calls wait for each other:
-//! restrictions or lease, then user, then tokens, then history, which is the one row that all writers share. A usage
-//! report locks its edge, then the hour that it counts in, then tokens, and nothing else.
+//! restrictions or lease, then users by their identifiers, then tokens, then history, which is the one row that all writers
+//! share. Whoever makes a token with another locks that one after its user. A usage report locks its edge, then the hour that it counts in, then tokens, and nothing else.
 //!
 //! [`Origin`]: crate::domain::audit::Origin
 
@@ -20,6 +20,7 @@ pub(crate) mod files;
 mod history;
 mod import;
 mod leases;
+mod lineage;
 mod look_ups;
 mod migrate;
 mod open;
@@ -27,11 +28,13 @@ mod presence;
 mod reserve;
 mod restrictions;
 mod retention;
+mod revocation;
 mod rotation;
 mod row;
 mod scheduler;
 mod search;
 mod server_error;
+mod shorten;
 mod stats;
 mod token_rows;
 mod token_update;
@@ -61,8 +64,10 @@ pub use leases::{Holder, Lease};
 pub use migrate::Schema;
 pub use open::OpenError;
 pub use retention::{EDGES_RETAINED, HOURS_RETAINED, RETAINED};
+pub use revocation::Revoked;
 pub use scheduler::{Batch, SchedulerState, Trigger};
 pub use server_error::ServerError;
+pub use shorten::{Shortened, WouldShorten};
 pub use touched::{EXAMPLES, OverLifetime, OverTokens, Touched, TouchedToken, TouchedUser};
 pub use url::{DatabaseUrl, InvalidDatabaseUrl};
 

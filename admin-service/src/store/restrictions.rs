@@ -8,7 +8,7 @@ use super::authority::Confirmed;
 use super::error::StoreError;
 use super::row::Columns;
 use super::transaction::{Tx, Work};
-use super::{Store, audit};
+use super::{Store, audit, user_restrictions};
 use crate::domain::audit::{Action, Origin, Subject};
 use crate::domain::period::Period;
 use crate::domain::restrictions::{DeleteExpired, Restrictions};
@@ -32,7 +32,25 @@ impl Store {
         restrictions: &Restrictions,
     ) -> Result<Restrictions, StoreError> {
         restrictions.check()?;
-        let put = self.write(&Put { origin, restrictions }).await?;
+        self.put(&Put { origin, restrictions, spare_caller: false }).await
+    }
+
+    /// The same, where [`Self::shorten_existing_tokens`] is to follow: refused if that would end the token that asks, for there
+    /// may be no other administrator's.
+    ///
+    /// # Errors
+    /// [`StoreError::CallerWouldExpire`]; else as [`Self::put_restrictions`].
+    pub async fn put_restrictions_for_existing_tokens(
+        &self,
+        origin: &Origin,
+        restrictions: &Restrictions,
+    ) -> Result<Restrictions, StoreError> {
+        restrictions.check()?;
+        self.put(&Put { origin, restrictions, spare_caller: true }).await
+    }
+
+    async fn put(&self, put: &Put<'_>) -> Result<Restrictions, StoreError> {
+        let put = self.write(put).await?;
         self.0.restrictions_changed.send_replace(());
         Ok(put)
     }
@@ -41,6 +59,8 @@ impl Store {
 struct Put<'a> {
     origin: &'a Origin,
     restrictions: &'a Restrictions,
+    /// Whether the token that asks must be one that may last beyond now.
+    spare_caller: bool,
 }
 
 impl Work for Put<'_> {
@@ -50,6 +70,9 @@ impl Work for Put<'_> {
         let before = lock(tx).await?;
         let by = Confirmed::look(tx, self.origin).await?;
         let after = *self.restrictions;
+        if self.spare_caller {
+            self.check_caller(tx).await?;
+        }
         if before == after {
             return Ok(after);
         }
@@ -58,6 +81,23 @@ impl Work for Put<'_> {
         let details = json!({ "before": before, "after": after });
         audit::record(tx, &by, Action::RestrictionsUpdated, Subject::restrictions(), details, now).await?;
         Ok(after)
+    }
+}
+
+impl Put<'_> {
+    /// Refuses restrictions by which the token that asks is too old.
+    async fn check_caller(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let Some(token) = self.origin.token_id else { return Ok(()) };
+        let asking = query(
+            "SELECT t.created_at, u.own_max_lifetime_ms, u.own_max_tokens FROM tokens t \
+             JOIN users u ON u.id = t.user_id WHERE t.id = $1",
+        );
+        let row = asking.bind(token.to_string()).fetch_one(&mut *tx.connection).await?;
+        let made = row.time("created_at")?;
+        match user_restrictions::own(&row)?.limits(self.restrictions).lifetime.most {
+            Some(most) if most.after(made) <= tx.now() => Err(StoreError::CallerWouldExpire { made, most }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -75,13 +115,14 @@ pub(super) async fn lock(tx: &mut Tx<'_>) -> Result<Restrictions, StoreError> {
 async fn save(tx: &mut Tx<'_>, restrictions: &Restrictions) -> Result<(), StoreError> {
     query(
         "UPDATE restrictions SET max_lifetime_ms = $1, max_tokens_per_user = $2, delete_expired_enabled = $3, \
-         delete_expired_after_ms = $4, delete_expired_every_ms = $5",
+         delete_expired_after_ms = $4, delete_expired_every_ms = $5, outlive_maker = $6",
     )
     .bind(restrictions.max_lifetime.map(stored_period))
     .bind(restrictions.max_tokens_per_user.map(i64::from))
     .bind(i64::from(restrictions.delete_expired.enabled))
     .bind(stored_period(restrictions.delete_expired.after))
     .bind(stored_period(restrictions.delete_expired.every))
+    .bind(i64::from(restrictions.outlive_maker))
     .execute(&mut *tx.connection)
     .await?;
     Ok(())
@@ -97,6 +138,7 @@ pub(super) fn restrictions(row: &AnyRow) -> Result<Restrictions, StoreError> {
     Ok(Restrictions {
         max_lifetime: row.number_or_null("max_lifetime_ms")?.map(Period::from_millis),
         max_tokens_per_user: row.number_or_null("max_tokens_per_user")?,
+        outlive_maker: row.flag("outlive_maker")?,
         delete_expired: delete_expired(row)?,
     })
 }

@@ -10,7 +10,7 @@ use super::authority::Confirmed;
 use super::error::StoreError;
 use super::row::millis;
 use super::transaction::{Tx, Work};
-use super::{Store, audit, history, tokens, user_restrictions, users};
+use super::{Store, audit, history, revocation, tokens, user_restrictions, users};
 use crate::domain::audit::{Action, Origin};
 use crate::domain::limits::Limits;
 use crate::domain::rotation::{Rotation, Succession};
@@ -51,12 +51,13 @@ impl Work for Rotate<'_> {
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Token, StoreError> {
         let user = users::lock(tx, self.user).await?;
-        let by = Confirmed::look(tx, self.origin).await?;
+        let by = Confirmed::look_as_maker(tx, self.origin).await?;
         let old = tokens::read(tx, self.id).await?;
-        by.may_give(&old.scopes, &old.allowed_cidrs)?;
+        by.may_give(&old.scopes, &old.allowed_cidrs, &old.schemes)?;
         users::may_have_tokens(&user)?;
-        let (now, limits) = (tx.now(), user_restrictions::of(tx, &user).await?);
         let last = last_successor(tx, &old).await?;
+        let limits = by.limits(user_restrictions::of(tx, &user).await?);
+        let (now, limits) = (tx.now(), for_repetition(limits, &by, &old, last.as_ref()));
         let succession = Succession::of(&old, last.as_ref(), now)?;
         if succession == Succession::Again {
             tokens::admit(tx, &user, &limits, now).await?;
@@ -88,7 +89,7 @@ impl Rotate<'_> {
         now: Timestamp,
     ) -> Result<Token, StoreError> {
         let id = TokenId(tx.sources.new_id(now)?);
-        let successor = self.rotation.successor(id, old, like, limits, now)?;
+        let successor = self.rotation.successor(id, old, like, limits, now, by.maker())?;
         tokens::save(tx, slice::from_ref(&successor)).await?;
         tokens::record_made(tx, by, slice::from_ref(&successor), Action::TokenCreated, now).await?;
         Ok(successor)
@@ -124,6 +125,17 @@ impl Rotate<'_> {
     }
 }
 
+/// The limits of a successor, where a token may be repeating its own rotation: that has cut its time to the overlap, and what
+/// takes the place of the first successor may last as long as that one.
+fn for_repetition(limits: Limits, by: &Confirmed<'_>, old: &Token, last: Option<&Token>) -> Limits {
+    match last {
+        Some(last) if by.maker() == Some(old.id) && last.made_by == Some(old.id) => {
+            limits.for_change_of(last.expires_at)
+        }
+        _ => limits,
+    }
+}
+
 /// Revokes a token whose place another has taken, if it is there and live; names it if it was.
 async fn replace(
     tx: &mut Tx<'_>,
@@ -141,7 +153,7 @@ async fn replace(
         return Ok(None);
     }
     let token = tokens::read(tx, id).await?;
-    let mut details = tokens::revoked_details(&token);
+    let mut details = revocation::revoked_details(&token);
     if let Some(details) = details.as_object_mut() {
         details.insert("replaced_by".to_owned(), json!(successor.id));
     }

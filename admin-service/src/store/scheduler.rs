@@ -9,7 +9,7 @@ use super::leases::{Holder, Lease, note_deleted, renew};
 use super::row::{Columns, millis};
 use super::tokens::batch_deleted;
 use super::transaction::{Tx, Work};
-use super::{Store, restrictions};
+use super::{Store, restrictions, users};
 use crate::domain::audit::{Origin, Subject};
 use crate::domain::period::Period;
 use crate::domain::restrictions::DeleteExpired;
@@ -24,13 +24,13 @@ pub struct SchedulerState {
     pub delete_expired: DeleteExpired,
     /// When it last ended.
     pub last_run_at: Option<Timestamp>,
-    /// How many tokens the last run deleted.
+    /// How many tokens and users the last run deleted.
     pub last_deleted: Option<u64>,
     /// Why the last run failed, if it did: a sentence.
     pub last_error: Option<String>,
     /// The replica that runs it now.
     pub holder: Option<Holder>,
-    /// How many tokens that run has deleted so far.
+    /// How many tokens and users that run has deleted so far.
     pub deleted_so_far: Option<u64>,
 }
 
@@ -93,9 +93,10 @@ impl Store {
         })
     }
 
-    /// Deletes some of the tokens that are due by the restrictions as they are now, if the lease is still held.
+    /// Deletes some of what is due by the restrictions as they are now, if the lease is still held: tokens first, then users.
     ///
-    /// A token is due when `expires_at + after <= now`, revoked or not. One that never expires is never due.
+    /// A token is due when `expires_at + after <= now`, revoked or not; one that never expires, when it was revoked so long
+    /// ago. A user is due when it was deleted so long ago, and all its tokens with it. All else is never due.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] when another replica took over; [`StoreError::Unavailable`]. Nothing is deleted then.
@@ -138,18 +139,55 @@ impl Work for DeleteBatch<'_> {
             return Ok(Batch { deleted: 0, more: false });
         }
         let due = rules.due_up_to(tx.now());
-        // The limit is in the text and not bound: not knowing it, PostgreSQL would rather read the whole table.
-        let statement = query(
-            "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires_at <= $1 ORDER BY expires_at, id \
-             LIMIT 100) AND expires_at <= $1 RETURNING id",
-        );
-        let rows = statement.bind(millis(due)).fetch_all(&mut *tx.connection).await?;
-        let left = query("SELECT id FROM tokens WHERE expires_at <= $1 ORDER BY expires_at, id LIMIT 1")
-            .bind(millis(due));
         let by = Confirmed::when_begun(self.origin);
-        let batch = batch_deleted(tx, &by, Subject::scheduler(), &rows, left).await?;
+        let mut batch = Batch { deleted: 0, more: false };
+        for tokens in &DUE_TOKENS {
+            batch = tokens.delete(tx, &by, due).await?;
+            if batch.more {
+                break;
+            }
+        }
+        if !batch.more {
+            batch = users::prune(tx, &by, due).await?;
+        }
         note_deleted(tx, self.lease, batch.deleted).await?;
         Ok(batch)
+    }
+}
+
+/// Tokens that are due for the same reason: how some are deleted, and how one is found that is left. `$1` is the time up to
+/// which they must have ended.
+struct DueTokens {
+    delete: &'static str,
+    left: &'static str,
+}
+
+/// Expired ones, then revoked ones that never expire, then what else users have who were deleted. The limits are in the texts
+/// and not bound: not knowing them, PostgreSQL would rather read the whole table.
+const DUE_TOKENS: [DueTokens; 3] = [
+    DueTokens {
+        delete: "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires_at <= $1 \
+                 ORDER BY expires_at, id LIMIT 100) AND expires_at <= $1 RETURNING id, made_by",
+        left: "SELECT id FROM tokens WHERE expires_at <= $1 ORDER BY expires_at, id LIMIT 1",
+    },
+    DueTokens {
+        delete: "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE revoked_at <= $1 AND expires_at IS NULL \
+                 ORDER BY revoked_at, id LIMIT 100) AND revoked_at <= $1 AND expires_at IS NULL RETURNING id, made_by",
+        left: "SELECT id FROM tokens WHERE revoked_at <= $1 AND expires_at IS NULL ORDER BY revoked_at, id LIMIT 1",
+    },
+    DueTokens {
+        delete: "DELETE FROM tokens WHERE id IN (SELECT t.id FROM users u JOIN tokens t ON t.user_id = u.id \
+                 WHERE u.deleted_at <= $1 ORDER BY u.deleted_at, u.id LIMIT 100) RETURNING id, made_by",
+        left: "SELECT t.id FROM users u JOIN tokens t ON t.user_id = u.id WHERE u.deleted_at <= $1 \
+               ORDER BY u.deleted_at, u.id LIMIT 1",
+    },
+];
+
+impl DueTokens {
+    async fn delete(&self, tx: &mut Tx<'_>, by: &Confirmed<'_>, due: Timestamp) -> Result<Batch, StoreError> {
+        let rows = query(self.delete).bind(millis(due)).fetch_all(&mut *tx.connection).await?;
+        let left = query(self.left).bind(millis(due));
+        batch_deleted(tx, by, Subject::scheduler(), &rows, left).await
     }
 }
 

@@ -16,7 +16,7 @@ macro_rules! select_token {
         concat!(
             "SELECT t.id, t.user_id, u.name AS user_name, u.active AS user_active, t.hash, t.name, t.description, \
              t.hint, t.schemes, t.scopes, t.allowed_cidrs, t.created_at, t.expires_at, t.revoked_at, t.last_used_at, \
-             t.rotated_from, t.rotated_to ",
+             t.rotated_from, t.rotated_to, t.made_by, t.in_use_since ",
             $rest
         )
     };
@@ -42,6 +42,8 @@ pub(super) fn token(row: &AnyRow) -> Result<Token, StoreError> {
         last_used_at: row.time_or_null("last_used_at")?,
         rotated_from: row.uuid_or_null("rotated_from")?.map(TokenId),
         rotated_to: row.uuid_or_null("rotated_to")?.map(TokenId),
+        made_by: row.uuid_or_null("made_by")?.map(TokenId),
+        in_use_since: row.time_or_null("in_use_since")?,
     })
 }
 
@@ -54,14 +56,11 @@ pub(super) fn folded_text(token: &Token) -> Option<String> {
 
 /// Schemes as they are stored.
 pub(super) fn schemes_text(schemes: &Schemes) -> String {
-    let names = schemes.as_slice().iter().map(|scheme| match scheme {
-        Scheme::Bearer => "bearer",
-        Scheme::Basic => "basic",
-    });
-    names.collect::<Vec<_>>().join(" ")
+    schemes.listed()
 }
 
-fn schemes(text: &str) -> Result<Schemes, StoreError> {
+/// Reads schemes from the text of their column.
+pub(super) fn schemes(text: &str) -> Result<Schemes, StoreError> {
     let scheme = |name| match name {
         "bearer" => Ok(Scheme::Bearer),
         "basic" => Ok(Scheme::Basic),

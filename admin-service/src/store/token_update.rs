@@ -55,7 +55,7 @@ impl Work for Update<'_> {
             TokenStatus::Active => {}
             status => return Err(StoreError::TokenNotActive(status)),
         }
-        let limits = user_restrictions::of(tx, &user).await?;
+        let limits = by.limits(user_restrictions::of(tx, &user).await?);
         let after = self.patch.apply(before.clone(), &limits, now)?;
         if after == before {
             return Ok(after);

@@ -1,4 +1,4 @@
-//! Tokens: made within the restrictions, read, revoked, and deleted once expired.
+//! Tokens: made within the restrictions, read, and deleted once expired.
 
 use std::slice;
 
@@ -12,7 +12,7 @@ use super::error::StoreError;
 use super::row::{Columns, MANY, millis, places};
 use super::token_rows::{folded_text, networks_text, schemes_text, select_token, token};
 use super::transaction::{Statement, Tx, Work};
-use super::{Batch, Store, audit, history, user_restrictions, users};
+use super::{Batch, Store, audit, history, lineage, user_restrictions, users};
 use crate::domain::audit::{Action, Origin, Subject};
 use crate::domain::limits::{Limit, Limits};
 use crate::domain::token::{NewToken, Token, TokenId};
@@ -43,16 +43,6 @@ impl Store {
     pub async fn token(&self, id: TokenId) -> Result<Token, StoreError> {
         let row = self.row(one(id)).await?;
         row.as_ref().map(token).ok_or(StoreError::TokenNotFound)?
-    }
-
-    /// Revokes a token: every verdict on it is no from now on. Repeating this changes nothing.
-    ///
-    /// # Errors
-    /// [`StoreError::TokenNotFound`], [`StoreError::Unavailable`].
-    pub async fn revoke_token(&self, origin: &Origin, id: TokenId) -> Result<Token, StoreError> {
-        // A token never changes hands, so its user can be read before the transaction that locks the two in order.
-        let user = self.token(id).await?.user;
-        self.write(&Revoke { origin, id, user: &user }).await
     }
 
     /// Deletes a user's tokens whose status is expired, all of them or the first `most`, and tells how many they were.
@@ -94,8 +84,8 @@ impl Work for Create<'_> {
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Token, StoreError> {
         let user = users::lock(tx, self.user).await?;
-        let by = Confirmed::look(tx, self.origin).await?;
-        let limits = user_restrictions::of(tx, &user).await?;
+        let by = Confirmed::look_as_maker(tx, self.origin).await?;
+        let limits = by.limits(user_restrictions::of(tx, &user).await?);
         insert(tx, &by, &user, self.token, &limits).await
     }
 }
@@ -108,24 +98,25 @@ pub(super) async fn insert(
     new: &NewToken,
     limits: &Limits,
 ) -> Result<Token, StoreError> {
-    by.may_give(&new.spec.scopes, &new.spec.allowed_cidrs)?;
     let now = tx.now();
     users::may_have_tokens(user)?;
-    let token = made(tx, user, new, limits, now)?;
+    let token = made(tx, by, user, new, limits, now)?;
     admit(tx, user, limits, now).await?;
     save(tx, slice::from_ref(&token)).await?;
     record_made(tx, by, slice::from_ref(&token), Action::TokenCreated, now).await?;
     Ok(token)
 }
 
-/// The token that a user gets, who may have another.
+/// The token that a user gets, who may have another, if whoever asks may give it.
 pub(super) fn made(
     tx: &Tx<'_>,
+    by: &Confirmed<'_>,
     user: &User,
     new: &NewToken,
     limits: &Limits,
     now: Timestamp,
 ) -> Result<Token, StoreError> {
+    by.may_give(&new.spec.scopes, &new.spec.allowed_cidrs, &new.spec.schemes)?;
     let created_at = new.created_at.unwrap_or(now);
     let expires_at = limits.expiry_of(created_at, now, new.spec.expiry)?;
     Ok(Token {
@@ -145,6 +136,8 @@ pub(super) fn made(
         last_used_at: None,
         rotated_from: None,
         rotated_to: None,
+        made_by: by.maker(),
+        in_use_since: None,
     })
 }
 
@@ -193,8 +186,8 @@ pub(super) async fn admit(
 pub(super) async fn save(tx: &mut Tx<'_>, tokens: &[Token]) -> Result<(), StoreError> {
     for some in tokens.chunks(MANY) {
         let insert = "INSERT INTO tokens (id, user_id, hash, name, description, hint, schemes, scopes, \
-             allowed_cidrs, created_at, expires_at, rotated_from, folded) VALUES";
-        let statement = query(AssertSqlSafe(format!("{insert} {}", places(some.len(), 13))));
+             allowed_cidrs, created_at, expires_at, rotated_from, folded, made_by) VALUES";
+        let statement = query(AssertSqlSafe(format!("{insert} {}", places(some.len(), 14))));
         some.iter().fold(statement, bound).execute(&mut *tx.connection).await?;
     }
     Ok(())
@@ -216,6 +209,7 @@ fn bound<'q>(statement: Statement<'q>, token: &Token) -> Statement<'q> {
         .bind(token.expires_at.map(millis))
         .bind(token.rotated_from.map(|id| id.to_string()))
         .bind(folded_text(token))
+        .bind(token.made_by.map(|id| id.to_string()))
 }
 
 /// A token as a transaction sees it.
@@ -227,46 +221,6 @@ pub(super) async fn read(tx: &mut Tx<'_>, id: TokenId) -> Result<Token, StoreErr
 fn one(id: TokenId) -> Statement<'static> {
     query(select_token!("FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.id = $1"))
         .bind(id.to_string())
-}
-
-struct Revoke<'a> {
-    origin: &'a Origin,
-    id: TokenId,
-    user: &'a UserName,
-}
-
-impl Work for Revoke<'_> {
-    type Output = Token;
-
-    fn is_revocation(&self) -> bool {
-        true
-    }
-
-    async fn run(&self, tx: &mut Tx<'_>) -> Result<Token, StoreError> {
-        users::lock(tx, self.user).await?;
-        let by = Confirmed::look(tx, self.origin).await?;
-        let now = tx.now();
-        let revoked = query("UPDATE tokens SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL")
-            .bind(millis(now))
-            .bind(self.id.to_string())
-            .execute(&mut *tx.connection)
-            .await?;
-        let token = read(tx, self.id).await?;
-        if revoked.rows_affected() > 0 {
-            let details = revoked_details(&token);
-            audit::record(tx, &by, Action::TokenRevoked, self.id.into(), details, now).await?;
-            history::token_changed(tx, self.id, now).await?;
-        }
-        Ok(token)
-    }
-}
-
-/// What the audit log tells of a token that was just revoked.
-pub(super) fn revoked_details(token: &Token) -> Value {
-    json!({
-        "user": token.user, "name": token.name, "hint": token.hint,
-        "before": { "revoked_at": null }, "after": { "revoked_at": token.revoked_at },
-    })
 }
 
 struct DeleteExpired<'a> {
@@ -286,7 +240,7 @@ impl Work for DeleteExpired<'_> {
         let statement = query(
             "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE user_id = $1 AND revoked_at IS NULL \
              AND expires_at <= $2 ORDER BY expires_at, id LIMIT $3) AND revoked_at IS NULL AND expires_at <= $2 \
-             RETURNING id",
+             RETURNING id, made_by",
         );
         let statement = statement.bind(user.id.to_string()).bind(millis(self.now)).bind(self.size);
         let rows = statement.fetch_all(&mut *tx.connection).await?;
@@ -301,6 +255,7 @@ impl Work for DeleteExpired<'_> {
 
 /// Writes one audit entry for a batch of deleted tokens, and tells how many they were and whether there may be more:
 /// where the batch was empty, by asking for one that is `left`, for another deleter may just have taken what it chose.
+/// What the deleted ones made is as if made by their own makers from now on.
 pub(super) async fn batch_deleted(
     tx: &mut Tx<'_>,
     by: &Confirmed<'_>,
@@ -313,6 +268,7 @@ pub(super) async fn batch_deleted(
         return Ok(Batch { deleted: 0, more });
     }
     let ids = deleted.iter().map(|row| row.text("id")).collect::<Result<Vec<_>, _>>()?;
+    lineage::bequeath(tx, deleted).await?;
     let now = tx.now();
     let details = json!({ "count": ids.len(), "token_ids": ids });
     audit::record(tx, by, Action::TokensDeleted, subject, details, now).await?;

@@ -76,7 +76,7 @@ pub struct TouchedUser {
     pub live_tokens: u64,
 }
 
-/// The live tokens that count, of users without a limit of their own, before the rest of the condition; `$1` is the time.
+/// The active tokens that count, of users without a limit of their own, before the rest of the condition; `$1` is the time.
 macro_rules! live_tokens {
     (without $own:literal, $select:literal, $rest:literal) => {
         concat!(
@@ -131,7 +131,7 @@ impl Store {
             " AND (expires_at IS NULL OR expires_at - created_at > $2) ORDER BY user_id, expires_at LIMIT 10) s \
              JOIN tokens t ON t.id = s.id JOIN users u ON u.id = s.user_id ORDER BY s.user_id, t.id"
         )));
-        let examples = self.rows(some).await?.iter().map(token).collect::<Result<_, _>>()?;
+        let examples = self.rows(some).await?.iter().map(touched_token).collect::<Result<_, _>>()?;
         Ok(OverLifetime { tokens, examples })
     }
 
@@ -155,7 +155,7 @@ impl Store {
     }
 }
 
-fn token(row: &AnyRow) -> Result<TouchedToken, StoreError> {
+pub(super) fn touched_token(row: &AnyRow) -> Result<TouchedToken, StoreError> {
     Ok(TouchedToken {
         id: TokenId(row.uuid("id")?),
         name: TokenName::stored(row.text("name")?),

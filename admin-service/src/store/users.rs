@@ -10,7 +10,7 @@ use super::authority::Confirmed;
 use super::error::StoreError;
 use super::row::{Columns, millis};
 use super::transaction::{Tx, Work};
-use super::{Store, audit, history, user_restrictions};
+use super::{Batch, Store, audit, history, user_restrictions};
 use crate::domain::audit::{Action, Origin, Subject};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::user::{
@@ -61,7 +61,8 @@ impl Store {
         self.write(&Update { origin, name, patch }).await
     }
 
-    /// Deletes a user: it stays known by name, its tokens are refused from now on, and nothing brings it back.
+    /// Deletes a user: its tokens are refused from now on, and nothing brings it back. It stays known by name until the
+    /// scheduler comes for it.
     /// Repeating this changes nothing.
     ///
     /// # Errors
@@ -178,6 +179,8 @@ impl Work for Delete<'_> {
         let now = tx.now();
         let after = User { active: false, deleted: true, ..before.clone() };
         save(tx, &after).await?;
+        let noted = query("UPDATE users SET deleted_at = $1 WHERE id = $2");
+        noted.bind(millis(now)).bind(after.id.to_string()).execute(&mut *tx.connection).await?;
         audit::record(tx, &by, Action::UserDeleted, self.name.into(), details(&before, &after), now).await?;
         activity_changed(tx, &before, &after, now).await?;
         Ok(after)
@@ -199,6 +202,28 @@ async fn save(tx: &mut Tx<'_>, user: &User) -> Result<(), StoreError> {
     .execute(&mut *tx.connection)
     .await?;
     Ok(())
+}
+
+/// Deletes for good some of the users who were deleted up to a time and have no tokens any more, and makes one audit entry of
+/// that. Nobody gets tokens who was deleted.
+pub(super) async fn prune(
+    tx: &mut Tx<'_>,
+    by: &Confirmed<'_>,
+    deleted_up_to: Timestamp,
+) -> Result<Batch, StoreError> {
+    let statement = query(
+        "DELETE FROM users WHERE id IN (SELECT u.id FROM users u WHERE u.deleted_at <= $1 AND NOT EXISTS \
+         (SELECT 1 FROM tokens t WHERE t.user_id = u.id) ORDER BY u.deleted_at, u.id LIMIT 100) RETURNING name",
+    );
+    let rows = statement.bind(millis(deleted_up_to)).fetch_all(&mut *tx.connection).await?;
+    if rows.is_empty() {
+        return Ok(Batch { deleted: 0, more: false });
+    }
+    let names = rows.iter().map(|row| row.text("name")).collect::<Result<Vec<_>, _>>()?;
+    let details = json!({ "count": names.len(), "users": names });
+    let now = tx.now();
+    audit::record(tx, by, Action::UsersPruned, Subject::scheduler(), details, now).await?;
+    Ok(Batch { deleted: u64::try_from(rows.len()).unwrap_or(u64::MAX), more: true })
 }
 
 /// Takes a revision if the user's tokens work from now on, or no longer do.

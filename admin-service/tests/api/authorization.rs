@@ -28,6 +28,8 @@ const WHO: [&str; 5] = ["anonymous", "without scope", "own", "another's", "admin
 
 /// Operations that any token may call.
 const ANYONE: [Gets; 5] = [Unauthorized, Served, Served, Served, Served];
+/// Those that show a user.
+const SEES_ITSELF: [Gets; 5] = [Unauthorized, Served, Served, Forbidden, Served];
 /// Those on a user's tokens and limits.
 const OF_USER: [Gets; 5] = [Unauthorized, Forbidden, Served, Forbidden, Served];
 /// Those on one token.
@@ -35,7 +37,8 @@ const OF_TOKEN: [Gets; 5] = [Unauthorized, Forbidden, Served, NotFound, Served];
 /// Those of administrators.
 const ADMIN: [Gets; 5] = [Unauthorized, Forbidden, Forbidden, Forbidden, Served];
 
-const MATRIX: [(&str, [Gets; 5]); 25] = [
+const MATRIX: [(&str, [Gets; 5]); 27] = [
+    ("DELETE /tokens/self", ANYONE),
     ("DELETE /tokens/{id}", OF_TOKEN),
     ("DELETE /users/{name}", ADMIN),
     ("DELETE /users/{name}/restrictions", ADMIN),
@@ -47,9 +50,10 @@ const MATRIX: [(&str, [Gets; 5]); 25] = [
     ("GET /scheduler", ADMIN),
     ("GET /stats", ADMIN),
     ("GET /tokens", ADMIN),
+    ("GET /tokens/self", ANYONE),
     ("GET /tokens/{id}", OF_TOKEN),
     ("GET /users", ADMIN),
-    ("GET /users/{name}", ADMIN),
+    ("GET /users/{name}", SEES_ITSELF),
     ("GET /users/{name}/restrictions", OF_USER),
     ("GET /users/{name}/tokens", OF_USER),
     ("PATCH /tokens/{id}", OF_TOKEN),
@@ -116,6 +120,7 @@ fn every_operation_of_the_description_has_a_row_that_agrees_with_its_scope() {
         let gets = row(&operation);
         let expected = match operation.scope.as_deref() {
             None => ANYONE,
+            Some("latchkey:admin") if operation.name() == "GET /users/{name}" => SEES_ITSELF,
             Some("latchkey:admin") => ADMIN,
             Some("latchkey:tokens") if operation.path.contains("{id}") => OF_TOKEN,
             Some("latchkey:tokens") => OF_USER,

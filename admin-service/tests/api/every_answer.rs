@@ -25,6 +25,10 @@ struct World {
     bobs: Made,
     /// Bob's, bound to networks.
     bound: Made,
+    /// Bob's, for one scheme alone.
+    bearer: Made,
+    /// Bob's, which ends soon.
+    brief: Made,
     /// Of dora, who was deleted.
     deleted: String,
     revoked: String,
@@ -51,6 +55,10 @@ impl World {
         let bobs = service.user_with("bob", &[]).await;
         let bound = json!({"name": "bound", "scopes": ["latchkey:tokens"], "allowed_cidrs": ["127.0.0.0/8"]});
         let bound = service.make_token("bob", bound).await;
+        let bearer = json!({"name": "bearer", "scopes": ["latchkey:tokens"], "schemes": ["bearer"]});
+        let bearer = service.make_token("bob", bearer).await;
+        let brief = json!({"name": "brief", "scopes": ["latchkey:tokens"], "expires_in": "30d"});
+        let brief = service.make_token("bob", brief).await;
         let deleted = service.user_with("dora", &[]).await.id;
         service.admin().delete("/users/dora").await.expect(StatusCode::NO_CONTENT);
         let revoked = service.make_token("bob", json!({"name": "revoked"})).await.id;
@@ -66,7 +74,7 @@ impl World {
         let far = json!({"name": "far", "scopes": ["latchkey:admin"], "allowed_cidrs": ["192.0.2.0/24"]});
         let elsewhere = service.make_token("admin", far).await.token;
         let elsewhere = service.with(&elsewhere);
-        Self { service, alices, bobs, bound, deleted, revoked, rotated, overlapped, elsewhere }
+        Self { service, alices, bobs, bound, bearer, brief, deleted, revoked, rotated, overlapped, elsewhere }
     }
 
     /// The usual request of an operation, by an administrator.
@@ -100,6 +108,16 @@ impl World {
             "token_exists" => Ask { body: Some(import_of(&self.bobs.token)), ..usual },
             "token_limit_reached" => Ask { user: "erin", token: self.overlapped.clone(), ..usual },
             "networks_too_wide" => self.too_wide(operation, usual),
+            "schemes_too_wide" => self.other_schemes(operation, usual),
+            "outlives_maker" => self.outliving(operation, usual),
+            "caller_would_expire" => Ask {
+                query: "apply_to_existing=true",
+                body: Some(json!({
+                    "max_lifetime": "1s", "max_tokens_per_user": 5,
+                    "delete_expired": {"enabled": true, "after": "30d", "every": "1h"},
+                })),
+                ..usual
+            },
             _ => panic!("{} documents {code}: say here how it comes to that", operation.name()),
         }
     }
@@ -114,6 +132,28 @@ impl World {
             _ if operation.path.contains("rotate") => Ask { token: self.bobs.id.clone(), ..usual },
             _ => Ask { body: Some(json!({"name": "wide", "allowed_cidrs": []})), ..usual },
         }
+    }
+
+    /// Bob's token for one scheme gives the other one.
+    fn other_schemes(&self, operation: &Operation, usual: Ask) -> Ask {
+        let (client, token) = (self.service.with(&self.bearer.token), self.bobs.id.clone());
+        let usual = Ask { client, user: "bob", token, ..usual };
+        match operation.method {
+            Method::PATCH => Ask { body: Some(json!({"scopes": ["latchkey:tokens"]})), ..usual },
+            _ if operation.path.contains("rotate") => usual,
+            _ => Ask { body: Some(json!({"name": "basic", "schemes": ["basic"]})), ..usual },
+        }
+    }
+
+    /// Bob's token that ends soon gives a later end.
+    fn outliving(&self, operation: &Operation, usual: Ask) -> Ask {
+        let (client, token) = (self.service.with(&self.brief.token), self.brief.id.clone());
+        let body = match operation.method {
+            Method::PATCH => json!({"expires_at": "2026-06-01T00:00:00Z"}),
+            _ if operation.path.contains("rotate") => json!({"expires_in": "60d"}),
+            _ => json!({"name": "late", "expires_in": "60d"}),
+        };
+        Ask { client, user: "bob", token, body: Some(body), ..usual }
     }
 
     /// What an operation answers to a request that must be refused, having changed nothing.

@@ -58,6 +58,7 @@ async fn an_imported_token_works_as_one_of_the_service_s_own() {
           "hint": "an-op",
           "id": "[id]",
           "last_used_at": null,
+          "made_by": "[id]",
           "name": "ci",
           "revoked_at": null,
           "schemes": [

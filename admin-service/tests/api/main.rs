@@ -25,6 +25,7 @@ mod every_operation;
 mod http;
 mod import;
 mod introspect;
+mod lineage;
 mod loopback;
 mod monitoring;
 mod restrictions;

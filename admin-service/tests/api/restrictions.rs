@@ -1,4 +1,4 @@
-//! `/restrictions`: reading them, setting them, and what they would touch.
+//! `/restrictions`: reading them, setting them, applying them to what exists, and what exceeds them.
 
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ async fn the_defaults_are_there_from_the_beginning() {
         "every": "1h"
       },
       "max_lifetime": "365d",
-      "max_tokens_per_user": 10
+      "max_tokens_per_user": 10,
+      "outlive_maker": false
     }
     "#);
 }
@@ -45,7 +46,8 @@ async fn what_is_set_is_in_force_and_shown_in_the_largest_units() {
         "every": "90m"
       },
       "max_lifetime": "2d",
-      "max_tokens_per_user": 2
+      "max_tokens_per_user": 2,
+      "outlive_maker": false
     }
     "#);
     assert_eq!(service.admin().get("/restrictions").await.text, set.text);
@@ -136,7 +138,7 @@ async fn every_field_must_be_given_since_null_means_no_limit() {
 }
 
 #[tokio::test]
-async fn a_dry_run_tells_what_the_limits_would_touch_and_changes_nothing() {
+async fn a_dry_run_tells_what_exceeds_the_limits_and_changes_nothing() {
     let service = TestService::start().await;
     service.user_with("alice", &[]).await;
     service.make_token("alice", json!({"name": "short", "expires_in": "1d"})).await;
@@ -181,7 +183,8 @@ async fn a_dry_run_tells_what_the_limits_would_touch_and_changes_nothing() {
           }
         ]
       },
-      "would_touch": {
+      "message": "3 active tokens last longer than 30d; they keep their expiry. 1 users have more than 1 active tokens, 1 in all beyond it; they keep them.",
+      "would_exceed": {
         "max_lifetime": 3,
         "max_tokens_per_user": 1,
         "users": 1
@@ -191,8 +194,9 @@ async fn a_dry_run_tells_what_the_limits_would_touch_and_changes_nothing() {
     let nothing =
         service.admin().put("/restrictions?dry_run=true", restrictions(&json!(null), &json!(null))).await;
     let nothing = nothing.json();
-    assert_eq!(nothing["would_touch"], json!({"max_lifetime": 0, "max_tokens_per_user": 0, "users": 0}));
+    assert_eq!(nothing["would_exceed"], json!({"max_lifetime": 0, "max_tokens_per_user": 0, "users": 0}));
     assert_eq!(nothing["examples"], json!({"max_lifetime": [], "max_tokens_per_user": []}));
+    assert_eq!(nothing["message"], "Nothing changes for existing tokens.");
     assert_eq!(before, service.state().await);
 }
 
@@ -221,4 +225,47 @@ async fn a_dry_run_is_asked_for_or_not_and_nothing_between() {
         .await
         .expect(StatusCode::OK);
     assert_ne!(before, service.state().await);
+}
+
+#[tokio::test]
+async fn limits_that_are_applied_to_existing_tokens_shorten_their_expiry_after_a_dry_run() {
+    let service = TestService::start().await;
+    let old = service.user_with("alice", &[]).await;
+    service.clock.advance(Duration::from_secs(3 * 86_400));
+    let newer = service.make_token("alice", json!({"name": "newer"})).await;
+    let admin = json!({"name": "newer", "scopes": ["latchkey:admin"]});
+    let admin = service.with(&service.make_token("admin", admin).await.token);
+    let wanted = restrictions(&json!("2d"), &json!(null));
+    let before = service.state().await;
+    let tried = admin.put("/restrictions?dry_run=true&apply_to_existing=true", wanted.clone()).await.json();
+    assert_eq!(before, service.state().await);
+    assert_eq!(tried["would_shorten"], json!({"tokens": 4, "at_once": 2}));
+    let message = "4 active tokens would expire sooner, as late as is allowed from when they were made; 2 of them at once.";
+    assert_eq!(tried["message"], message);
+    let examples = tried["examples"]["would_shorten"].as_array().unwrap();
+    let example = examples.iter().find(|token| token["id"] == json!(newer.id)).unwrap();
+    assert_eq!(example["new_expires_at"], "2026-01-06T00:00:03Z");
+    // The administrator's first token is too old itself.
+    let path = "/restrictions?apply_to_existing=true";
+    let refused = service.refused(&service.admin(), Method::PUT, path, Some(wanted.clone())).await;
+    assert_snapshot!(refused.show(), @r#"
+    409 Conflict
+    {
+      "error": {
+        "code": "caller_would_expire",
+        "created_at": "2026-01-01T00:00:00Z",
+        "max_lifetime": "2d",
+        "message": "The token that this was asked for with would expire at once: it was made at 2026-01-01T00:00:00Z, and 2d after that is past; ask with a newer one",
+        "status": "ERROR"
+      }
+    }
+    "#);
+    let applied = admin.put(path, wanted.clone()).await.expect(StatusCode::OK).json();
+    assert_eq!(applied["shortened"], json!({"tokens": 4, "at_once": 2}));
+    assert_eq!(applied["max_lifetime"], "2d");
+    service.with(&old.token).get("/me").await.expect(StatusCode::UNAUTHORIZED);
+    let shown = service.with(&newer.token).get("/tokens/self").await.json();
+    assert_eq!(shown["expires_at"], "2026-01-06T00:00:03Z");
+    let again = admin.put(path, wanted).await.json();
+    assert_eq!(again["shortened"], json!({"tokens": 0, "at_once": 0}));
 }

@@ -29,6 +29,7 @@ async fn a_user_sees_its_tokens_and_those_of_nobody_else() {
           "hint": "[hint]",
           "id": "[id]",
           "last_used_at": null,
+          "made_by": "[id]",
           "name": "own",
           "revoked_at": null,
           "schemes": [
@@ -50,6 +51,7 @@ async fn a_user_sees_its_tokens_and_those_of_nobody_else() {
           "hint": "[hint]",
           "id": "[id]",
           "last_used_at": null,
+          "made_by": "[id]",
           "name": "second",
           "revoked_at": null,
           "schemes": [

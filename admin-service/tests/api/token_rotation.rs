@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
+use latchkey::token::TokenHash;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -46,6 +47,7 @@ async fn a_rotated_token_is_shown_once_with_the_headers_ready_to_paste() {
       "hint": "[hint]",
       "id": "[id]",
       "last_used_at": null,
+      "made_by": "[id]",
       "name": "ci",
       "revoked_at": null,
       "schemes": [
@@ -89,13 +91,8 @@ async fn a_call_whose_answer_was_lost_is_repeated_until_the_successor_is_used() 
     let old = service.user_with("alice", &[]).await;
     let lost = rotate(&service, &old, json!({})).await;
     let new = rotate(&service, &old, json!({})).await;
-    assert!(works(&service, &new).await && !works(&service, &lost).await);
-    let report = json!({
-        "edge": "e", "sequence": 1,
-        "usage": [{"token_id": new.id, "allowed": 1, "denied": 0, "last_used_ms_ago": 0}],
-    });
-    let request = service.edge().request(Method::POST, "/edge/v1/usage").json(&report);
-    crate::support::Answer::to(request).await.expect(StatusCode::ACCEPTED);
+    assert!(!works(&service, &lost).await);
+    assert!(works(&service, &new).await);
     let path = format!("/tokens/{}/rotate", old.id);
     let answer = service.refused(&service.admin(), Method::POST, &path, Some(json!({}))).await;
     assert_eq!(answer.json()["error"]["successor"], json!(new.id));
@@ -187,4 +184,32 @@ async fn a_user_rotates_its_own_tokens_within_what_it_holds() {
     // The token that it calls with, too.
     alice.post(&format!("/tokens/{}/rotate", own.id), json!({})).await.expect(StatusCode::CREATED);
     alice.get("/me").await.expect(StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn whoever_looks_a_successor_up_takes_it_into_use() {
+    let service = TestService::start().await;
+    service.make_user("alice").await;
+    for (place, path) in ["verify", "authz", "introspect", "management"].into_iter().enumerate() {
+        let old = service.make_token("alice", json!({"name": format!("token {place}")})).await;
+        let new = rotate(&service, &old, json!({"overlap": "1h"})).await;
+        let edge = |path: &str| service.edge().request(Method::POST, &format!("/edge/v1/{path}"));
+        let request = match path {
+            "verify" => edge(path).json(&json!({"token_hash": TokenHash::of(new.token.as_bytes())})),
+            "authz" => edge(path).bearer_auth(&new.token),
+            "introspect" => edge(path)
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(format!("token={}", new.token)),
+            _ => service.with(&new.token).request(Method::GET, "/api/v1/me"),
+        };
+        crate::support::Answer::to(request).await.expect(StatusCode::OK);
+        let again = format!("/tokens/{}/rotate", old.id);
+        let refused = service.refused(&service.admin(), Method::POST, &again, Some(json!({}))).await;
+        assert_eq!(
+            (refused.status, refused.code().as_str()),
+            (StatusCode::CONFLICT, "token_rotated"),
+            "{path}"
+        );
+        assert!(works(&service, &new).await, "{path}");
+    }
 }

@@ -36,6 +36,7 @@ async fn a_new_token_is_shown_once_with_the_headers_ready_to_paste() {
       "hint": "[hint]",
       "id": "[id]",
       "last_used_at": null,
+      "made_by": "[id]",
       "name": "ci",
       "revoked_at": null,
       "schemes": [

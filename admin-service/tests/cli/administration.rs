@@ -26,14 +26,24 @@ fn restrictions_are_shown_and_set_field_by_field() {
     insta::assert_snapshot!(shell.print(&["restrictions", "show"]), @r"
     max_lifetime            365d
     max_tokens_per_user     10
+    outlive_maker           false
     delete_expired.enabled  true
     delete_expired.after    30d
     delete_expired.every    1h
     ");
     let args = ["restrictions", "set", "--max-lifetime", "none", "--max-tokens-per-user", "20"];
-    let more = ["--delete-expired", "off", "--delete-expired-after", "60d", "--delete-expired-every", "2h"];
+    let more = [
+        "--outlive-maker",
+        "on",
+        "--delete-expired",
+        "off",
+        "--delete-expired-after",
+        "60d",
+        "--delete-expired-every",
+        "2h",
+    ];
     let set = shell.json(&[&args[..], &more].concat());
-    let wanted = json!({"max_lifetime": null, "max_tokens_per_user": 20,
+    let wanted = json!({"max_lifetime": null, "max_tokens_per_user": 20, "outlive_maker": true,
         "delete_expired": {"enabled": false, "after": "60d", "every": "2h"}});
     assert_eq!(set, wanted);
     assert_eq!(shell.json(&["restrictions", "show"]), wanted);
@@ -54,7 +64,7 @@ fn tighter_restrictions_are_set_when_somebody_means_them() {
     let before = shell.state();
     let (code, shown) = shell.on_terminal(&set, "n\n");
     assert_eq!((code, shell.state()), (Some(1), before));
-    assert!(shown.contains("would_touch.max_lifetime         1"), "{shown}");
+    assert!(shown.contains("would_exceed.max_lifetime         1"), "{shown}");
     assert!(shown.contains("Set these limits, which are tighter than those in force? [y/N]"), "{shown}");
     assert_eq!(shell.on_terminal(&set, "y\n").0, Some(0));
     assert_eq!(shell.json(&["restrictions", "show"])["max_lifetime"], "90d");
@@ -65,15 +75,16 @@ fn tighter_restrictions_are_set_when_somebody_means_them() {
 }
 
 #[test]
-fn a_dry_run_tells_what_limits_would_touch_and_changes_nothing() {
+fn a_dry_run_tells_what_exceeds_limits_and_changes_nothing() {
     let shell = Shell::start();
     let before = shell.state();
     let args = ["restrictions", "set", "--max-lifetime", "1d", "--max-tokens-per-user", "0", "--dry-run"];
     insta::assert_snapshot!(shell.masked(&args), @r"
-    dry_run                          true
-    would_touch.max_lifetime         1
-    would_touch.max_tokens_per_user  1
-    would_touch.users                1
+    dry_run                           true
+    message                           1 active tokens last longer than 1d; they keep their expiry. 1 users have more than 0 active tokens, 1 in all beyond it; they keep them.
+    would_exceed.max_lifetime         1
+    would_exceed.max_tokens_per_user  1
+    would_exceed.users                1
 
     examples.max_lifetime:
     ID                                    NAME       USER   HINT     EXPIRES_AT
@@ -83,8 +94,29 @@ fn a_dry_run_tells_what_limits_would_touch_and_changes_nothing() {
     USER   LIVE_TOKENS
     admin  1
     ");
-    assert_eq!(shell.json(&args)["would_touch"]["max_lifetime"], 1);
+    assert_eq!(shell.json(&args)["would_exceed"]["max_lifetime"], 1);
     assert_eq!(shell.state(), before);
+}
+
+#[test]
+fn limits_are_applied_to_existing_tokens_when_somebody_means_it() {
+    let shell = Shell::start();
+    let args = ["restrictions", "set", "--max-lifetime", "1d", "--apply-to-existing"];
+    shell.refused(&args, 2, "add --yes. Nothing was changed");
+    let before = shell.state();
+    let tried = shell.json(&[&args[..], &["--dry-run"]].concat());
+    assert_eq!(tried["would_shorten"], json!({"tokens": 1, "at_once": 0}));
+    let (code, shown) = shell.on_terminal(&args, "n\n");
+    assert_eq!((code, shell.state()), (Some(1), before));
+    assert!(shown.contains("would_shorten.tokens"), "{shown}");
+    assert!(
+        shown.contains("Set these limits, and shorten the expiry of these tokens for good? [y/N]"),
+        "{shown}"
+    );
+    let yes = [&args[..], &["--yes"]].concat();
+    assert_eq!(shell.json(&yes)["shortened"], json!({"tokens": 1, "at_once": 0}));
+    // The same limits once more: what exists may have changed since.
+    assert_eq!(shell.json(&yes)["shortened"]["tokens"], 0);
 }
 
 #[test]

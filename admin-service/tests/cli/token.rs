@@ -54,6 +54,7 @@ fn a_token_has_what_it_was_given() {
     schemes             basic
     scopes              read write,all x
     allowed_cidrs       10.0.0.0/8 192.0.2.1/32
+    made_by             xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx
     status              active
     created_at          <time>
     expires_at          <time>

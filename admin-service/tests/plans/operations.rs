@@ -65,6 +65,10 @@ async fn reads(operation: &str, store: &Store, db: &Fixture, seeded: &Seeded) ->
         "scheduler_state" => drop(store.scheduler_state(delete_expired::JOB).await.unwrap()),
         "search_tokens" => search(store, db).await,
         "token" => drop(store.token(live(1)).await.unwrap()),
+        "would_shorten" => {
+            let would = store.would_shorten(&store.restrictions().await.unwrap()).await.unwrap();
+            assert!(would.counts.tokens > 0);
+        }
         "touched_by" => drop(store.touched_by(&store.restrictions().await.unwrap()).await.unwrap()),
         "user" => drop(store.user(&name("user7")).await.unwrap()),
         "user_restrictions" => drop(store.user_restrictions(&name("user7")).await.unwrap()),
@@ -165,6 +169,11 @@ async fn of_tokens(operation: &str, store: &Store, origin: &Origin) -> bool {
             store.import_tokens(origin, &name("user8"), &import).await.unwrap();
         }
         "revoke_token" => drop(store.revoke_token(origin, live(2)).await.unwrap()),
+        "revoke_token_with_descendants" => {
+            // Those that it made, and what those made; see the seed.
+            let done = store.revoke_token_with_descendants(origin, live(20)).await.unwrap();
+            assert!(done.count > 10, "{} were revoked", done.count);
+        }
         "rotate_token" => {
             // Twice, so that the second replaces the successor of the first.
             for _ in 0..2 {
@@ -177,6 +186,12 @@ async fn of_tokens(operation: &str, store: &Store, origin: &Origin) -> bool {
                 };
                 store.rotate_token(origin, live(3), &rotation).await.unwrap();
             }
+            // The first look-up of a successor writes.
+            let successor = store.token(live(3)).await.unwrap().rotated_to.unwrap();
+            let successor = store.token(successor).await.unwrap();
+            assert!(successor.is_unused_successor());
+            store.verify(successor.hash).await.unwrap();
+            assert!(!store.token(successor.id).await.unwrap().is_unused_successor());
         }
         "update_token" => {
             let patch = TokenPatch { scopes: Some(scopes(&["read"])), ..TokenPatch::default() };
@@ -209,8 +224,14 @@ async fn of_jobs(operation: &str, store: &Store) -> bool {
         "acquire_lease" => {}
         "delete_expired_batch" => {
             let origin = Origin::scheduler();
-            let batch = store.delete_expired_batch(&origin, &lease, Trigger::Time).await.unwrap();
-            assert!(batch.deleted > 0);
+            // All that is due of each kind; the last ones are users.
+            let (mut batches, mut more) = (0, true);
+            while more {
+                let batch = store.delete_expired_batch(&origin, &lease, Trigger::Time).await.unwrap();
+                (batches, more) = (batches + usize::from(batch.deleted > 0), batch.more);
+            }
+            assert!(batches > 100, "only {batches} batches");
+            assert!(matches!(store.user(&name("user990")).await, Err(StoreError::UserNotFound(_))));
         }
         "finish_run" => store.finish_run(&lease, 7, None).await.unwrap(),
         "forget_audit_batch" => {
@@ -232,6 +253,15 @@ async fn of_the_service(operation: &str, store: &Store, origin: &Origin) -> bool
             assert!(matches!(refused, Err(StoreError::AdminExists)));
         }
         "new_epoch" => drop(store.new_epoch().await.unwrap()),
+        "put_restrictions_for_existing_tokens" => {
+            let mut restrictions = store.restrictions().await.unwrap();
+            restrictions.max_tokens_per_user = Some(998);
+            store.put_restrictions_for_existing_tokens(origin, &restrictions).await.unwrap();
+        }
+        "shorten_existing_tokens" => {
+            let done = store.shorten_existing_tokens(origin).await.unwrap();
+            assert!(done.tokens > 0, "nothing was shortened");
+        }
         "put_restrictions" => {
             let mut restrictions = store.restrictions().await.unwrap();
             restrictions.max_tokens_per_user = Some(999);

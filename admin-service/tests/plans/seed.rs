@@ -18,26 +18,32 @@ pub async fn fill(db: &Fixture) -> Seeded {
     let bytes = if db.url.to_string().starts_with("sqlite") { "BLOB" } else { "BYTEA" };
     let now = db.now().as_millisecond();
     let days = |count: i64| now + count * 86_400_000;
-    let (made, past, old, older, tomorrow) = (days(-100), days(-50), days(-2), days(-8), days(1));
+    let (made, past, recent, old, older, tomorrow) =
+        (days(-100), days(-50), days(-5), days(-2), days(-8), days(1));
     let id = |kind: u32, number: &str| {
         format!("'00000000-0000-7000-8000-' || CAST({kind}00000000000 + {number} AS TEXT)")
     };
     let (user, owner, token, entry) = (id(1, "i"), id(1, &format!("(i % {USERS})")), id(2, "i"), id(3, "i"));
     let hash = |of: &str| format!("CAST('{of} of the many ones: ' || CAST(10000000 + i AS TEXT) AS {bytes})");
+    // Five were deleted long ago.
     db.sql(&format!(
-        "{} INSERT INTO users (id, name, display_name, time_zone, active, deleted, created_at) SELECT {user}, \
-         'user' || CAST(i AS TEXT), 'Many', 'UTC', 1, 0, 0 FROM n",
+        "{} INSERT INTO users (id, name, display_name, time_zone, active, deleted, created_at, deleted_at) SELECT {user}, \
+         'user' || CAST(i AS TEXT), 'Many', 'UTC', CASE WHEN i BETWEEN 990 AND 994 THEN 0 ELSE 1 END, \
+         CASE WHEN i BETWEEN 990 AND 994 THEN 1 ELSE 0 END, 0, CASE WHEN i BETWEEN 990 AND 994 THEN {past} END FROM n",
         numbers(USERS)
     ))
     .await;
-    // Of ten, one never expires, three are due for deletion, one is revoked, and five are live.
+    // Of ten, one never expires, three are due for deletion but for those of user1, one is revoked, and five are live. Half of
+    // those that never expire were revoked long ago. Each has made a hundred others, as far as there are some.
     db.sql(&format!(
         "{} INSERT INTO tokens (id, user_id, hash, name, hint, schemes, scopes, allowed_cidrs, created_at, expires_at, \
-         revoked_at) SELECT {token}, {owner}, {}, 'many ' || CAST(i AS TEXT), 'lk_abcd', 'bearer', '', '', \
-         {made}, CASE WHEN i % 10 = 0 THEN NULL WHEN i % 10 < 4 THEN {past} + i \
-         ELSE {tomorrow} + i END, CASE WHEN i % 10 = 4 THEN {now} END FROM n",
+         revoked_at, made_by) SELECT {token}, {owner}, {}, 'many ' || CAST(i AS TEXT), 'lk_abcd', 'bearer', '', '', \
+         {made}, CASE WHEN i % 10 = 0 THEN NULL WHEN i % 1000 = 1 THEN {recent} + i WHEN i % 10 < 4 THEN {past} + i \
+         ELSE {tomorrow} + i END, CASE WHEN i % 10 = 4 THEN {now} WHEN i % 20 = 0 THEN {past} + i END, \
+         CASE WHEN i >= 100 THEN {maker} END FROM n",
         numbers(ROWS),
         hash("token"),
+        maker = id(2, "i / 100"),
     ))
     .await;
     db.sql(&format!(

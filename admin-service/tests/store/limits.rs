@@ -23,6 +23,7 @@ enum Step {
     Create { hours: Option<u64> },
     Revoke(prop::sample::Index),
     Rotate { token: prop::sample::Index, overlap: u64 },
+    LookUp(prop::sample::Index),
     DeleteExpired,
     SetActive(bool),
     SetMostTokens(Option<u32>),
@@ -37,6 +38,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => prop::option::of(0..24_u64).prop_map(|hours| Step::Create { hours }),
         3 => any::<prop::sample::Index>().prop_map(Step::Revoke),
         4 => (any::<prop::sample::Index>(), 0..4_u64).prop_map(|(token, overlap)| Step::Rotate { token, overlap }),
+        2 => any::<prop::sample::Index>().prop_map(Step::LookUp),
         1 => Just(Step::DeleteExpired),
         4 => prop::bool::weighted(0.6).prop_map(Step::SetActive),
         1 => prop::option::of(1..5_u32).prop_map(Step::SetMostTokens),
@@ -91,8 +93,8 @@ impl Model {
             Some("disabled".to_owned())
         } else if let Some(rotated) = successor.filter(|next| next.rotated_to.is_some()) {
             Some(format!("is in use: rotate {}", rotated.id))
-        } else if successor.is_some_and(|next| live(next, now)) {
-            None
+        } else if let Some(next) = successor.filter(|next| live(next, now)) {
+            (!next.is_unused_successor()).then(|| format!("is in use: rotate {}", next.id))
         } else if !live(old, now) {
             Some("stays so".to_owned())
         } else {
@@ -148,7 +150,9 @@ fn live(token: &Token, now: Timestamp) -> bool {
 async fn valid_hashes(db: &Fixture, model: &Model) -> BTreeSet<Vec<u8>> {
     let mut valid = BTreeSet::new();
     for token in &model.tokens {
-        if matches!(db.outcome(token).await, Outcome::Valid(_)) {
+        // Judged beside the store, for looking a successor up is a step of its own.
+        let stored = db.store.token(token.id).await.unwrap();
+        if matches!(Outcome::of(stored, model.active, db.now()), Outcome::Valid(_)) {
             valid.insert(token.hash.as_bytes().to_vec());
         }
     }
@@ -177,7 +181,7 @@ async fn take(db: &Fixture, model: &mut Model, step: Step) {
         }
         Step::Revoke(index) if !model.tokens.is_empty() => {
             let token = index.get(&model.tokens).clone();
-            let revoked = db.store.revoke_token(&origin(), token.id).await.unwrap();
+            let revoked = db.store.revoke_token(&origin(), token.id).await.unwrap().token;
             let known = model.tokens.iter_mut().find(|known| known.id == token.id).unwrap();
             known.revoked_at = known.revoked_at.or(Some(db.now()));
             assert_eq!(revoked, *known);
@@ -186,7 +190,16 @@ async fn take(db: &Fixture, model: &mut Model, step: Step) {
             let old = token.get(&model.tokens).clone();
             rotate(db, model, &old, overlap).await;
         }
-        Step::Revoke(_) | Step::Rotate { .. } => {}
+        Step::LookUp(index) if !model.tokens.is_empty() => {
+            let token = index.get(&model.tokens).clone();
+            let valid = model.active && live(&token, db.now());
+            assert_eq!(db.is_valid(&token).await, valid);
+            let unused = valid && token.is_unused_successor();
+            for known in model.tokens.iter_mut().filter(|known| unused && known.id == token.id) {
+                known.in_use_since = Some(db.now());
+            }
+        }
+        Step::Revoke(_) | Step::Rotate { .. } | Step::LookUp(_) => {}
         Step::DeleteExpired => {
             let now = db.now();
             let expired =

@@ -26,7 +26,7 @@ async fn the_defaults_are_those_of_the_contract(db: Fixture) {
     assert_eq!(
         serde_json::to_value(defaults).unwrap(),
         serde_json::json!({
-            "max_lifetime": "365d", "max_tokens_per_user": 10,
+            "max_lifetime": "365d", "max_tokens_per_user": 10, "outlive_maker": false,
             "delete_expired": {"enabled": true, "after": "30d", "every": "1h"},
         })
     );
@@ -36,6 +36,7 @@ fn others() -> Restrictions {
     Restrictions {
         max_lifetime: None,
         max_tokens_per_user: None,
+        outlive_maker: true,
         delete_expired: DeleteExpired {
             enabled: false,
             after: Period::from_millis(0),

@@ -14,10 +14,11 @@ use latchkey_admin::store::{Batch, Holder, Lease, Store, StoreError, Trigger};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::support::{Fixture, eventually, on_both_databases, origin};
+use crate::support::{Fixture, eventually, name, on_both_databases, origin};
 
 on_both_databases![
     what_is_due_is_deleted_and_nothing_else,
+    revoked_tokens_and_deleted_users_are_pruned_when_their_time_has_come_and_not_before,
     everyone_sees_how_far_a_run_has_come,
     a_run_on_demand_is_recorded_as_done_by_who_asked,
     a_disabled_scheduler_runs_on_demand_only,
@@ -100,17 +101,79 @@ async fn what_is_due_is_deleted_and_nothing_else(db: Fixture) {
         }
     }
     let full = [100; 12];
-    assert_eq!(batches, [&full[..], &[2, 0]].concat());
-    db.store.finish_run(&held, 1_202, None).await.unwrap();
+    // The last one never expires, and was revoked thirty days ago.
+    assert_eq!(batches, [&full[..], &[2, 1, 0]].concat());
+    db.store.finish_run(&held, 1_203, None).await.unwrap();
     let state = db.store.scheduler_state(delete_expired::JOB).await.unwrap();
-    assert_eq!((state.last_run_at, state.last_deleted), (Some(db.now()), Some(1_202)));
+    assert_eq!((state.last_run_at, state.last_deleted), (Some(db.now()), Some(1_203)));
     assert_eq!((state.last_error, state.holder), (None, None));
     let ids = deleted(&db).await;
-    assert_eq!((ids.len(), ids.iter().collect::<BTreeSet<_>>().len()), (1_202, 1_202));
-    assert!(ids.contains(&revoked.id.to_string()));
+    assert_eq!((ids.len(), ids.iter().collect::<BTreeSet<_>>().len()), (1_203, 1_203));
+    assert!(ids.contains(&revoked.id.to_string()) && ids.contains(&eternal.id.to_string()));
     assert!(db.is_valid(&live).await);
-    db.store.token(eternal.id).await.unwrap();
-    assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 4);
+    assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 3);
+}
+
+/// Runs the job to its end.
+async fn run(db: &Fixture) -> u64 {
+    let held = lease("me");
+    db.store.acquire_lease(&held).await.unwrap();
+    let mut deleted = 0;
+    delete_all(db, &held, &mut deleted).await;
+    db.store.finish_run(&held, deleted, None).await.unwrap();
+    deleted
+}
+
+async fn delete_all(db: &Fixture, held: &Lease, deleted: &mut u64) {
+    loop {
+        let batch = db.store.delete_expired_batch(&Origin::scheduler(), held, Trigger::Time).await.unwrap();
+        *deleted += batch.deleted;
+        if !batch.more {
+            return;
+        }
+    }
+}
+
+async fn revoked_tokens_and_deleted_users_are_pruned_when_their_time_has_come_and_not_before(db: Fixture) {
+    let mut restrictions = db.store.restrictions().await.unwrap();
+    restrictions.max_lifetime = None;
+    db.store.put_restrictions(&origin(), &restrictions).await.unwrap();
+    for user in ["alice", "gone", "bare", "later"] {
+        db.user(user).await;
+    }
+    // Of alice one that was revoked, one that was and expires in a year, and one that never ends.
+    let (revoked, eternal) = (db.token("alice").await, db.token("alice").await);
+    let dated = db.token_until("alice", Period::from_days(365).after(db.now())).await;
+    let of_gone = [db.token("gone").await, db.token_until("gone", dated.expires_at.unwrap()).await];
+    for token in [&revoked, &dated] {
+        db.store.revoke_token(&origin(), token.id).await.unwrap();
+    }
+    for user in ["gone", "bare"] {
+        db.store.delete_user(&origin(), &name(user)).await.unwrap();
+    }
+    db.clock.advance(Duration::from_millis(1));
+    db.store.delete_user(&origin(), &name("later")).await.unwrap();
+    db.clock.advance(30 * DAY - Duration::from_millis(2));
+    assert_eq!(run(&db).await, 0, "a millisecond too soon");
+    db.clock.advance(Duration::from_millis(1));
+    assert_eq!(run(&db).await, 5);
+    for token in [&revoked, &of_gone[0], &of_gone[1]] {
+        assert!(matches!(db.store.token(token.id).await, Err(StoreError::TokenNotFound)));
+    }
+    assert!(db.is_valid(&eternal).await && db.store.token(dated.id).await.is_ok());
+    for (user, is_there) in [("alice", true), ("gone", false), ("bare", false), ("later", true)] {
+        assert_eq!(db.store.user(&name(user)).await.is_ok(), is_there, "{user}");
+    }
+    let filter = AuditFilter { action: Some(Action::UsersPruned), ..AuditFilter::default() };
+    let entries = db.store.audit(&filter, PageRequest::default()).await.unwrap().items;
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].details, serde_json::json!({"count": 2, "users": ["gone", "bare"]}));
+    let ids = deleted(&db).await;
+    let expected = [&revoked, &of_gone[0], &of_gone[1]].map(|token| token.id.to_string());
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>(), expected.iter().collect());
+    // The name is free again, for somebody else.
+    db.user("gone").await;
+    assert!(db.tokens_of("gone").await.is_empty());
 }
 
 async fn everyone_sees_how_far_a_run_has_come(db: Fixture) {

@@ -196,7 +196,7 @@ async fn changes_and_a_revocation_at_once_leave_the_token_revoked(db: Fixture) {
             tokio::spawn(async move { store.update_token(&origin(), token.id, &patch).await })
         })
         .collect();
-    let revoked = db.store.revoke_token(&origin(), token.id).await.unwrap();
+    let revoked = db.store.revoke_token(&origin(), token.id).await.unwrap().token;
     let mut changed = 0;
     for update in updates {
         match update.await.unwrap() {

@@ -123,13 +123,13 @@ async fn no_token_is_made_for_a_disabled_deleted_or_unknown_user(db: Fixture) {
 async fn a_revoked_token_stays_revoked_as_of_the_first_time(db: Fixture) {
     db.user("alice").await;
     let (token, other) = (db.token("alice").await, db.token("alice").await);
-    let revoked = db.store.revoke_token(&origin(), token.id).await.unwrap();
+    let revoked = db.store.revoke_token(&origin(), token.id).await.unwrap().token;
     assert_eq!((revoked.revoked_at, revoked.status(db.now())), (Some(db.now()), TokenStatus::Revoked));
     assert_eq!(db.denial(&token).await, RefusalReason::Revoked);
     assert!(db.is_valid(&other).await);
     db.clock.advance(Duration::from_secs(60));
     let before = db.everything().await;
-    assert_eq!(db.store.revoke_token(&origin(), token.id).await.unwrap(), revoked);
+    assert_eq!(db.store.revoke_token(&origin(), token.id).await.unwrap().token, revoked);
     assert_eq!(db.everything().await, before);
     assert_eq!(db.revision().await, 1);
 }

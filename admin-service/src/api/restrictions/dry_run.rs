@@ -1,30 +1,37 @@
-//! What limits would touch, as `PUT /restrictions?dry_run=true` tells it.
+//! What limits would do, as `PUT /restrictions?dry_run=true` tells it.
 
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::store::{Touched, TouchedToken, TouchedUser};
+use crate::domain::restrictions::Restrictions;
+use crate::store::{Shortened, Touched, TouchedToken, TouchedUser, WouldShorten};
 
-/// What limits would touch. All of it stays as it is even when the limits are set: they hold for what is made afterwards.
-/// Users with a limit of their own are not touched by the one that it takes the place of.
+/// What exceeds limits. All of it stays as it is when the limits are set, for they hold for what is made afterwards, unless
+/// `apply_to_existing=true` is given. Users with a limit of their own do not exceed the one that it takes the place of.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DryRun)]
 pub(super) struct DryRunBody {
     /// Always true: nothing was changed.
     dry_run: bool,
-    would_touch: TouchedBody,
+    /// What the limits mean for existing tokens, in sentences.
+    #[schema(example = "1002 active tokens last longer than 10d; they keep their expiry.")]
+    message: String,
+    would_exceed: ExceedingBody,
+    /// What `apply_to_existing=true` would do, where that is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_shorten: Option<ShortenedBody>,
     examples: ExamplesBody,
 }
 
-/// How much each limit would touch.
+/// How much exceeds each limit.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Touched)]
-struct TouchedBody {
-    /// Live tokens that live longer than `max_lifetime`.
+#[schema(as = Exceeding)]
+struct ExceedingBody {
+    /// Active tokens that last longer than `max_lifetime`.
     #[schema(example = 2)]
     max_lifetime: u64,
-    /// Live tokens that users have beyond `max_tokens_per_user`.
+    /// Active tokens that users have beyond `max_tokens_per_user`.
     #[schema(example = 4)]
     max_tokens_per_user: u64,
     /// The users who have them.
@@ -32,9 +39,21 @@ struct TouchedBody {
     users: u64,
 }
 
-/// Up to 10 examples of what each limit would touch.
+/// Active tokens that expire sooner by `apply_to_existing=true`.
 #[derive(Serialize, ToSchema)]
-#[schema(as = TouchedExamples)]
+#[schema(as = Shortened)]
+pub(super) struct ShortenedBody {
+    /// How many they are.
+    #[schema(example = 2)]
+    tokens: u64,
+    /// How many of them expire at once, for they were made longer ago than they may last.
+    #[schema(example = 1)]
+    at_once: u64,
+}
+
+/// Up to 10 examples of what exceeds each limit.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ExceedingExamples)]
 struct ExamplesBody {
     /// Tokens that live longer than `max_lifetime`.
     #[schema(max_items = 10)]
@@ -42,11 +61,15 @@ struct ExamplesBody {
     /// Users with more live tokens than `max_tokens_per_user`, those with the most first.
     #[schema(max_items = 10)]
     max_tokens_per_user: Vec<TouchedUserBody>,
+    /// Tokens that would expire sooner, where `apply_to_existing=true` is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 10)]
+    would_shorten: Option<Vec<ShortenedTokenBody>>,
 }
 
-/// A token that a limit would touch.
+/// A token that exceeds a limit.
 #[derive(Serialize, ToSchema)]
-#[schema(as = TouchedToken)]
+#[schema(as = ExceedingToken)]
 struct TouchedTokenBody {
     #[schema(format = Uuid)]
     id: String,
@@ -64,32 +87,84 @@ struct TouchedTokenBody {
     expires_at: Option<Timestamp>,
 }
 
-/// A user whom a limit would touch.
+/// A token that would expire sooner.
 #[derive(Serialize, ToSchema)]
-#[schema(as = TouchedUser)]
+#[schema(as = ShortenedToken)]
+struct ShortenedTokenBody {
+    #[serde(flatten)]
+    token: TouchedTokenBody,
+    /// From when on it would be expired.
+    #[schema(value_type = String, format = DateTime, example = "2026-06-30T00:00:00Z")]
+    new_expires_at: Timestamp,
+}
+
+/// A user who exceeds a limit.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ExceedingUser)]
 struct TouchedUserBody {
     #[schema(example = "alice")]
     user: String,
-    /// How many live tokens it has that count.
+    /// How many active tokens it has that count.
     #[schema(example = 9)]
     live_tokens: u64,
 }
 
-impl From<Touched> for DryRunBody {
-    fn from(touched: Touched) -> Self {
-        let (lifetime, tokens) = (touched.over_max_lifetime, touched.over_max_tokens);
+impl DryRunBody {
+    /// What `wanted` would do, where `exceeding` exceeds it, and `shortened` is what would expire sooner.
+    pub(super) fn of(wanted: &Restrictions, exceeding: Touched, shortened: Option<WouldShorten>) -> Self {
+        let counts = shortened.as_ref().map(|would| would.counts);
+        let message = sentences(wanted, &exceeding, counts);
+        let (lifetime, tokens) = (exceeding.over_max_lifetime, exceeding.over_max_tokens);
         Self {
             dry_run: true,
-            would_touch: TouchedBody {
+            message,
+            would_exceed: ExceedingBody {
                 max_lifetime: lifetime.tokens,
                 max_tokens_per_user: tokens.tokens,
                 users: tokens.users,
             },
+            would_shorten: counts.map(ShortenedBody::from),
             examples: ExamplesBody {
                 max_lifetime: lifetime.examples.into_iter().map(TouchedTokenBody::from).collect(),
                 max_tokens_per_user: tokens.examples.into_iter().map(TouchedUserBody::from).collect(),
+                would_shorten: shortened.map(|would| {
+                    let body = |(token, end): (TouchedToken, _)| ShortenedTokenBody {
+                        token: token.into(),
+                        new_expires_at: end,
+                    };
+                    would.examples.into_iter().map(body).collect()
+                }),
             },
         }
+    }
+}
+
+/// What limits mean for what exists.
+fn sentences(wanted: &Restrictions, exceeding: &Touched, shortened: Option<Shortened>) -> String {
+    let (lifetime, tokens) = (&exceeding.over_max_lifetime, &exceeding.over_max_tokens);
+    let mut sentences = Vec::new();
+    match (shortened, wanted.max_lifetime) {
+        (Some(Shortened { tokens, at_once }), _) => sentences.push(format!(
+            "{tokens} active tokens would expire sooner, as late as is allowed from when they were made; {at_once} of them at once."
+        )),
+        (None, Some(longest)) => sentences.push(format!(
+            "{} active tokens last longer than {longest}; they keep their expiry.",
+            lifetime.tokens
+        )),
+        (None, None) => {}
+    }
+    if let Some(most) = wanted.max_tokens_per_user {
+        sentences.push(format!(
+            "{} users have more than {most} active tokens, {} in all beyond it; they keep them.",
+            tokens.users, tokens.tokens
+        ));
+    }
+    if sentences.is_empty() { "Nothing changes for existing tokens.".to_owned() } else { sentences.join(" ") }
+}
+
+impl From<Shortened> for ShortenedBody {
+    fn from(Shortened { tokens, at_once }: Shortened) -> Self {
+        Self { tokens, at_once }
     }
 }
 

@@ -27,16 +27,19 @@ pub(super) struct RestrictionsBody {
     /// The most live tokens of one user; 0: nobody makes tokens; null: no limit.
     #[schema(example = 10)]
     max_tokens_per_user: Option<u32>,
+    /// Whether a token may make others that expire later than itself. An administrator's may either way.
+    #[schema(example = false)]
+    outlive_maker: bool,
     delete_expired: DeleteExpiredBody,
 }
 
-/// When expired tokens are deleted.
+/// When tokens are deleted that have ended, and users who were deleted before.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeleteExpired)]
 struct DeleteExpiredBody {
     /// Whether they are deleted without being asked for.
     enabled: bool,
-    /// How long an expired token is kept.
+    /// How long an expired token is kept; one that never expires, so long after it was revoked, and a deleted user too.
     #[schema(example = "30d")]
     after: String,
     /// How often the scheduler looks for them.
@@ -50,6 +53,7 @@ impl From<Restrictions> for RestrictionsBody {
         Self {
             max_lifetime: restrictions.max_lifetime.map(|longest| longest.to_string()),
             max_tokens_per_user: restrictions.max_tokens_per_user,
+            outlive_maker: restrictions.outlive_maker,
             delete_expired: DeleteExpiredBody {
                 enabled: delete.enabled,
                 after: delete.after.to_string(),

@@ -18,7 +18,7 @@ use crate::jobs::delete_expired::JOB;
 pub(super) struct SchedulerBody {
     /// Whether it runs without being asked to.
     enabled: bool,
-    /// How long an expired token is kept.
+    /// How long an expired token is kept; one that never expires, so long after it was revoked, and a deleted user too.
     #[schema(example = "30d")]
     after: String,
     /// How often it runs.
@@ -27,7 +27,7 @@ pub(super) struct SchedulerBody {
     /// When it last ended; null: never yet.
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-01T00:00:00Z")]
     last_run_at: Option<Timestamp>,
-    /// How many tokens the last run deleted.
+    /// How many tokens and users the last run deleted.
     #[schema(example = 3)]
     last_deleted: Option<u64>,
     /// Why the last run failed, if it did.
@@ -37,7 +37,7 @@ pub(super) struct SchedulerBody {
     next_run_at: Option<Timestamp>,
     /// The replica that is running it now.
     holder: Option<String>,
-    /// How many tokens that run has deleted so far; null: it does not run.
+    /// How many tokens and users that run has deleted so far; null: it does not run.
     #[schema(example = 1200)]
     deleted_so_far: Option<u64>,
 }

@@ -4,7 +4,10 @@ pub(in crate::api) mod created;
 pub(in crate::api) mod fields;
 pub(in crate::api) mod get;
 mod id;
+mod itself;
 
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -13,9 +16,15 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::domain::token::{Token, TokenStatus};
+use crate::store::Revoked;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(get::search_tokens)).merge(id::routes())
+    OpenApiRouter::new().routes(routes!(get::search_tokens)).merge(itself::routes()).merge(id::routes())
+}
+
+/// The answer to a revocation: the revision by which an edge refuses all that was revoked.
+fn revoked(done: &Revoked) -> impl IntoResponse + use<> {
+    (StatusCode::NO_CONTENT, [("latchkey-revision", done.revision.to_string())])
 }
 
 /// A token, without its secret.
@@ -44,6 +53,10 @@ pub(super) struct TokenBody {
     /// The networks that it may be used from; none listed: from anywhere.
     #[schema(example = json!(["10.0.0.0/8"]))]
     allowed_cidrs: Vec<String>,
+    /// The token that it was made with, or where that one was deleted, the nearest of its own makers that is left. null: it was
+    /// made beside the service, as by `latchkey bootstrap`, or none of its makers is left.
+    #[schema(format = Uuid)]
+    made_by: Option<String>,
     #[schema(value_type = String, pattern = "^(active|expired|revoked)$", example = "active")]
     status: TokenStatus,
     #[schema(value_type = String, format = DateTime)]
@@ -79,6 +92,7 @@ impl TokenBody {
             schemes: token.schemes.as_slice().iter().map(scheme).collect(),
             scopes: token.scopes.iter().map(ToString::to_string).collect(),
             allowed_cidrs: token.allowed_cidrs.as_slice().iter().map(ToString::to_string).collect(),
+            made_by: token.made_by.map(|id| id.to_string()),
             created_at: token.created_at,
             expires_at: token.expires_at,
             last_used_at: token.last_used_at,

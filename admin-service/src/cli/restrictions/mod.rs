@@ -30,7 +30,7 @@ enum Command {
     /// Shows the limits in force
     #[command(after_help = "Example:\n  latchkey restrictions show --json > restrictions.json")]
     Show,
-    /// Sets limits, having told what tighter ones would touch
+    /// Sets limits, having told what exceeds tighter ones
     Set(set::Args),
 }
 

@@ -9,11 +9,13 @@ pub(super) fn is_tighter(before: &Map<String, Value>, after: &Map<String, Value>
     let of = |limits: &Map<String, Value>| Limits {
         max_lifetime: period(limits.get("max_lifetime")),
         max_tokens_per_user: limits.get("max_tokens_per_user").and_then(Value::as_u64).unwrap_or(u64::MAX),
+        outlive_maker: limits.get("outlive_maker").and_then(Value::as_bool).unwrap_or(false),
         kept: kept(limits.get("delete_expired").unwrap_or(&Value::Null)),
     };
     let (before, after) = (of(before), of(after));
     after.max_lifetime < before.max_lifetime
         || after.max_tokens_per_user < before.max_tokens_per_user
+        || after.outlive_maker < before.outlive_maker
         || after.kept < before.kept
 }
 
@@ -21,6 +23,7 @@ pub(super) fn is_tighter(before: &Map<String, Value>, after: &Map<String, Value>
 struct Limits {
     max_lifetime: u64,
     max_tokens_per_user: u64,
+    outlive_maker: bool,
     /// How long expired tokens are kept.
     kept: u64,
 }
@@ -65,6 +68,9 @@ mod tests {
         ] {
             assert!(!is_tighter(&before, &looser), "{looser:?}");
         }
+        let mut may_outlive = before.clone();
+        may_outlive.insert("outlive_maker".to_owned(), true.into());
+        assert!(is_tighter(&may_outlive, &before) && !is_tighter(&before, &may_outlive));
         assert!(is_tighter(
             &limits(json!(null), json!(1), true, "0s"),
             &limits(json!("1d"), json!(1), true, "0s")

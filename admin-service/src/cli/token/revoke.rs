@@ -13,6 +13,7 @@ use crate::domain::token::TokenId;
 #[command(after_help = "\
 Examples:
   latchkey token revoke 019a2b3c-…
+  latchkey token revoke 019a2b3c-… --with-descendants     a token that leaked, with all that it made
   latchkey token list --user bob --json | jq -r '.items[].id' | xargs latchkey token revoke --yes
 
 It cannot be undone. To revoke a token again does nothing.")]
@@ -21,22 +22,29 @@ pub(super) struct Args {
     #[arg(required = true, value_name = "ID")]
     ids: Vec<TokenId>,
 
+    /// Also revoke all tokens that were made with them, all that were made with those, and so on
+    #[arg(long)]
+    with_descendants: bool,
+
     #[command(flatten)]
     confirmation: Confirmation,
 }
 
 pub(super) fn run(service: &Service, args: &Args) -> Result<(), Failure> {
     let client = service.client()?;
-    args.confirmation.ask(|| question(&client, &args.ids))?;
+    args.confirmation.ask(|| question(&client, args))?;
+    let query: &[_] = if args.with_descendants { &[("with_descendants", "true")] } else { &[] };
+    let with = if args.with_descendants { ", with all that it made" } else { "" };
     for id in &args.ids {
-        client.call(Method::DELETE, &path(*id), &[], None)?;
-        note(&format!("the token {id} is revoked"));
+        client.call(Method::DELETE, &path(*id), query, None)?;
+        note(&format!("the token {id} is revoked{with}"));
     }
     Ok(())
 }
 
-fn question(client: &Client, ids: &[TokenId]) -> Result<String, Failure> {
+fn question(client: &Client, args: &Args) -> Result<String, Failure> {
     let described = |id: &TokenId| client.read(&path(*id)).map(|token: Value| described(&token));
-    let tokens: Vec<String> = ids.iter().map(described).collect::<Result<_, _>>()?;
-    Ok(format!("Revoke {} for good?", tokens.join(", ")))
+    let tokens: Vec<String> = args.ids.iter().map(described).collect::<Result<_, _>>()?;
+    let with = if args.with_descendants { ", with all tokens that were made with them," } else { "" };
+    Ok(format!("Revoke {}{with} for good?", tokens.join(", ")))
 }

@@ -17,7 +17,7 @@ Examples:
   latchkey token rotate 019a2b3c-… --expires-in 90d --yes > token
 
 The new token stands alone on a line of stdout, and is never shown again; in all but its secret and its expiry it is as the old
-one. If it was lost on its way, rotate the old one again: while nobody has used the new one, another takes its place.")]
+one. If it was lost on its way, rotate the old one again: while nobody has presented the new one, another takes its place.")]
 pub(super) struct Args {
     /// The old token's identifier, as `token list` shows it
     id: TokenId,

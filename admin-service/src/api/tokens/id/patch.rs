@@ -67,7 +67,8 @@ impl TokenPatchBody {
 ///
 /// Of a live one; an expired or revoked token stays as it is. Every edge goes by the change at once. A caller without
 /// `latchkey:admin` changes its own tokens: it may make any of them less, and one more only if it has all of that
-/// one's scopes, and is bound to no networks that exclude some of its.
+/// one's scopes and schemes, is bound to no networks that exclude some of its, and does not expire before it, unless the
+/// restrictions say `outlive_maker`.
 #[utoipa::path(
     patch, path = "/tokens/{id}", tag = "tokens",
     security(("bearer" = ["latchkey:tokens"]), ("basic" = ["latchkey:tokens"])),
@@ -76,10 +77,11 @@ impl TokenPatchBody {
     responses(
         (status = 200, description = "The token as it is now.", body = TokenBody),
         (status = 403, description = "`insufficient_scope`: the change makes the token permit more, and the caller's own lacks scopes that it then has; \
-            `lacking_scopes` names them. `networks_too_wide`: the same of networks; `networks` are those of the caller's token.", body = ErrorBody),
+            `lacking_scopes` names them. `networks_too_wide`: the same of networks; `networks` are those of the caller's token. `schemes_too_wide`: the same of the token's schemes.", body = ErrorBody),
         (status = 404, description = "`token_not_found`: there is no such token, or it is not the caller's.", body = ErrorBody),
         (status = 409, description = "`token_not_active`: the token is expired or revoked; `token_status` says which. `user_not_active`: its user was deleted.", body = ErrorBody),
-        (status = 422, description = "`expiry_too_long`: it would live longer than is allowed; `max_lifetime` says how long that is, `latest_expires_at` until when, and `asked_for` what was asked for.", body = ErrorBody),
+        (status = 422, description = "`expiry_too_long`: it would live longer than is allowed; `max_lifetime` says how long that is, `latest_expires_at` until when, and `asked_for` what was asked for. \
+            `outlives_maker`: the change makes the token permit more, or expire later, and then it expires later than the caller's own; `latest_expires_at` says when that is.", body = ErrorBody),
     ),
 )]
 pub(super) async fn update_token(

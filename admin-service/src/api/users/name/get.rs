@@ -3,15 +3,16 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::Named;
 use crate::api::extract::NoParameters;
 use crate::api::links::Links;
 use crate::api::users::UserBody;
 use crate::app::App;
-use crate::auth::Admin;
+use crate::auth::ReadableUser;
 use crate::error::{ApiError, ErrorBody};
 
 /// One user
+///
+/// A caller without `latchkey:admin` sees its own, whatever its scopes: it is what `self` of `/me` leads to.
 #[utoipa::path(
     get, path = "/users/{name}", tag = "users",
     security(("bearer" = ["latchkey:admin"]), ("basic" = ["latchkey:admin"])),
@@ -22,8 +23,7 @@ use crate::error::{ApiError, ErrorBody};
     ),
 )]
 pub(super) async fn get_user(
-    _: Admin,
-    Named(name): Named,
+    ReadableUser(name): ReadableUser,
     _: NoParameters,
     State(app): State<App>,
     links: Links,

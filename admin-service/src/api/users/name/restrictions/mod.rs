@@ -56,7 +56,7 @@ struct EffectiveBody {
 impl From<UserLimits> for UserLimitsBody {
     fn from(UserLimits { own, effective }: UserLimits) -> Self {
         let UserRestrictions { max_lifetime, max_tokens_per_user } = own;
-        let Limits { lifetime, tokens } = effective;
+        let Limits { lifetime, tokens, .. } = effective;
         Self {
             own: OwnBody {
                 max_lifetime: max_lifetime.map(|own| own.map(|longest| longest.to_string())),

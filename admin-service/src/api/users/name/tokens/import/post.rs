@@ -15,7 +15,7 @@ use crate::api::users::name::tokens::post::NewTokenBody;
 use crate::app::App;
 use crate::auth::Admin;
 use crate::domain::import::{Import, Imported, MOST_IMPORTED};
-use crate::domain::token::{Networks, NewToken};
+use crate::domain::token::{Networks, NewToken, Schemes};
 use crate::error::{ApiError, Code, ErrorBody};
 
 /// The largest body of an import, in bytes.
@@ -113,7 +113,7 @@ impl EntryBody {
             allowed_cidrs: self.allowed_cidrs,
             description: self.description,
         };
-        let spec = spec.check(Networks::default())?;
+        let spec = spec.check(Networks::default(), Schemes::default())?;
         NewToken::imported(spec, hash, &hint, created_at)
             .map_err(|(field, problem)| fields::refuse(field, &problem))
     }
