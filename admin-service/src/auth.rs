@@ -230,7 +230,7 @@ impl FromRequestParts<App> for TokensOf {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let TokenManager(caller) = TokenManager::from_request_parts(parts, app).await?;
-        let name = path_parameter("name", parts, app).await;
+        let name = path_parameter("name", parts, app).await.to_ascii_lowercase();
         // Said before it is looked up, so that the answer does not tell which users there are.
         if !caller.is_admin() && name != caller.user.as_str() {
             return Err(lacks(ADMIN));
@@ -277,7 +277,7 @@ impl FromRequestParts<App> for OwnToken {
 pub fn no_such_user() -> ApiError {
     ApiError::new(
         Code::UserNotFound,
-        "There is no such user: names are made of a-z, 0-9, '.', '_', '@' and '-', 64 characters at most",
+        "There is no such user: names are made of a-z, 0-9, '.', '_', '@', '+' and '-', 64 characters at most",
     )
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 
 use super::period::Period;
 use super::token::Expiry;
@@ -144,7 +144,7 @@ impl Limits {
             }
             (Expiry::Latest, Some(limit)) => limit.latest,
             (Expiry::In(period), _) => period.after(now),
-            (Expiry::At(time), _) => crate::clock::whole_milliseconds(time),
+            (Expiry::At(time), _) => time,
         };
         if wanted <= now {
             return Err(ExpiryRefusal::NotInFuture { now, asked });

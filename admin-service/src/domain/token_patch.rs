@@ -1,6 +1,6 @@
 //! Changes of a token that is there.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 
 use super::limits::{ExpiryRefusal, Limits};
 use super::scope::Scopes;
@@ -30,7 +30,7 @@ impl TokenPatch {
     pub fn apply(&self, token: Token, limits: &Limits, now: Timestamp) -> Result<Token, ExpiryRefusal> {
         let expires_at = match self.expiry {
             None => token.expires_at,
-            Some(Expiry::At(time)) if token.expires_at == Some(crate::clock::whole_milliseconds(time)) => {
+            Some(Expiry::At(time)) if token.expires_at == Some(time) => {
                 token.expires_at
             }
             Some(asked) => limits.expiry_of(token.created_at, now, asked)?,

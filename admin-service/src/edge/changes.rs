@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use serde::Deserialize;
 
 use super::verify::Edge;

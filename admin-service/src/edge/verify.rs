@@ -7,7 +7,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use latchkey::token::TokenHash;
 use latchkey::wire::{RefusalReason, TokenFacts, VerifyRequest, VerifyResponse};
 

@@ -1,6 +1,6 @@
 //! What the job that deletes expired tokens asks of the store: its state, and one batch at a time.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use sqlx::query;
 
 use super::authority::Confirmed;

@@ -98,7 +98,7 @@ async fn filters_that_cannot_be_are_refused() {
     let service = TestService::start().await;
     let mut shown = String::new();
     for query in [
-        "actor=Alice",
+        "actor=%20alice",
         "action=token.eaten",
         "since=yesterday",
         "until=2026-13-01",

@@ -95,7 +95,7 @@ async fn changes_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
     400 Field `scopes`: invalid type: string, expected an array
     400 Field `allowed_cidrs`: invalid type: null, expected an array
     422 `allowed_cidrs` must hold networks without bits after their prefix: 10.0.0.0/8 and not 10.1.2.3/8
-    422 `expires_at` must be a time such as "2030-12-31T00:00:00Z" (RFC 3339)
+    422 `expires_at` must be a time such as 2030-12-31T00:00:00Z (RFC 3339)
     422 A token must expire in the future: it is 2026-01-01T00:00:02Z, and 2026-01-01T00:00:02Z was asked for
     400 Unknown field `expires_in`, expected one of `name`, `description`, `scopes`, `allowed_cidrs`, `expires_at`
     400 Unknown field `schemes`, expected one of `name`, `description`, `scopes`, `allowed_cidrs`, `expires_at`

@@ -81,7 +81,7 @@ async fn searches_that_cannot_be_are_refused() {
     let by_making = text(&service.admin().get("/tokens?limit=1").await.json()["next_cursor"]);
     let mut shown = String::new();
     for query in [
-        "user=Alice",
+        "user=%20alice",
         "user=",
         "status=live",
         "status=",

@@ -179,10 +179,10 @@ async fn tokens_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
     name: `name` must not contain control characters
     name: `name` must have 1 to 100 characters, and has 101
     description: `description` must have 0 to 500 characters, and has 501
-    expires_in: `expires_in` must be a length of time such as "30d", "12h" or "90m"
+    expires_in: `expires_in` must be a length of time: a whole number and one of s, m (minutes), h, d or w, such as "30d", "12h" or "90m"; a year is "365d"
     expires_at: A token must expire in the future: it is 2026-01-01T00:00:01Z, and 0s was asked for
-    expires_in: `expires_in` must be a length of time such as "30d", "12h" or "90m"
-    expires_at: `expires_at` must be a time such as "2030-12-31T00:00:00Z" (RFC 3339)
+    expires_in: `expires_in` must be a length of time: a whole number and one of s, m (minutes), h, d or w, such as "30d", "12h" or "90m"; a year is "365d"
+    expires_at: `expires_at` must be a time such as 2030-12-31T00:00:00Z (RFC 3339)
     expires_at: A token must expire in the future: it is 2026-01-01T00:00:01Z, and 2025-12-31T00:00:00Z was asked for
     schemes: `schemes` must hold at least one of "bearer" and "basic"
     schemes: `schemes` must hold only "bearer" and "basic"

@@ -108,7 +108,7 @@ fn what_is_refused_changes_nothing() {
     shell.print(&["user", "create", "bob"]);
     for (args, code, text) in [
         (&["user", "create", "bob"][..], 1, "The user name bob is taken (user_exists)"),
-        (&["user", "create", "Bob"], 2, "must be 1 to 64 characters"),
+        (&["user", "create", "Bob Builder"], 2, "must be 1 to 64 characters"),
         (&["user", "create", "carol", "--email-address", "carol"], 2, "must be an e-mail address"),
         (&["user", "create", "carol", "--time-zone", "Mars"], 2, "IANA time zone database"),
         (&["user", "create", "carol", "--display-name", "<b>"], 2, "must not contain '<' or '>'"),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use latchkey_admin::domain::time::Timestamp;
 use latchkey::wire::UsageReport;
 use latchkey_admin::clock::id_at;
 use latchkey_admin::domain::audit::{Action, AuditFilter, Origin};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use latchkey_admin::domain::time::Timestamp;
 use latchkey_admin::domain::audit::{Action, Actor, AuditFilter, Origin};
 use latchkey_admin::domain::page::{Limit, PageRequest};
 use latchkey_admin::domain::period::Period;

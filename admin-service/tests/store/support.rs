@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use latchkey_admin::domain::time::Timestamp;
 use latchkey::token::{Secret, TokenHash, TokenPrefix};
 use latchkey_admin::clock::{Clock, ManualClock, OsEntropy, Sources};
 use latchkey_admin::domain::audit::{Actor, Origin};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use latchkey_admin::domain::time::Timestamp;
 use latchkey::token::TokenHash;
 use latchkey::wire::{RefusalReason, Scheme};
 use latchkey_admin::domain::limits::{ExpiryRefusal, TooLong, Whose};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use latchkey_admin::domain::time::Timestamp;
 use latchkey::wire::{TokenUsage, UsageReport};
 use latchkey_admin::domain::token::{Token, TokenId};
 use latchkey_admin::domain::usage::{Receipt, Report};

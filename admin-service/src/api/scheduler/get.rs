@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 

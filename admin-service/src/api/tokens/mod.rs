@@ -5,7 +5,7 @@ pub(in crate::api) mod fields;
 pub(in crate::api) mod get;
 mod id;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

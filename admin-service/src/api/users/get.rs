@@ -5,7 +5,7 @@ use axum::extract::State;
 
 use super::UserBody;
 use crate::api::extract::Parameters;
-use crate::api::page::{PageBody, PageQuery};
+use crate::api::page::{ListKey, PageBody, PageQuery};
 use crate::app::App;
 use crate::auth::Admin;
 use crate::error::ApiError;
@@ -24,6 +24,7 @@ pub(super) async fn list_users(
     Parameters(query): Parameters<PageQuery>,
     State(app): State<App>,
 ) -> Result<Json<PageBody<UserBody>>, ApiError> {
-    let page = app.store.users(query.check()?).await?;
-    Ok(Json(PageBody::of(page, |user| UserBody::of(user, &app))))
+    let key = ListKey::of("users", &[]);
+    let page = app.store.users(key.page(query.limit.as_deref(), query.cursor.as_deref())?).await?;
+    Ok(Json(PageBody::of(page, &key, |user| UserBody::of(user, &app))))
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use latchkey::token::TokenHash;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
