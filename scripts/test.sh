@@ -10,7 +10,7 @@ whole=$([ $# -gt 0 ] || echo yes)
 LATCHKEY_ENVOY=$(launcher)
 export LATCHKEY_ENVOY
 "$SCRIPTS/build.sh"
-"$SCRIPTS/setup.sh" python envoy nginx postgres shell
+"$SCRIPTS/setup.sh" python envoy nginx openapi-clients postgres shell
 if [ "$LATCHKEY_ENVOY" = docker ]; then
     "$SCRIPTS/setup.sh" compose
     "$SCRIPTS/envoy-image.sh"

@@ -156,7 +156,8 @@ fn challenges(refusal: &Refusal) -> Vec<HeaderValue> {
 #[must_use]
 pub fn lacks(scope: &str) -> ApiError {
     let scopes: Arc<[String]> = Arc::from([scope.to_owned()]);
-    answer(&Refusal::insufficient_scope(&scopes)).with("required_scope", scope)
+    let error = answer(&Refusal::insufficient_scope(&scopes)).with("required_scope", scope);
+    error.adding(&format!(": its token lacks the scope {scope}"))
 }
 
 /// The refusal of a caller that would give scopes to a token which its own lacks.

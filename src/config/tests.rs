@@ -211,5 +211,8 @@ fn the_schema_in_the_repository_is_that_of_the_types() {
 #[test]
 fn a_byte_order_mark_before_json_is_dropped() {
     let text = format!("\u{feff}{}", json!({"service": {"cluster": "latchkey"}}));
-    assert_eq!(Config::parse(text.as_bytes(), |_| None).unwrap(), parse(&json!({"service": {"cluster": "latchkey"}})).unwrap());
+    assert_eq!(
+        Config::parse(text.as_bytes(), |_| None).unwrap(),
+        parse(&json!({"service": {"cluster": "latchkey"}})).unwrap()
+    );
 }

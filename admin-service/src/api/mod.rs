@@ -16,9 +16,9 @@ mod users;
 
 use std::sync::Arc;
 
-use axum::http::HeaderValue;
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use axum::response::IntoResponse;
+use axum::http::header::{ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -27,6 +27,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
+use crate::server::nothing_here;
 
 pub(crate) use users::{MAX_IMPORT, check_entry as check_import_entry};
 
@@ -65,11 +66,25 @@ pub fn description() -> OpenApi {
 /// The router of the management listener.
 pub fn router(app: App) -> Router {
     let (router, description) = operations();
-    let text: Arc<str> = description.to_json().unwrap_or_default().into();
+    let text: Arc<str> = format!("{}\n", description.to_json().unwrap_or_default()).into();
     let describe = get(|Extension(text): Extension<Arc<str>>| async move {
         ([(CONTENT_TYPE, "application/json")], text.to_string()).into_response()
     });
     let policy = SetResponseHeaderLayer::overriding(CONTENT_SECURITY_POLICY, DOCS_POLICY);
     let page = Router::from(SwaggerUi::new("/docs").config(Config::from(DESCRIPTION))).layer(policy);
-    router.with_state(app).route(DESCRIPTION, describe.layer(Extension(text))).merge(page)
+    router
+        .with_state(app)
+        .route(DESCRIPTION, describe.layer(Extension(text)))
+        .merge(page)
+        .route("/", get(root))
+}
+
+/// Leads people to the page that shows the API; programs are told where its description is.
+async fn root(headers: HeaderMap) -> Response {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains("text/html") {
+        Redirect::temporary("/docs/").into_response()
+    } else {
+        nothing_here().await.into_response()
+    }
 }

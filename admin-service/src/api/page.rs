@@ -114,7 +114,9 @@ mod tests {
         let key = |list, filters: &[(&str, Option<&str>)]| ListKey::of(list, filters);
         let place = Cursor(Uuid::from_u128(7));
         let cursor = key("audit", &[("actor", Some("alice")), ("since", None)]).cursor(&place);
-        let read = |key: &ListKey, cursor: &str| key.page::<Cursor>(None, Some(cursor)).ok().and_then(|page| page.cursor);
+        let read = |key: &ListKey, cursor: &str| {
+            key.page::<Cursor>(None, Some(cursor)).ok().and_then(|page| page.cursor)
+        };
         assert_eq!(read(&key("audit", &[("actor", Some("alice"))]), &cursor), Some(place));
         for other in [
             key("audit", &[]),
@@ -127,7 +129,9 @@ mod tests {
             assert_eq!(read(&other, &cursor), None);
         }
         let own = key("audit", &[("actor", Some("alice"))]);
-        for bad in ["", ".", &place.to_string(), &format!("{cursor}A"), &format!("A{cursor}"), &format!(".{cursor}")] {
+        for bad in
+            ["", ".", &place.to_string(), &format!("{cursor}A"), &format!("A{cursor}"), &format!(".{cursor}")]
+        {
             assert_eq!(read(&own, bad), None, "{bad}");
         }
     }

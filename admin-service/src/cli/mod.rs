@@ -62,7 +62,7 @@ enum Command {
     Bootstrap(bootstrap::Args),
     /// Makes every edge forget its verdicts: after a backup was restored
     NewEpoch(new_epoch::Args),
-    /// Tells whose token you have
+    /// Tells whose token you have, and what it permits
     Me(me::Args),
     /// Users: list, show, create, update, disable, enable, delete
     User(user::Args),
@@ -121,9 +121,12 @@ impl From<OpenError> for Failure {
 /// Runs the program with the process's arguments.
 #[must_use]
 pub fn run() -> ExitCode {
-    let parsed = Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let parsed =
+        Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     match parsed {
-        Ok((cli, matches)) => end(variables::check(&Cli::command(), &matches).and_then(|()| carry_out(cli.command))),
+        Ok((cli, matches)) => {
+            end(variables::check(&Cli::command(), &matches).and_then(|()| carry_out(cli.command)))
+        }
         Err(error) => explain(&error),
     }
 }
@@ -172,7 +175,9 @@ fn explain(error: &clap::Error) -> ExitCode {
         let first = text.lines().next().unwrap_or_default();
         let first = show::with_flags(first.trim_start_matches("error: ").trim_end_matches('.'));
         let possible = match error.get(ContextKind::ValidValue) {
-            Some(ContextValue::Strings(values)) if !values.is_empty() => format!(": it must be {}", one_of(values)),
+            Some(ContextValue::Strings(values)) if !values.is_empty() => {
+                format!(": it must be {}", one_of(values))
+            }
             _ => String::new(),
         };
         eprintln!("latchkey: {first}{possible}.");

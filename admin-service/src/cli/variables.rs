@@ -20,7 +20,9 @@ pub(super) fn check(command: &Command, matches: &ArgMatches) -> Result<(), Failu
         }
     }
     match matches.subcommand() {
-        Some((name, matches)) => command.find_subcommand(name).map_or(Ok(()), |command| check(command, matches)),
+        Some((name, matches)) => {
+            command.find_subcommand(name).map_or(Ok(()), |command| check(command, matches))
+        }
         None => Ok(()),
     }
 }

@@ -173,10 +173,13 @@ mod tests {
 
     #[test]
     fn what_shapes_scripts_and_pictures_has_its_place() {
-        for text in ["می\u{200c}خواهم", "👩\u{200d}💻", "❤\u{fe0f}", "1\u{fe0f}\u{20e3}", "🏳\u{fe0f}\u{200d}🌈"] {
+        for text in
+            ["می\u{200c}خواهم", "👩\u{200d}💻", "❤\u{fe0f}", "1\u{fe0f}\u{20e3}", "🏳\u{fe0f}\u{200d}🌈"]
+        {
             assert_eq!(Invisible::first_out_of_place(text), None, "{text}");
         }
-        for text in ["\u{200d}", "👩\u{200d}", "\u{200c}م", "a\u{fe0f}", "\u{fe0f}", "م\u{200c}\u{200c}م"] {
+        for text in ["\u{200d}", "👩\u{200d}", "\u{200c}م", "a\u{fe0f}", "\u{fe0f}", "م\u{200c}\u{200c}م"]
+        {
             assert!(Invisible::first_out_of_place(text).is_some(), "{text:?}");
         }
     }

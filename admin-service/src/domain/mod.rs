@@ -24,5 +24,5 @@ pub mod user;
 pub mod user_restrictions;
 pub mod verdict;
 
-pub use text::Invalid;
 pub(crate) use invisible::misleads;
+pub use text::Invalid;

@@ -230,11 +230,37 @@ mod tests {
     #[test]
     fn what_is_no_whole_number_of_one_unit_is_refused_with_what_is_allowed() {
         for bad in [
-            "", "30", "d", "-1d", "+1d", "30 d", " 30d", "30d ", "30 days ago", "1y", "1M", "1h30m", "1h 30m", "1.5h",
-            "1D", "1us", "1ns", "1500ms", "2weeks", "1day", "030d", "00s", "٣d", "1e3s", "1_000s",
+            "",
+            "30",
+            "d",
+            "-1d",
+            "+1d",
+            "30 d",
+            " 30d",
+            "30d ",
+            "30 days ago",
+            "1y",
+            "1M",
+            "1h30m",
+            "1h 30m",
+            "1.5h",
+            "1D",
+            "1us",
+            "1ns",
+            "1500ms",
+            "2weeks",
+            "1day",
+            "030d",
+            "00s",
+            "٣d",
+            "1e3s",
+            "1_000s",
         ] {
             let refused = bad.parse::<Period>().map_err(|invalid| invalid.to_string());
-            assert!(refused.as_ref().is_err_and(|text| text.contains("s, m (minutes), h, d or w")), "{bad:?}: {refused:?}");
+            assert!(
+                refused.as_ref().is_err_and(|text| text.contains("s, m (minutes), h, d or w")),
+                "{bad:?}: {refused:?}"
+            );
         }
         for long in ["36501d", "5215w", "99999999999999999999d"] {
             let refused = long.parse::<Period>().unwrap_err().to_string();
@@ -244,7 +270,9 @@ mod tests {
 
     #[test]
     fn a_period_without_a_unit_is_written_in_the_largest_up_to_days_that_divides_it() {
-        for (millis, text) in [(0, "0s"), (1500, "1500ms"), (60_000, "1m"), (86_400_000, "1d"), (1_209_600_000, "14d")] {
+        for (millis, text) in
+            [(0, "0s"), (1500, "1500ms"), (60_000, "1m"), (86_400_000, "1d"), (1_209_600_000, "14d")]
+        {
             let period = Period::from_millis(millis);
             assert_eq!(period.to_string(), text);
             assert_eq!(period.written_in("y").to_string(), text, "no unit");

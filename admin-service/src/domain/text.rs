@@ -22,7 +22,9 @@ pub(super) fn plain(text: &str, least: usize, most: usize) -> Result<(), Invalid
         return Err(Invalid(format!("must have {least} to {most} characters, and has {length}")));
     }
     match Invisible::first_out_of_place(text) {
-        Some(found) => Err(Invalid(format!("must not contain characters that are not seen, and has {found}"))),
+        Some(found) => {
+            Err(Invalid(format!("must not contain characters that are not seen, and has {found}")))
+        }
         None => Ok(()),
     }
 }
@@ -156,7 +158,10 @@ mod tests {
             assert!(plain(text, 0, 10).is_err(), "{text:?}");
         }
         let refused = plain("a\u{200b}", 0, 10).unwrap_err().to_string();
-        assert_eq!(refused, "must not contain characters that are not seen, and has U+200B ZERO WIDTH SPACE at column 2");
+        assert_eq!(
+            refused,
+            "must not contain characters that are not seen, and has U+200B ZERO WIDTH SPACE at column 2"
+        );
         for text in ["שלום", "مرحبا", "می‌خواهم", "👩‍💻", "日本語"] {
             assert_eq!(shown_name(text, 1, 10), Ok(()), "{text}");
         }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ipnet::IpNet;
 use crate::domain::time::Timestamp;
+use ipnet::IpNet;
 use latchkey::token::{Secret, TokenHash};
 use latchkey::wire::Scheme;
 

@@ -30,9 +30,7 @@ impl TokenPatch {
     pub fn apply(&self, token: Token, limits: &Limits, now: Timestamp) -> Result<Token, ExpiryRefusal> {
         let expires_at = match self.expiry {
             None => token.expires_at,
-            Some(Expiry::At(time)) if token.expires_at == Some(time) => {
-                token.expires_at
-            }
+            Some(Expiry::At(time)) if token.expires_at == Some(time) => token.expires_at,
             Some(asked) => limits.expiry_of(token.created_at, now, asked)?,
         };
         let end = token.expires_at.filter(|_| token.rotated_to.is_some());

@@ -166,10 +166,18 @@ mod tests {
         for bad in ["", "a:b", ".a", "-a", "@a", "a/b", "a b", "é", "a\0", &"a".repeat(65)] {
             assert!(bad.parse::<UserName>().is_err(), "{bad:?}");
         }
-        assert_eq!("John.Doe+CI@Example.com".parse::<UserName>().unwrap().as_str(), "john.doe+ci@example.com");
-        for (name, has) in [("a b", "it has a space"), ("é", "it has 'é'"), ("a\u{200b}", "it has U+200B ZERO WIDTH SPACE")] {
+        assert_eq!(
+            "John.Doe+CI@Example.com".parse::<UserName>().unwrap().as_str(),
+            "john.doe+ci@example.com"
+        );
+        for (name, has) in
+            [("a b", "it has a space"), ("é", "it has 'é'"), ("a\u{200b}", "it has U+200B ZERO WIDTH SPACE")]
+        {
             let refused = name.parse::<UserName>().unwrap_err().to_string();
-            assert!(refused.contains(has) && refused.contains("in a header") && refused.contains("`displayName`"), "{refused}");
+            assert!(
+                refused.contains(has) && refused.contains("in a header") && refused.contains("`displayName`"),
+                "{refused}"
+            );
         }
     }
 

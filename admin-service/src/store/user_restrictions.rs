@@ -87,10 +87,7 @@ pub(super) fn own(row: &AnyRow) -> Result<UserRestrictions, StoreError> {
         Some(Some(most)) => Some(Some(restrictions::period(row, most, "own_max_lifetime_unit")?)),
         no_period => no_period.map(|_| None),
     };
-    Ok(UserRestrictions {
-        max_lifetime,
-        max_tokens_per_user: limit(row, "own_max_tokens")?,
-    })
+    Ok(UserRestrictions { max_lifetime, max_tokens_per_user: limit(row, "own_max_tokens")? })
 }
 
 /// Reads one limit: nothing, none, or a number.

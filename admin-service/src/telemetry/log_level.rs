@@ -9,8 +9,21 @@ use tracing_subscriber::EnvFilter;
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// What writes log lines: this program's own parts, and the libraries that say something.
 const PARTS: [&str; 15] = [
-    "latchkey", "latchkey_admin", "axum", "h2", "hyper", "hyper_util", "metrics_exporter_prometheus", "rustls", "sqlx",
-    "tokio", "tower", "tower_http", "tracing", "ureq", "utoipa_axum",
+    "latchkey",
+    "latchkey_admin",
+    "axum",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "metrics_exporter_prometheus",
+    "rustls",
+    "sqlx",
+    "tokio",
+    "tower",
+    "tower_http",
+    "tracing",
+    "ureq",
+    "utoipa_axum",
 ];
 
 /// A log level that is none. It is a clause of a sentence.
@@ -21,7 +34,11 @@ pub struct BadLogLevel {
 
 impl fmt::Display for BadLogLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; use error, warn, info, debug, trace or off, also by part as in \"info,sqlx=warn\"", self.problem)
+        write!(
+            f,
+            "{}; use error, warn, info, debug, trace or off, also by part as in \"info,sqlx=warn\"",
+            self.problem
+        )
     }
 }
 
@@ -33,7 +50,8 @@ impl std::error::Error for BadLogLevel {}
 /// [`BadLogLevel`] for a word that is neither a level nor a part of the program, and for none.
 pub fn filter(text: &str) -> Result<EnvFilter, BadLogLevel> {
     let refuse = |problem: String| BadLogLevel { problem };
-    let directives = text.split(',').map(str::trim).map(directive).collect::<Result<Vec<_>, _>>().map_err(refuse)?;
+    let directives =
+        text.split(',').map(str::trim).map(directive).collect::<Result<Vec<_>, _>>().map_err(refuse)?;
     let parsed = EnvFilter::builder().parse(directives.join(","));
     parsed.map_err(|_| refuse(format!("{text:?} is no log level")))
 }
@@ -47,7 +65,9 @@ fn directive(text: &str) -> Result<String, String> {
         return Ok(level.to_owned());
     }
     let (place, wanted) = match text.rsplit_once('=').filter(|(_, wanted)| !wanted.contains([']', '}'])) {
-        Some((place, wanted)) => (place, Some(level(wanted).ok_or_else(|| format!("{wanted:?} is no log level"))?)),
+        Some((place, wanted)) => {
+            (place, Some(level(wanted).ok_or_else(|| format!("{wanted:?} is no log level"))?))
+        }
         None => (text, None),
     };
     let part = place.split('[').next().unwrap_or_default();

@@ -21,6 +21,7 @@ mod every_answer;
 mod every_operation;
 mod http;
 mod import;
+mod input;
 mod introspect;
 mod monitoring;
 mod restrictions;

@@ -33,7 +33,7 @@ async fn the_defaults_are_there_from_the_beginning() {
 }
 
 #[tokio::test]
-async fn what_is_set_is_in_force_and_shown_in_the_largest_units() {
+async fn what_is_set_is_in_force_and_shown_as_it_was_put() {
     let service = TestService::start().await;
     let set = service.admin().put("/restrictions", restrictions(&json!("48h"), &json!(2))).await;
     assert_snapshot!(set.show(), @r#"
@@ -44,7 +44,7 @@ async fn what_is_set_is_in_force_and_shown_in_the_largest_units() {
         "enabled": false,
         "every": "90m"
       },
-      "max_lifetime": "2d",
+      "max_lifetime": "48h",
       "max_tokens_per_user": 2
     }
     "#);

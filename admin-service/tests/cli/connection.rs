@@ -49,7 +49,11 @@ fn the_token_comes_from_a_variable_or_a_file_and_from_no_flag() {
         (&[], &[("LATCHKEY_TOKEN", "lk_a"), ("LATCHKEY_TOKEN_FILE", file.as_str())], "are both set"),
         (&[], &[("LATCHKEY_TOKEN", ""), ("LATCHKEY_TOKEN_FILE", &file)], "LATCHKEY_TOKEN is set and empty"),
         (&[], &[("LATCHKEY_TOKEN", "lk_a"), ("LATCHKEY_URL", " ")], "LATCHKEY_URL"),
-        (&[], &[("LATCHKEY_TOKEN", "lk_\u{200b}a")], "nothing else, and has U+200B ZERO WIDTH SPACE at column 4"),
+        (
+            &[],
+            &[("LATCHKEY_TOKEN", "lk_\u{200b}a")],
+            "nothing else, and has U+200B ZERO WIDTH SPACE at column 4",
+        ),
         (&[], &[("LATCHKEY_TOKEN", "lk_a lk_b")], "LATCHKEY_TOKEN must hold one token and nothing else"),
         (&["--token-file", "nowhere"], &[], "--token-file: the file nowhere cannot be read"),
         (&["--token-file", &empty], &[], "must hold one token and nothing else"),

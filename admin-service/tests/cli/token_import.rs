@@ -70,7 +70,10 @@ fn a_value_that_cannot_be_is_told_by_line_before_anything_is_imported() {
     };
     for (bad, says) in [
         (fields(json!({"name": ""})), "line 2: `name` must have 1 to 100 characters"),
-        (fields(json!({"hint": "\u{202e}"})), "line 2: `hint` must not contain characters that are not seen, and has U+202E RIGHT-TO-LEFT OVERRIDE"),
+        (
+            fields(json!({"hint": "\u{202e}"})),
+            "line 2: `hint` must not contain characters that are not seen, and has U+202E RIGHT-TO-LEFT OVERRIDE",
+        ),
         (fields(json!({"surprise": 1})), "line 2: Unknown field `surprise`"),
         (fields(json!({"scopes": "read"})), "line 2: Field `scopes`: invalid type"),
         (fields(json!({"expires_in": "soon"})), "line 2: `expires_in` must be a length of time"),

@@ -49,7 +49,7 @@ fn wrong_usage_is_one_sentence_and_exit_code_2_and_makes_nothing() {
     for (args, text) in [
         (&["serve", "--token-prefix", "LK"][..], "2 to 16 characters of a-z and 0-9"),
         (&["bootstrap", "--token-prefix", "x"], "2 to 16 characters of a-z and 0-9"),
-        (&["bootstrap", "--user", "Admin"], "1 to 64 characters"),
+        (&["bootstrap", "--user", "The Admin"], "1 to 64 characters"),
         (&["serve", "--listen", "8100"], "127.0.0.1:8100"),
         (&["serve", "--edge-secret-file", "nowhere"], "nowhere cannot be read"),
         (&["serve", "--edge-secret-file", &empty], "holds no secret"),

@@ -1,6 +1,6 @@
 //! `GET /audit`: who did what, when and from where.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;

@@ -1,6 +1,6 @@
 //! `PUT /restrictions`: sets the limits, or tells what they would touch.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -40,7 +40,7 @@ impl DryRunQuery {
 pub(super) struct NewRestrictionsBody {
     /// The longest lifetime of a token, at least `1s`.
     #[serde(deserialize_with = "nullable")]
-    #[schema(required = true)]
+    #[schema(required = true, pattern = "^(0|[1-9][0-9]{0,12})[smhdw]$")]
     max_lifetime: Option<String>,
     /// The most live tokens of one user. 0 is the switch that stops the making of tokens; those that there are still work.
     #[serde(deserialize_with = "nullable")]
@@ -59,8 +59,10 @@ struct NewDeleteExpiredBody {
     /// Whether they are deleted without being asked for.
     enabled: bool,
     /// How long an expired token is kept.
+    #[schema(pattern = "^(0|[1-9][0-9]{0,12})[smhdw]$")]
     after: String,
     /// How often the scheduler looks for them, at least `1s`.
+    #[schema(pattern = "^(0|[1-9][0-9]{0,12})[smhdw]$")]
     every: String,
 }
 

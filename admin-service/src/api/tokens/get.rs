@@ -1,6 +1,6 @@
 //! `GET /tokens`: looks for tokens among those of all users.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;

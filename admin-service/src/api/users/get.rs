@@ -1,6 +1,6 @@
 //! `GET /users`: all users, in pages.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 
 use super::UserBody;

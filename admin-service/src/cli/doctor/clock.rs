@@ -1,7 +1,7 @@
 //! The clock: whether this machine's agrees with those of the database, of a running service, and of the past.
 
-use jiff::fmt::rfc2822;
 use jiff::SignedDuration;
+use jiff::fmt::rfc2822;
 
 use super::finding::Findings;
 use crate::clock::Sources;
@@ -25,7 +25,8 @@ pub(super) fn check_database(now: Timestamp, theirs: Option<Timestamp>, findings
 
 /// Compares with the `Date` of an answer (RFC 9110 §6.6.1).
 pub(super) fn check_date(now: Timestamp, date: Option<&str>, findings: &mut Findings) {
-    match date.and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date).ok().map(Timestamp::from)) {
+    match date.and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date).ok().map(Timestamp::from))
+    {
         Some(theirs) => compare("the service's", now, theirs, findings),
         None => findings.skipped(CHECK, "the service does not tell the time."),
     }

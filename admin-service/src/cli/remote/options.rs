@@ -7,13 +7,13 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::client::Client;
 use crate::api::BASE;
-use crate::cli::variables::empty_variable;
 use crate::cli::Failure;
+use crate::cli::variables::empty_variable;
 use crate::config::{public_url, read_secret_file};
 use crate::domain::invisible::{Invisible, without_mark};
 
 /// Where `latchkey serve` listens by default.
-const DEFAULT_URL: &str = "http://127.0.0.1:8100";
+pub(in crate::cli) const DEFAULT_URL: &str = "http://127.0.0.1:8100";
 /// The variable that holds the token.
 const TOKEN: &str = "LATCHKEY_TOKEN";
 /// The variable that names the token's file.
@@ -92,7 +92,9 @@ fn token_of_file(flag: &'static str, path: &Path) -> Result<Token, Failure> {
 fn checked(text: &SecretString, source: String) -> Result<Token, Failure> {
     let token = without_mark(text.expose_secret()).trim();
     if let Some(found) = Invisible::first_in(token) {
-        return Err(Failure::Usage(format!("{source} must hold one token and nothing else, and has {found}.")));
+        return Err(Failure::Usage(format!(
+            "{source} must hold one token and nothing else, and has {found}."
+        )));
     }
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Failure::Usage(format!("{source} must hold one token and nothing else.")));
@@ -125,12 +127,17 @@ mod tests {
             token(" lk_x\n").map(|token| token.value.expose_secret().to_owned()).as_deref(),
             Some("lk_x")
         );
- assert_eq!(
+        assert_eq!(
             token("\u{feff}lk_x\r\n").map(|token| token.value.expose_secret().to_owned()).as_deref(),
             Some("lk_x")
         );
-        let Err(Failure::Usage(refused)) = checked(&"lk_\u{200b}x".into(), "it".to_owned()) else { panic!("taken") };
-        assert_eq!(refused, "it must hold one token and nothing else, and has U+200B ZERO WIDTH SPACE at column 4.");
+        let Err(Failure::Usage(refused)) = checked(&"lk_\u{200b}x".into(), "it".to_owned()) else {
+            panic!("taken")
+        };
+        assert_eq!(
+            refused,
+            "it must hold one token and nothing else, and has U+200B ZERO WIDTH SPACE at column 4."
+        );
         for bad in ["", "\n", "lk_x\u{a0}y", "lk_x lk_y", "lk_x\nlk_y", "lk_é"] {
             assert!(token(bad).is_none(), "{bad:?}");
         }

@@ -41,7 +41,9 @@ mod tests {
     #[test]
     fn fields_become_flags_and_other_words_stay() {
         assert_eq!(
-            with_flags("The query parameter `since` must be a time; import with `ignore_restrictions`, or `user` `x`"),
+            with_flags(
+                "The query parameter `since` must be a time; import with `ignore_restrictions`, or `user` `x`"
+            ),
             "--since must be a time; import with --ignore-restrictions, or `user` `x`"
         );
     }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::reference::TokenRef;
 use super::{described, path};
 use crate::cli::Failure;
 use crate::cli::confirm::Confirmation;
@@ -17,9 +18,9 @@ Examples:
 
 It cannot be undone. To revoke a token again does nothing.")]
 pub(super) struct Args {
-    /// Their identifiers, as `token list` shows them
+    /// Their identifiers, or their first characters, 8 at least
     #[arg(required = true, value_name = "ID")]
-    ids: Vec<TokenId>,
+    ids: Vec<TokenRef>,
 
     #[command(flatten)]
     confirmation: Confirmation,
@@ -27,8 +28,9 @@ pub(super) struct Args {
 
 pub(super) fn run(service: &Service, args: &Args) -> Result<(), Failure> {
     let client = service.client()?;
-    args.confirmation.ask(|| question(&client, &args.ids))?;
-    for id in &args.ids {
+    let ids = args.ids.iter().map(|id| id.resolve(&client)).collect::<Result<Vec<_>, _>>()?;
+    args.confirmation.ask(|| question(&client, &ids))?;
+    for id in &ids {
         client.call(Method::DELETE, &path(*id), &[], None)?;
         note(&format!("the token {id} is revoked"));
     }

@@ -1,6 +1,6 @@
 //! `PATCH /users/{name}`: changes a user, disables it or enables it again.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;

@@ -85,7 +85,9 @@ impl<'a> File<'a> {
                         Slot::Occupied(slot) if slot.get().1 == entry.json => {}
                         Slot::Occupied(slot) => {
                             let earlier = slot.get().0;
-                            let problem = format!("it is the same token as on line {earlier}, and says other things of it");
+                            let problem = format!(
+                                "it is the same token as on line {earlier}, and says other things of it"
+                            );
                             mistakes.push(Mistake { line, problem });
                         }
                     },
@@ -240,11 +242,18 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_is_dropped_and_what_is_not_seen_elsewhere_is_named() {
-        let (entries, mistakes) = PLAIN.read("\u{feff}first\r\nsec\u{200b}ond\nth\u{a0}ird\n".as_bytes()).unwrap();
+        let (entries, mistakes) =
+            PLAIN.read("\u{feff}first\r\nsec\u{200b}ond\nth\u{a0}ird\n".as_bytes()).unwrap();
         assert_eq!(entries, [PLAIN.entry(1, b"first").unwrap().1]);
         let told = all(&mistakes);
-        assert!(told.contains("line 2: no gateway") && told.contains("has U+200B ZERO WIDTH SPACE at column 4."), "{told}");
-        assert!(told.contains("line 3: no gateway") && told.contains("has U+00A0 NO-BREAK SPACE at column 3."), "{told}");
+        assert!(
+            told.contains("line 2: no gateway") && told.contains("has U+200B ZERO WIDTH SPACE at column 4."),
+            "{told}"
+        );
+        assert!(
+            told.contains("line 3: no gateway") && told.contains("has U+00A0 NO-BREAK SPACE at column 3."),
+            "{told}"
+        );
     }
 
     #[test]
@@ -254,7 +263,10 @@ mod tests {
         let (entries, mistakes) = LINES.read(format!("{line}\n{line}\n").as_bytes()).unwrap();
         assert_eq!((entries.len(), mistakes.len()), (1, 0));
         let (_, mistakes) = LINES.read(format!("{line}\n\n{other}\n").as_bytes()).unwrap();
-        assert_eq!(all(&mistakes), "line 3: it is the same token as on line 1, and says other things of it. Nothing is imported.");
+        assert_eq!(
+            all(&mistakes),
+            "line 3: it is the same token as on line 1, and says other things of it. Nothing is imported."
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `GET /users/{name}/tokens`: one user's tokens, in pages.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
