@@ -16,6 +16,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "administration", include_str!("../../migrations/0003_administration.sql")),
     (4, "user restrictions", include_str!("../../migrations/0004_user_restrictions.sql")),
     (5, "scheduler progress", include_str!("../../migrations/0005_scheduler_progress.sql")),
+    (9, "periods", include_str!("../../migrations/0009_periods.sql")),
 ];
 /// Where a database keeps which migrations it has had. A table of our own name, so that a database of another program
 /// that uses the same library is not mistaken for ours.

@@ -8,14 +8,14 @@ use crate::shell::Shell;
 fn me_tells_whose_token_it_is() {
     let shell = Shell::start();
     insta::assert_snapshot!(shell.masked(&["me"]), @r"
-    self          <url>/api/v1/users/admin
-    key           xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx
-    name          admin
-    emailAddress  -
-    displayName   admin
-    active        true
-    deleted       false
-    timeZone      UTC
+    self           <url>/api/v1/users/admin
+    key            xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx
+    name           admin
+    email address  -
+    display name   admin
+    active         true
+    deleted        false
+    time zone      UTC
     ");
     assert_eq!(shell.json(&["me"])["name"], "admin");
 }
@@ -24,11 +24,11 @@ fn me_tells_whose_token_it_is() {
 fn restrictions_are_shown_and_set_field_by_field() {
     let shell = Shell::start();
     insta::assert_snapshot!(shell.print(&["restrictions", "show"]), @r"
-    max_lifetime            365d
-    max_tokens_per_user     10
-    delete_expired.enabled  true
-    delete_expired.after    30d
-    delete_expired.every    1h
+    max lifetime            365d
+    max tokens per user     10
+    delete expired enabled  true
+    delete expired after    30d
+    delete expired every    1h
     ");
     let args = ["restrictions", "set", "--max-lifetime", "none", "--max-tokens-per-user", "20"];
     let more = ["--delete-expired", "off", "--delete-expired-after", "60d", "--delete-expired-every", "2h"];
@@ -70,17 +70,17 @@ fn a_dry_run_tells_what_limits_would_touch_and_changes_nothing() {
     let before = shell.state();
     let args = ["restrictions", "set", "--max-lifetime", "1d", "--max-tokens-per-user", "0", "--dry-run"];
     insta::assert_snapshot!(shell.masked(&args), @r"
-    dry_run                          true
-    would_touch.max_lifetime         1
-    would_touch.max_tokens_per_user  1
-    would_touch.users                1
+    dry run                          true
+    would touch max lifetime         1
+    would touch max tokens per user  1
+    would touch users                1
 
-    examples.max_lifetime:
-    ID                                    NAME       USER   HINT     EXPIRES_AT
+    examples max lifetime:
+    ID                                    NAME       USER   HINT     EXPIRES AT
     xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx  bootstrap  admin  xx_xxxx  <time>
 
-    examples.max_tokens_per_user:
-    USER   LIVE_TOKENS
+    examples max tokens per user:
+    USER   LIVE TOKENS
     admin  1
     ");
     assert_eq!(shell.json(&args)["would_touch"]["max_lifetime"], 1);
@@ -127,12 +127,12 @@ fn the_scheduler_runs_when_told_to() {
     enabled         true
     after           0s
     every           1h
-    last_run_at     <time>
-    last_deleted    1
-    last_error      -
-    next_run_at     <time>
+    last run at     <time>
+    last deleted    1
+    last error      -
+    next run at     <time>
     holder          -
-    deleted_so_far  -
+    deleted so far  -
     ");
     assert_eq!(shell.json(&["scheduler", "run"]), json!({"finished": true, "deleted": 0}));
     assert_eq!(shell.json(&["scheduler", "show"])["last_deleted"], 0);
@@ -143,15 +143,15 @@ fn statistics_count_users_tokens_and_requests() {
     let shell = Shell::start();
     shell.print(&["user", "create", "bob"]);
     insta::assert_snapshot!(shell.masked(&["stats", "--hours", "2"]), @r"
-    as_of               <time>
-    users.total         2
-    users.active        2
-    users.disabled      0
-    users.deleted       0
-    tokens.total        1
-    tokens.active       1
-    tokens.expired      0
-    tokens.revoked      0
+    as of               <time>
+    users total         2
+    users active        2
+    users disabled      0
+    users deleted       0
+    tokens total        1
+    tokens active       1
+    tokens expired      0
+    tokens revoked      0
     expiring_in_7_days  0
 
     requests_by_hour:

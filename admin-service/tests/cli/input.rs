@@ -141,7 +141,12 @@ fn a_forward_proxy_gets_the_whole_url_and_loopback_and_no_proxy_go_by_none() {
             reader.read_line(&mut head).unwrap();
         }
         let body = r#"{"error":{"status":"ERROR","code":"marked","message":"From the proxy"}}"#;
-        write!(stream, "HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        write!(
+            stream,
+            "HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
         head
     });
     let me = |url: &str, no_proxy: &str| {

@@ -53,13 +53,13 @@ fn a_token_has_what_it_was_given() {
     hint                xx_xxxx
     schemes             basic
     scopes              read write,all x
-    allowed_cidrs       10.0.0.0/8 192.0.2.1/32
+    allowed cidrs       10.0.0.0/8 192.0.2.1/32
     status              active
-    created_at          <time>
-    expires_at          <time>
-    expires_in_seconds  xxxxxxxxxx
-    last_used_at        -
-    revoked_at          -
+    created at          <time>
+    expires at          <time>
+    expires in seconds  xxxxxxxxxx
+    last used at        -
+    revoked at          -
     ");
 }
 

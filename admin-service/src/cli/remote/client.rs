@@ -64,7 +64,11 @@ impl Http {
             .timeout_per_read(Some(patience))
             .timeout_per_write(Some(patience));
         // One that cannot be is left out: what answers without it will tell.
-        let way = if is_loopback(url) { Way::Direct } else { Way::to(url, |name| var(name).ok()).unwrap_or(Way::Direct) };
+        let way = if is_loopback(url) {
+            Way::Direct
+        } else {
+            Way::to(url, |name| var(name).ok()).unwrap_or(Way::Direct)
+        };
         let config = match &way {
             Way::Tunnel(proxy) => config.proxy(Some(proxy.clone())),
             // Each request of a forward proxy's has a connection of its own.
@@ -103,7 +107,9 @@ impl Http {
         *request.method_mut() = method;
         *request.uri_mut() = url.parse().map_err(|error| Unreached::from(ureq::http::Error::from(error)))?;
         request.headers_mut().extend(headers);
-        request.headers_mut().extend(self.proxy_authorization.clone().map(|value| (PROXY_AUTHORIZATION, value)));
+        request
+            .headers_mut()
+            .extend(self.proxy_authorization.clone().map(|value| (PROXY_AUTHORIZATION, value)));
         Ok(self.agent.run(request)?)
     }
 }

@@ -8,7 +8,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ureq::http::{HeaderValue, Uri};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport,
+};
 use ureq::{Agent, Error, Proxy, ProxyProtocol};
 
 /// The way from here to a service.
@@ -39,7 +41,9 @@ impl Way {
         let Ok(uri) = url.parse::<Uri>() else { return Ok(Self::Direct) };
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         let first = |names: &[&'static str]| {
-            names.iter().find_map(|name| Some((*name, variable(name).filter(|value| !value.trim().is_empty())?)))
+            names
+                .iter()
+                .find_map(|name| Some((*name, variable(name).filter(|value| !value.trim().is_empty())?)))
         };
         if first(&["no_proxy", "NO_PROXY"]).is_some_and(|(_, list)| excepts(&list, host)) {
             return Ok(Self::Direct);
@@ -159,7 +163,8 @@ mod tests {
     use super::*;
 
     fn way(url: &str, variables: &[(&str, &str)]) -> &'static str {
-        let variable = |name: &str| variables.iter().find(|(one, _)| *one == name).map(|(_, value)| (*value).to_owned());
+        let variable =
+            |name: &str| variables.iter().find(|(one, _)| *one == name).map(|(_, value)| (*value).to_owned());
         match Way::to(url, variable) {
             Ok(Way::Direct) => "direct",
             Ok(Way::Tunnel(_)) => "tunnel",
@@ -182,8 +187,17 @@ mod tests {
 
     #[test]
     fn hosts_and_domains_are_excepted() {
-        let by = |list: &str, host: &str| way(&format!("http://{host}:8100"), &[("http_proxy", "p"), ("no_proxy", list)]);
-        for (list, host) in [("h.example", "h.example"), ("a, example", "h.Example"), (".example", "h.example"), ("*", "h"), ("*.example", "h.example"), ("::1", "[::1]")] {
+        let by = |list: &str, host: &str| {
+            way(&format!("http://{host}:8100"), &[("http_proxy", "p"), ("no_proxy", list)])
+        };
+        for (list, host) in [
+            ("h.example", "h.example"),
+            ("a, example", "h.Example"),
+            (".example", "h.example"),
+            ("*", "h"),
+            ("*.example", "h.example"),
+            ("::1", "[::1]"),
+        ] {
             assert_eq!(by(list, host), "direct", "{list} {host}");
         }
         for (list, host) in [("ample", "h.example"), ("h.example", "example"), ("", "h"), (",", "h")] {
