@@ -77,6 +77,7 @@ pub(super) struct PageQuery {
     #[param(value_type = Option<u8>, minimum = 1, maximum = 200, default = 50)]
     pub(super) limit: Option<String>,
     /// The `next_cursor` of the page before, of the same list with the same filters.
+    #[param(pattern = "^[A-Za-z0-9_-]{22,32}[.][A-Za-z0-9_-]{11}$")]
     pub(super) cursor: Option<String>,
 }
 

@@ -224,12 +224,12 @@ async fn values_that_cannot_be_are_refused_with_their_place() {
     422 `tokens[1]`: `token_hash` must be the SHA-256 of a token, 64 hexadecimal digits
     422 `tokens[1]`: `token_hash` must be the SHA-256 of a token, 64 hexadecimal digits
     400 Field `tokens[1].token_hash`: invalid type: integer `7`, expected a string
-    422 `tokens[1]`: `name` must not contain control characters
-    422 `tokens[1]`: `name` must not contain marks that change the direction of text, or separators of lines
+    422 `tokens[1]`: `name` must not contain characters that are not seen, and has U+0000 a control character at column 2
+    422 `tokens[1]`: `name` must not contain characters that are not seen, and has U+202E RIGHT-TO-LEFT OVERRIDE at column 2
     422 `tokens[1]`: `name` must have 1 to 100 characters, and has 10000
     422 `tokens[1]`: `name` must not contain '<' or '>'
     422 `tokens[1]`: `hint` must have 1 to 32 characters, and has 0
-    422 `tokens[1]`: `hint` must not contain control characters
+    422 `tokens[1]`: `hint` must not contain characters that are not seen, and has U+000A a control character at column 2
     422 `tokens[1]`: `description` must have 0 to 500 characters, and has 501
     422 `tokens[1]`: `schemes` must hold at least one of "bearer" and "basic"
     422 `tokens[1]`: `schemes` must hold only "bearer" and "basic"

@@ -87,8 +87,8 @@ async fn changes_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
     400 Field `name`: invalid type: null, expected a string
     422 `name` must have 1 to 100 characters, and has 10000
     422 `name` must not contain '<' or '>'
-    422 `name` must not contain marks that change the direction of text, or separators of lines
-    422 `description` must not contain control characters
+    422 `name` must not contain characters that are not seen, and has U+202E RIGHT-TO-LEFT OVERRIDE at column 2
+    422 `description` must not contain characters that are not seen, and has U+0000 a control character at column 2
     400 Field `description`: invalid type: integer `7`, expected a string
     400 Field `scopes`: invalid type: null, expected an array
     422 `scopes` must be 1 to 64 printable ASCII characters without space, '"' and '\' (RFC 6749)

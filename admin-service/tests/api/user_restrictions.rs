@@ -53,7 +53,7 @@ async fn a_user_sees_the_limits_that_hold_for_it_and_changes_none() {
     service.admin().put(ALICES, json!({"max_lifetime": "48h"})).await.expect(StatusCode::OK);
     let alice = service.with(&own.token);
     let seen = alice.get(ALICES).await.expect(StatusCode::OK).json();
-    assert_eq!(seen["effective"], json!({"max_lifetime": "2d", "max_tokens_per_user": 10}));
+    assert_eq!(seen["effective"], json!({"max_lifetime": "48h", "max_tokens_per_user": 10}));
     let none = json!({"max_lifetime": null, "max_tokens_per_user": null});
     for (method, path, body) in [
         (Method::PUT, ALICES, Some(none)),

@@ -61,6 +61,9 @@ fn made_up_requests_get_no_answer_that_is_not_described() {
     let description = shell.place.write("openapi.json", &shell.print(&["openapi"]));
     let tried = Command::new(programs.join("schemathesis"))
         .args(["run", &description, "--url", &shell.url(), "--seed", "11", "--max-examples", "10"])
+        // What a schema cannot say: which cursor belongs to a list, that `until` is later than `since`, which zones there are,
+        // and that of two fields one is given.
+        .args(["--exclude-checks", "positive_data_acceptance"])
         .args(["--phases", "examples,coverage,fuzzing", "--workers", "1", "--no-color"])
         .args(["--generation-deterministic", "--header", &format!("Authorization: Bearer {}", shell.token)])
         .current_dir(shell.place.path(""))

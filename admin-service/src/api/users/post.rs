@@ -27,9 +27,10 @@ pub(super) struct NewUserBody {
     #[schema(min_length = 1, max_length = 200)]
     display_name: Option<String>,
     /// Where the user gets mail.
-    #[schema(max_length = 254)]
+    #[schema(max_length = 254, pattern = "^[^\\s@]+@[^\\s@]+$")]
     email_address: Option<String>,
     /// A name of the IANA time zone database; by default `UTC`.
+    #[schema(pattern = "^[A-Za-z][A-Za-z0-9_+/-]*$")]
     time_zone: Option<String>,
 }
 

@@ -26,6 +26,7 @@ pub(super) struct TokensOfUserQuery {
     #[param(value_type = Option<u8>, minimum = 1, maximum = 200, default = 50)]
     limit: Option<String>,
     /// The `next_cursor` of the page before, of the same list with the same filters.
+    #[param(pattern = "^[A-Za-z0-9_-]{22,32}[.][A-Za-z0-9_-]{11}$")]
     cursor: Option<String>,
 }
 
