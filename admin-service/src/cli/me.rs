@@ -1,5 +1,7 @@
 //! `latchkey me`: whose token this is, and what it permits.
 
+use serde_json::Value;
+
 use super::Failure;
 use super::remote::{Method, Service};
 use super::show::{fields, object, print};
@@ -20,7 +22,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let user = client.get("/me")?;
     let token = client.ask(Method::GET, "/tokens/self", &[], None)?;
     // A service of an earlier version does not tell.
-    let token = token.status.is_success().then(|| token.text.trim_end());
+    let is_token = token.status.is_success()
+        && serde_json::from_str::<Value>(&token.text).is_ok_and(|it| it["hint"].is_string());
+    let token = is_token.then(|| token.text.trim_end());
     let text = user.text.trim_end();
     match (token, text.strip_suffix('}')) {
         (Some(token), Some(open)) if args.service.json => print(format!("{open},\"token\":{token}}}\n")),

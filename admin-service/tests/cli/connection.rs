@@ -48,7 +48,6 @@ fn the_token_comes_from_a_variable_or_a_file_and_from_no_flag() {
         (&[][..], &[][..], "set LATCHKEY_TOKEN, or name a file"),
         (&[], &[("LATCHKEY_TOKEN", "lk_a"), ("LATCHKEY_TOKEN_FILE", file.as_str())], "are both set"),
         (&[], &[("LATCHKEY_TOKEN", ""), ("LATCHKEY_TOKEN_FILE", &file)], "LATCHKEY_TOKEN is set and empty"),
-        (&[], &[("LATCHKEY_TOKEN", "lk_a"), ("LATCHKEY_URL", " ")], "LATCHKEY_URL"),
         (
             &[],
             &[("LATCHKEY_TOKEN", "lk_\u{200b}a")],

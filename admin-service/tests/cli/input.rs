@@ -13,7 +13,7 @@ fn impossible_values_of_variables_are_exit_code_2_and_make_nothing() {
         ("LATCHKEY_LOG_LEVEL", "info,bogus=debug", "\"bogus\" is no part of the program"),
         ("LATCHKEY_LOG_LEVEL", "", "LATCHKEY_LOG_LEVEL"),
         ("LATCHKEY_LOG_FORMAT", "xml", "it must be text or json"),
-        ("LATCHKEY_LOG_FORMAT", "", "LATCHKEY_LOG_FORMAT"),
+        ("LATCHKEY_LOG_FORMAT", "", "--log-format"),
         ("LATCHKEY_EDGE_SECRET", "", "LATCHKEY_EDGE_SECRET is set and empty"),
         ("LATCHKEY_EDGE_SECRET_FILE", " ", "LATCHKEY_EDGE_SECRET_FILE is set and empty"),
         ("LATCHKEY_DATABASE_URL", "", "LATCHKEY_DATABASE_URL is set and empty"),
@@ -156,7 +156,11 @@ fn a_forward_proxy_gets_the_whole_url_and_loopback_and_no_proxy_go_by_none() {
     };
     // Nothing listens there, which is said of it and not of the proxy.
     assert_refused(&me("http://127.0.0.1:1", ""), 1, "the service at http://127.0.0.1:1 cannot be reached");
-    assert_refused(&me("http://latchkey.invalid:8100", ".invalid"), 1, "its name is not known");
+    assert_refused(
+        &me("http://latchkey.invalid:8100", ".invalid"),
+        1,
+        "the service at http://latchkey.invalid:8100 cannot be reached",
+    );
     assert_refused(&me("http://latchkey.invalid:8100", ""), 1, "From the proxy (marked)");
     let head = received.join().unwrap().to_lowercase();
     assert!(head.starts_with("get http://latchkey.invalid:8100/api/v1/me http/1.1\r\n"), "{head}");

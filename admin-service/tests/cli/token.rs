@@ -180,7 +180,7 @@ fn an_administrator_looks_for_tokens_among_those_of_all_users() {
     for (args, code, text) in [
         (&["--status", "lost"][..], 2, "lost"),
         (&["--expires-before", "soon"], 2, "such as 7d"),
-        (&["--user", "Carol"], 2, "1 to 64 characters"),
+        (&["--user", "Carol X"], 2, "1 to 64 characters"),
         (&[""], 1, "(invalid_query)"),
     ] {
         shell.refused(&[&["token", "search"], args].concat(), code, text);
@@ -262,7 +262,7 @@ fn what_is_refused_changes_nothing() {
             "10.0.0.0/8 and not 10.0.0.1/8 (invalid_value)",
         ),
         (&["token", "show", nobodys], 1, "(token_not_found)"),
-        (&["token", "show", "bob"], 2, "must be a UUID"),
+        (&["token", "show", "bob"], 2, "must be a token's identifier (a UUID)"),
         (&["token", "update", nobodys, "--no-scopes"], 1, "(token_not_found)"),
         (&["token", "update", &id], 2, "nothing to change is given"),
         (&["token", "update", &id, "--no-scopes", "--scope", "a"], 2, "cannot be used with"),

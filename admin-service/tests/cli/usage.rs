@@ -27,7 +27,9 @@ fn commands_below(place: &Place, command: &[String]) -> Vec<Vec<String>> {
         .split_once("Commands:\n")
         .map_or("", |(_, list)| list)
         .lines()
-        .take_while(|line| !line.is_empty());
+        .take_while(|line| !line.is_empty())
+        // What is further in goes on with the line before.
+        .filter(|line| !line.starts_with("   "));
     let names = listed.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
     let below = names.map(|name| [command, &[name.to_owned()]].concat());
     below.flat_map(|command| [commands_below(place, &command), vec![command]].concat()).collect()

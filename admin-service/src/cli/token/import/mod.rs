@@ -60,13 +60,13 @@ pub(super) fn run(service: &Service, args: &Args) -> Result<(), Failure> {
     if args.dry_run {
         return checked(service, args, &entries);
     }
-    warn_of_foreign(&entries);
     let client = service.client()?;
     let imported = send::all(&client, args, &entries)?;
     if service.json {
         return print(imported.json());
     }
     note(&imported.told(&args.user));
+    warn_of_foreign(&entries);
     Ok(())
 }
 
@@ -75,9 +75,9 @@ fn checked(service: &Service, args: &Args, entries: &[Entry]) -> Result<(), Fail
     if service.json {
         return print(format!("{}\n", json!({ "dry_run": true, "tokens": entries.len() })));
     }
-    warn_of_foreign(entries);
     let tokens = send::tokens(entries.len());
     note(&format!("{} holds {tokens} for {}; nothing is imported", args.file, args.user));
+    warn_of_foreign(entries);
     Ok(())
 }
 
