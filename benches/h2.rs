@@ -31,7 +31,9 @@ impl Http2 {
     /// Sends a request with the edge secret, and gives status and body of its answer.
     pub async fn ask(&mut self, method: Method, path: &str, body: Bytes) -> (StatusCode, Bytes) {
         let request = Request::builder().method(method).uri(format!("http://service{path}"));
-        let request = request.header(AUTHORIZATION, format!("Bearer {EDGE_SECRET}")).header(CONTENT_TYPE, "application/json");
+        let request = request
+            .header(AUTHORIZATION, format!("Bearer {EDGE_SECRET}"))
+            .header(CONTENT_TYPE, "application/json");
         let request = request.body(Full::from(body)).expect("a request");
         let answer = self.0.send_request(request).await.expect("an answer");
         let (head, body) = answer.into_parts();

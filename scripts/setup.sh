@@ -59,6 +59,20 @@ setup_envoy() {
     "$SCRIPTS/envoy.sh" >/dev/null
 }
 
+# Clients of the API's description: a generator of clients, and a tester that makes up requests.
+setup_openapi_clients() {
+    local venv="$ROOT/.run/openapi-clients"
+    [ -x "$venv/bin/schemathesis" ] && [ -x "$venv/bin/openapi-python-client" ] && return
+    setup_python
+    say "Installing schemathesis and openapi-python-client into .run/openapi-clients."
+    mkdir -p "$ROOT/.run"
+    python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check \
+        schemathesis==4.32.5 openapi-python-client==0.29.1 >&2 || {
+        rm -rf "$venv"
+        die "schemathesis and openapi-python-client cannot be installed from PyPI."
+    }
+}
+
 # The load generator of the benchmark.
 setup_wrk() {
     need wrk wrk
@@ -154,7 +168,8 @@ has_postgres() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/
 only_one setup
 for part in "$@"; do
     case $part in
+    openapi-clients) setup_openapi_clients ;;
     rust | wasm | musl | python | envoy | compose | nginx | postgres | prometheus | readme | shell | upstreams | wrk) "setup_$part" ;;
-    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, nginx, postgres, prometheus, readme, shell, upstreams and wrk, and not \"$part\"." ;;
+    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, nginx, openapi-clients, postgres, prometheus, readme, shell, upstreams and wrk, and not \"$part\"." ;;
     esac
 done

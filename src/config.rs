@@ -114,7 +114,7 @@ impl Config {
         let json = match structure::decode(configuration) {
             Some(json) => json,
             None if configuration.is_empty() => serde_json::Value::Object(serde_json::Map::new()),
-            None => serde_json::from_slice(configuration).map_err(|error| {
+            None => serde_json::from_slice(without_mark(configuration)).map_err(|error| {
                 ConfigError::new("configuration", format_args!("this is no JSON: {error}"))
             })?,
         };
@@ -297,4 +297,9 @@ fn path(condition: raw::Match) -> Result<(&'static str, PathPattern), ConfigErro
             "give one of `path`, `path_prefix`, `path_separated_prefix` and `path_regex`",
         )),
     }
+}
+
+/// A text without the byte order mark that some editors put before it.
+fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }

@@ -84,7 +84,8 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let caller = authenticate(parts, app).await.map_err(|refusal| refused(&refusal, client(parts), app))?;
+        let caller =
+            authenticate(parts, app).await.map_err(|refusal| refused(&refusal, client(parts), app))?;
         RequestPermit::attribute_to(parts, &caller.user)?;
         Ok(caller)
     }
@@ -190,7 +191,8 @@ fn challenges(refusal: &Refusal) -> Vec<HeaderValue> {
 #[must_use]
 pub fn lacks(scope: &str) -> ApiError {
     let scopes: Arc<[String]> = Arc::from([scope.to_owned()]);
-    answer(&Refusal::insufficient_scope(&scopes)).with("required_scope", scope)
+    let error = answer(&Refusal::insufficient_scope(&scopes)).with("required_scope", scope);
+    error.adding(&format!(": its token lacks the scope {scope}"))
 }
 
 /// The refusal of a caller that would give scopes to a token which its own lacks.
@@ -296,7 +298,7 @@ impl FromRequestParts<App> for TokensOf {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let TokenManager(caller) = TokenManager::from_request_parts(parts, app).await?;
-        let name = path_parameter("name", parts, app).await;
+        let name = path_parameter("name", parts, app).await.to_ascii_lowercase();
         // Said before it is looked up, so that the answer does not tell which users there are.
         if !caller.is_admin() && name != caller.user.as_str() {
             return Err(lacks(ADMIN));
@@ -352,7 +354,7 @@ impl FromRequestParts<App> for OwnToken {
 pub fn no_such_user() -> ApiError {
     ApiError::new(
         Code::UserNotFound,
-        "There is no such user: names are made of a-z, 0-9, '.', '_', '@' and '-', 64 characters at most",
+        "There is no such user: names are made of a-z, 0-9, '.', '_', '@', '+' and '-', 64 characters at most",
     )
 }
 

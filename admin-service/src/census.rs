@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use tokio::sync::Mutex;
 
 use crate::domain::period::Period;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use uuid::Uuid;
 
 /// Tells the time, in whole milliseconds.
@@ -22,7 +22,7 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the system for the time")]
     fn now(&self) -> Timestamp {
-        whole_milliseconds(Timestamp::now())
+        jiff::Timestamp::now().into()
     }
 }
 
@@ -52,12 +52,6 @@ impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millisecond(self.0.load(Ordering::SeqCst)).unwrap_or(Timestamp::MAX)
     }
-}
-
-/// `time` without what is finer than a millisecond, which is how the service keeps and compares every time.
-#[must_use]
-pub fn whole_milliseconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }
 
 /// Time that never goes back, however the clock is set: for measuring how long ago something was.
@@ -184,11 +178,6 @@ pub fn id_at(time: Timestamp, random: [u8; 10]) -> Uuid {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_system_clock_counts_whole_milliseconds() {
-        assert_eq!(SystemClock.now().subsec_nanosecond() % 1_000_000, 0);
-    }
 
     #[test]
     fn a_manual_clock_moves_only_when_told() {

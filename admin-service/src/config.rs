@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::attempts;
 use crate::changes;
+use crate::domain::invisible::without_mark;
 use crate::domain::period::Period;
 use crate::edge::secret::{EdgeSecrets, SecretSource};
 use crate::server::TrustedProxies;
@@ -277,7 +278,7 @@ pub fn read_secret_file(flag: &'static str, path: &Path) -> Result<SecretString,
             "{flag}: the file {path} is larger than {MAX_SECRET_FILE} bytes."
         )));
     }
-    Ok(text.into())
+    Ok(without_mark(&text).into())
 }
 
 /// An address and a port, as `127.0.0.1:8100` or `[::1]:8100`.

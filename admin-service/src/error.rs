@@ -1,6 +1,6 @@
 //! What goes wrong, as callers see it: one list of codes, and one shape of body for all of them.
 
-use axum::Json;
+use crate::json::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -190,6 +190,13 @@ impl ApiError {
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.details.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Adds to its sentence.
+    #[must_use]
+    pub fn adding(mut self, more: &str) -> Self {
+        self.message += more;
         self
     }
 

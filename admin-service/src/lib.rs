@@ -17,6 +17,7 @@ pub mod edge;
 pub mod error;
 pub mod feed;
 pub mod jobs;
+mod json;
 pub mod lifecycle;
 pub mod look_up;
 pub mod rate;

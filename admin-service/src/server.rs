@@ -269,7 +269,8 @@ fn finish(router: Router, observer: Observer) -> Router {
     router.fallback(nothing_here).method_not_allowed_fallback(other_method).layer(layers)
 }
 
-async fn nothing_here() -> ApiError {
+/// What is answered at a path where nothing is.
+pub(crate) async fn nothing_here() -> ApiError {
     ApiError::new(Code::NotFound, "There is nothing at this path; /api/v1/openapi.json lists what there is")
 }
 

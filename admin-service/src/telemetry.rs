@@ -1,5 +1,7 @@
 //! What the service tells its operators: log lines on stderr, and metrics in the format of Prometheus.
 
+mod log_level;
+
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -8,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogArgs, LogFormat};
 use crate::lifecycle::Shutdown;
+pub use log_level::BadLogLevel;
 
 /// Requests answered, by `listener`, `method`, `path` (the route's pattern) and `status`.
 pub const REQUESTS: &str = "latchkey_http_requests_total";
@@ -59,10 +62,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The log level is no filter.
-    #[error(
-        "--log-level: {0} is no log level: use error, warn, info, debug or trace, or parts as in \"info,sqlx=warn\"."
-    )]
-    Level(String),
+    #[error("--log-level (or LATCHKEY_LOG_LEVEL): {0}.")]
+    Level(BadLogLevel),
 }
 
 /// Sends log lines to stderr, panics included.
@@ -94,8 +95,7 @@ pub fn log(args: &LogArgs) -> Result<(), TelemetryError> {
 /// # Errors
 /// [`TelemetryError`] when the level cannot be understood.
 pub fn filter(args: &LogArgs) -> Result<EnvFilter, TelemetryError> {
-    let parsed = EnvFilter::builder().parse(&args.log_level);
-    parsed.map_err(|_| TelemetryError::Level(format!("{:?}", args.log_level)))
+    log_level::filter(&args.log_level).map_err(TelemetryError::Level)
 }
 
 /// Starts collecting metrics, once in a process, and gives what renders them.

@@ -2,14 +2,15 @@
 
 use std::str::FromStr;
 
+use crate::domain::time::Timestamp;
 use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
+use crate::domain::invisible::without_mark_bytes;
 use crate::error::{ApiError, Code, sentence};
 
 /// The largest request body, in bytes.
@@ -96,6 +97,8 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// # Errors
 /// [`Code::MalformedJson`] when it is no JSON, [`Code::InvalidBody`] with the `field` when it is no `T`.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    // RFC 8259 §8.1: it may be ignored.
+    let bytes = without_mark_bytes(bytes);
     // An array would do for a struct otherwise, its items taken as the fields in order.
     if bytes.trim_ascii_start().first().is_some_and(|first| b"[\"-0123456789tfn".contains(first)) {
         serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| refusal(".", &error))?;
@@ -212,8 +215,7 @@ pub fn parameter<T: FromStr<Err: std::fmt::Display>>(
 /// # Errors
 /// [`Code::InvalidQuery`] with the `parameter`.
 pub fn time_parameter(name: &str, value: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
-    let problem = "must be a time such as 2030-12-31T00:00:00Z (RFC 3339)";
-    value.map(str::parse).transpose().map_err(|_| bad_parameter(name, &problem))
+    parameter(name, value)
 }
 
 /// For operations that take no query parameters: one that is given is a mistake of the caller's.

@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::Path;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
@@ -33,6 +33,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerFile};
 
 use crate::app::App;
+use crate::server::nothing_here;
 
 pub(crate) use users::{MAX_IMPORT, check_entry as check_import_entry};
 
@@ -77,7 +78,7 @@ pub fn router(app: App) -> Router {
 /// The description, and the page that shows it, for everybody. All of it is in memory once, however many ask for it and take
 /// nothing of the answer.
 pub fn described() -> Router {
-    let text = Bytes::from(description().to_json().unwrap_or_default());
+    let text = Bytes::from(format!("{}\n", description().to_json().unwrap_or_default()));
     let describe =
         get(|Extension(text): Extension<Bytes>| async move { ([(CONTENT_TYPE, "application/json")], text) });
     let page = Router::new()
@@ -86,7 +87,7 @@ pub fn described() -> Router {
         .route("/docs/{*file}", get(page))
         .layer(Extension(Arc::new(Config::from(DESCRIPTION))))
         .layer(SetResponseHeaderLayer::overriding(CONTENT_SECURITY_POLICY, DOCS_POLICY));
-    Router::new().route(DESCRIPTION, describe.layer(Extension(text))).merge(page)
+    Router::new().route(DESCRIPTION, describe.layer(Extension(text))).merge(page).route("/", get(root))
 }
 
 /// A file of the page, as it is in the program.
@@ -102,4 +103,14 @@ async fn page(file: Option<Path<String>>, Extension(config): Extension<Arc<Confi
     };
     let encoding = gzpipped.then_some([(CONTENT_ENCODING, "gzip")]);
     ([(CONTENT_TYPE, content_type)], encoding, bytes).into_response()
+}
+
+/// Leads people to the page that shows the API; programs are told where its description is.
+async fn root(headers: HeaderMap) -> Response {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains("text/html") {
+        Redirect::temporary("/docs/").into_response()
+    } else {
+        nothing_here().await.into_response()
+    }
 }

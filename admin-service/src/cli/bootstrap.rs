@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use latchkey::token::Secret;
 
+use super::remote::DEFAULT_URL;
 use super::{Failure, block_on};
 use crate::clock::Sources;
 use crate::config::{DatabaseArgs, PrefixArgs};
@@ -97,6 +99,25 @@ fn make_file(path: &Path) -> Result<File, Failure> {
     })
 }
 
+/// Where the service is, as far as this machine's settings tell: `bootstrap` works beside the database.
+fn service_url() -> String {
+    let set = |name| std::env::var(name).ok().filter(|value: &String| !value.trim().is_empty());
+    let url = set("LATCHKEY_URL").or_else(|| set("LATCHKEY_PUBLIC_URL"));
+    let listen = || set("LATCHKEY_LISTEN").and_then(|address| address.parse::<SocketAddr>().ok());
+    let from_listen = |mut address: SocketAddr| {
+        if address.ip().is_unspecified() {
+            address.set_ip(if address.is_ipv4() {
+                Ipv4Addr::LOCALHOST.into()
+            } else {
+                Ipv6Addr::LOCALHOST.into()
+            });
+        }
+        format!("http://{address}")
+    };
+    let url = url.or_else(|| listen().map(from_listen)).unwrap_or_else(|| DEFAULT_URL.to_owned());
+    url.trim_end_matches('/').to_owned()
+}
+
 /// Shows the token. One that nobody could see is revoked, so that this command can be run again.
 async fn show(store: &Store, token: &Token, secret: &Secret, out: Option<File>) -> Result<(), Failure> {
     let (written, place) = match out {
@@ -119,6 +140,6 @@ async fn show(store: &Store, token: &Token, secret: &Secret, out: Option<File>) 
         "latchkey: the user {} has a token with the scope {ADMIN}, valid {end}; it is not shown again.",
         token.user
     );
-    eprintln!("latchkey: try  curl -H \"Authorization: Bearer $TOKEN\" http://127.0.0.1:8100/api/v1/me");
+    eprintln!("latchkey: try  curl -H \"Authorization: Bearer $TOKEN\" {}/api/v1/me", service_url());
     Ok(())
 }

@@ -12,27 +12,15 @@ Examples:
   source <(latchkey completions bash)                                       for this shell
   latchkey completions bash > ~/.local/share/bash-completion/completions/latchkey
   latchkey completions zsh > ~/.zfunc/_latchkey                             with ~/.zfunc in $fpath
-  latchkey completions fish > ~/.config/fish/completions/latchkey.fish")]
+  latchkey completions fish > ~/.config/fish/completions/latchkey.fish
+  latchkey completions powershell | Out-String | Invoke-Expression          for this shell")]
 pub(super) struct Args {
     /// The shell
-    shell: Supported,
-}
-
-/// The shells that completion is tried with.
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Supported {
-    Bash,
-    Zsh,
-    Fish,
+    shell: Shell,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let shell = match args.shell {
-        Supported::Bash => Shell::Bash,
-        Supported::Zsh => Shell::Zsh,
-        Supported::Fish => Shell::Fish,
-    };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "latchkey", &mut script);
+    clap_complete::generate(args.shell, &mut Cli::command(), "latchkey", &mut script);
     print(script)
 }

@@ -19,13 +19,14 @@ mod show;
 mod stats;
 mod token;
 mod user;
+mod variables;
 
 use std::future::Future;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::ConfigError;
 use crate::server::BindError;
@@ -68,7 +69,7 @@ enum Command {
     Restore(restore::Args),
     /// Makes every edge forget its verdicts: after a backup was restored
     NewEpoch(new_epoch::Args),
-    /// Tells whose token you have
+    /// Tells whose token you have, and what it permits
     Me(me::Args),
     /// Users: list, show, create, update, disable, enable, delete
     User(user::Args),
@@ -127,11 +128,19 @@ impl From<OpenError> for Failure {
 /// Runs the program with the process's arguments.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return explain(&error),
-    };
-    let outcome = match cli.command {
+    let parsed =
+        Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    match parsed {
+        Ok((cli, matches)) => {
+            end(variables::check(&Cli::command(), &matches).and_then(|()| carry_out(cli.command)))
+        }
+        Err(error) => explain(&error),
+    }
+}
+
+/// Does what a command asks for.
+fn carry_out(command: Command) -> Result<(), Failure> {
+    match command {
         Command::Serve(args) => serve::run(args),
         Command::Bootstrap(args) => bootstrap::run(args),
         Command::Backup(args) => backup::run(&args),
@@ -147,7 +156,11 @@ pub fn run() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Openapi => openapi::run(),
         Command::Completions(args) => completions::run(&args),
-    };
+    }
+}
+
+/// Says what went wrong, if something did.
+fn end(outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
         Ok(()) | Err(Failure::Unread) => ExitCode::SUCCESS,
         Err(Failure::Failed(message)) => {
@@ -169,12 +182,27 @@ fn explain(error: &clap::Error) -> ExitCode {
     ) {
         let text = error.to_string();
         let first = text.lines().next().unwrap_or_default();
-        eprintln!("latchkey: {}.", first.trim_start_matches("error: ").trim_end_matches('.'));
+        let first = show::with_flags(first.trim_start_matches("error: ").trim_end_matches('.'));
+        let possible = match error.get(ContextKind::ValidValue) {
+            Some(ContextValue::Strings(values)) if !values.is_empty() => {
+                format!(": it must be {}", one_of(values))
+            }
+            _ => String::new(),
+        };
+        eprintln!("latchkey: {first}{possible}.");
     } else {
         // Fails only where nobody reads.
         let _ = error.print();
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Names in a sentence, one of which is to be chosen.
+fn one_of(names: &[String]) -> String {
+    match names {
+        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        names => names.concat(),
+    }
 }
 
 /// Runs `work` to its end on a runtime of its own.

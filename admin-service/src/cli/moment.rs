@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 
 use crate::domain::Invalid;
 use crate::domain::period::Period;

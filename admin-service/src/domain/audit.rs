@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::text::{Invalid, id_type, plain, text_type};
@@ -235,7 +235,8 @@ impl FromStr for Subject {
     /// Any text may be looked for that is no longer than the longest subject, and has nothing in it that none has.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         plain(text, 1, 64)?;
-        Ok(Self(text.to_owned()))
+        // Names and identifiers have no capitals.
+        Ok(Self(text.to_ascii_lowercase()))
     }
 }
 

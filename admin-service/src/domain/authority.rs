@@ -1,6 +1,6 @@
 //! What a caller may give to a token: nothing that its own token lacks.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 
 use super::limits::Limits;
 use super::scope::{Scope, Scopes};

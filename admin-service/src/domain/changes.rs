@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use latchkey::token::TokenHash;
 
 use super::verdict::{Epoch, Revision};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use latchkey::token::TokenHash;
 
 use super::text::{shown_name, text_type};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 
 use super::period::Period;
 use super::token::Expiry;
@@ -167,7 +167,7 @@ impl Limits {
             (Expiry::Latest, Some((latest, refusal))) if latest <= now => return Err(refusal),
             (Expiry::Latest, Some((latest, _))) => latest,
             (Expiry::In(period), _) => period.after(now),
-            (Expiry::At(time), _) => crate::clock::whole_milliseconds(time),
+            (Expiry::At(time), _) => time,
         };
         if wanted <= now {
             return Err(ExpiryRefusal::NotInFuture { now, asked });

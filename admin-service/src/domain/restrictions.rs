@@ -1,6 +1,6 @@
 //! The administrator's limits, and what they say to one request.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{Limit, Limits, Whose};

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use latchkey::token::{Secret, TokenHash};
 
 use super::limits::{ExpiryRefusal, Limits};

@@ -1,6 +1,6 @@
 //! The figures by which an administrator sees how the service is used.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 
 use super::period::Period;
 

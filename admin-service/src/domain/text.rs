@@ -1,5 +1,7 @@
 //! Texts that obey a rule, and the macro that makes a type of each.
 
+use super::invisible::Invisible;
+
 /// A value that breaks the rule of its type. The message says what is allowed, as a sentence that can follow
 /// the name of a field: "is 1 to 64 characters of …".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,29 +14,19 @@ impl Invalid {
     }
 }
 
-/// Whether a character is none that is seen, and changes how others are: the directional marks, embeddings, overrides and
-/// isolates of Unicode (UAX #9), which make a text read as another one, its separators of lines and paragraphs, and the
-/// byte order mark.
-pub(crate) fn misleads(character: char) -> bool {
-    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
-/// Checks that a text has `least` to `most` characters (Unicode scalar values) and none of them is a control character or
-/// changes the direction in which the others are read.
+/// Checks that a text has `least` to `most` characters (Unicode scalar values) and that each of them is seen, or shapes one
+/// that is.
 pub(super) fn plain(text: &str, least: usize, most: usize) -> Result<(), Invalid> {
     let length = text.chars().count();
     if !(least..=most).contains(&length) {
         return Err(Invalid(format!("must have {least} to {most} characters, and has {length}")));
     }
-    if text.chars().any(char::is_control) {
-        return Err(Invalid::because("must not contain control characters"));
+    match Invisible::first_out_of_place(text) {
+        Some(found) => {
+            Err(Invalid(format!("must not contain characters that are not seen, and has {found}")))
+        }
+        None => Ok(()),
     }
-    if text.chars().any(misleads) {
-        return Err(Invalid::because(
-            "must not contain marks that change the direction of text, or separators of lines",
-        ));
-    }
-    Ok(())
 }
 
 /// Checks that a text can be a name that people see: [`plain`], with no white space at either end, and with neither `<`
@@ -47,9 +39,13 @@ pub(super) fn shown_name(text: &str, least: usize, most: usize) -> Result<(), In
     if text.contains(['<', '>']) { Err(Invalid::because("must not contain '<' or '>'")) } else { Ok(()) }
 }
 
-/// Defines a text type: its rule is a function from `&str` to `Result<(), Invalid>`.
+/// Defines a text type: its rule is a function from `&str` to `Result<(), Invalid>`. What `folded` makes of a text is
+/// checked and kept in its place.
 macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident, $rule:expr) => {
+        $crate::domain::text::text_type! { $(#[$doc])* $name, folded: str::to_owned, $rule }
+    };
+    ($(#[$doc:meta])* $name:ident, folded: $folded:expr, $rule:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
         #[serde(transparent)]
@@ -80,8 +76,10 @@ macro_rules! text_type {
 
             fn from_str(text: &str) -> Result<Self, $crate::domain::Invalid> {
                 let rule: fn(&str) -> Result<(), $crate::domain::Invalid> = $rule;
-                rule(text)?;
-                Ok(Self(text.to_owned()))
+                let folded: fn(&str) -> String = $folded;
+                let text = folded(text);
+                rule(&text)?;
+                Ok(Self(text))
             }
         }
 
@@ -143,11 +141,27 @@ mod tests {
 
     #[test]
     fn marks_that_make_a_text_read_as_another_are_refused_and_no_script_is() {
-        for text in
-            ["a\u{202e}b", "\u{200f}a", "a\u{200e}", "a\u{2066}b", "a\u{61c}b", "a\u{2028}b", "\u{feff}a"]
-        {
+        for text in [
+            "a\u{202e}b",
+            "\u{200f}a",
+            "a\u{200e}",
+            "a\u{2066}b",
+            "a\u{61c}b",
+            "a\u{2028}b",
+            "\u{feff}a",
+            "a\u{200b}",
+            "a\u{a0}b",
+            "\u{200d}",
+            "\u{3164}",
+            "\u{ad}\u{ad}",
+        ] {
             assert!(plain(text, 0, 10).is_err(), "{text:?}");
         }
+        let refused = plain("a\u{200b}", 0, 10).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "must not contain characters that are not seen, and has U+200B ZERO WIDTH SPACE at column 2"
+        );
         for text in ["שלום", "مرحبا", "می‌خواهم", "👩‍💻", "日本語"] {
             assert_eq!(shown_name(text, 1, 10), Ok(()), "{text}");
         }

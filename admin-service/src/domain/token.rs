@@ -1,14 +1,14 @@
 //! Tokens: what the service knows of one, what a caller may ask for, and whether one is live.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
+use crate::domain::time::Timestamp;
 use ipnet::IpNet;
-use jiff::Timestamp;
 use latchkey::token::{Secret, TokenHash};
 use latchkey::wire::Scheme;
 
+use super::network::network;
 use super::period::Period;
 use super::scope::Scopes;
 use super::text::{Invalid, id_type, plain, shown_name, text_type};
@@ -134,26 +134,6 @@ impl Networks {
     /// The networks separated by spaces.
     pub(crate) fn listed(&self) -> String {
         self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
-    }
-}
-
-/// Reads one network or address.
-///
-/// # Errors
-/// [`Invalid`] when it is neither, or has bits set after its prefix.
-pub(crate) fn network(text: &str) -> Result<IpNet, Invalid> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(address.into());
-    }
-    let example = "must hold networks such as \"10.0.0.0/8\" or addresses such as \"2001:db8::1\"";
-    let network: IpNet = text.parse().map_err(|_| Invalid::because(example))?;
-    if network.addr() == network.network() {
-        Ok(network)
-    } else {
-        Err(Invalid(format!(
-            "must hold networks without bits after their prefix: {} and not {network}",
-            network.trunc()
-        )))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Changes of a token that is there.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 
 use super::limits::{ExpiryRefusal, Limits};
 use super::scope::Scopes;
@@ -31,9 +31,7 @@ impl TokenPatch {
         let limits = limits.for_change_of(token.expires_at);
         let expires_at = match self.expiry {
             None => token.expires_at,
-            Some(Expiry::At(time)) if token.expires_at == Some(crate::clock::whole_milliseconds(time)) => {
-                token.expires_at
-            }
+            Some(Expiry::At(time)) if token.expires_at == Some(time) => token.expires_at,
             Some(asked) => limits.expiry_of(token.created_at, now, asked)?,
         };
         let end = token.expires_at.filter(|_| token.rotated_to.is_some());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use latchkey::wire::{MAX_EDGE_NAME, MAX_USAGE_ENTRIES, TokenUsage, UsageReport};
 
 use super::changes::Position;

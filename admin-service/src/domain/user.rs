@@ -1,7 +1,8 @@
 //! Users: who a token acts for.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 
+use super::invisible::Invisible;
 use super::text::{Invalid, id_type, plain, shown_name, text_type};
 use super::user_restrictions::UserRestrictions;
 
@@ -11,19 +12,31 @@ id_type! {
 }
 
 text_type! {
-    /// A user's unique name: 1 to 64 of `a-z 0-9 . _ @ -`, the first a letter or digit. So it stands in a URL and in
-    /// the user-id of Basic (RFC 7617, which forbids a colon) as it is.
+    /// A user's unique name: 1 to 64 of `a-z 0-9 . _ @ + -`, the first a letter or digit; capitals of ASCII are folded. So
+    /// it stands in a header, in a URL and in the user-id of Basic (RFC 7617, which forbids a colon) as it is.
     UserName,
-    |text| {
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let first = text.bytes().next().is_some_and(allowed);
-        if first && text.len() <= 64 && text.bytes().all(|b| allowed(b) || b"._@-".contains(&b)) {
-            Ok(())
-        } else {
-            let has = if text.len() > 64 { format!("; it has {}", text.chars().count()) } else { String::new() };
-            Err(Invalid(format!("must be 1 to 64 characters of a-z, 0-9, '.', '_', '@' and '-', beginning with a letter or digit{has}")))
+    folded: str::to_ascii_lowercase,
+    user_name
+}
+
+/// The rule of [`UserName`].
+fn user_name(text: &str) -> Result<(), Invalid> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let stray = text.chars().find(|c| !allowed(*c) && !"._@+-".contains(*c));
+    let has = match (stray, text.chars().next()) {
+        (Some(_), _) if Invisible::first_in(text).is_some() => {
+            Invisible::first_in(text).map(|found| format!("; it has {found}")).unwrap_or_default()
         }
-    }
+        (Some(' '), _) => "; it has a space".to_owned(),
+        (Some(stray), _) => format!("; it has '{stray}'"),
+        (None, _) if text.len() > 64 => format!("; it has {}", text.len()),
+        (None, Some(first)) if allowed(first) => return Ok(()),
+        (None, _) => String::new(),
+    };
+    Err(Invalid(format!(
+        "must be 1 to 64 characters of a-z, 0-9, '.', '_', '@', '+' and '-', beginning with a letter or digit, for it stands \
+         in a header; any other name can be the `displayName`{has}"
+    )))
 }
 
 text_type! {
@@ -147,11 +160,24 @@ mod tests {
 
     #[test]
     fn user_names_fit_in_urls_and_basic_credentials() {
-        for good in ["a", "alice", "a.b_c@d-e", "0", &"a".repeat(64)] {
+        for good in ["a", "alice", "a.b_c@d-e", "0", "a+b", "Bob", "John.Doe", &"a".repeat(64)] {
             assert!(good.parse::<UserName>().is_ok(), "{good}");
         }
-        for bad in ["", "Alice", "a:b", ".a", "-a", "@a", "a/b", "a b", "é", "a\0", &"a".repeat(65)] {
+        for bad in ["", "a:b", ".a", "-a", "@a", "a/b", "a b", "é", "a\0", &"a".repeat(65)] {
             assert!(bad.parse::<UserName>().is_err(), "{bad:?}");
+        }
+        assert_eq!(
+            "John.Doe+CI@Example.com".parse::<UserName>().unwrap().as_str(),
+            "john.doe+ci@example.com"
+        );
+        for (name, has) in
+            [("a b", "it has a space"), ("é", "it has 'é'"), ("a\u{200b}", "it has U+200B ZERO WIDTH SPACE")]
+        {
+            let refused = name.parse::<UserName>().unwrap_err().to_string();
+            assert!(
+                refused.contains(has) && refused.contains("in a header") && refused.contains("`displayName`"),
+                "{refused}"
+            );
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use latchkey::wire::{DeniedToken, RefusalReason};
 use serde::Serialize;
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use crate::domain::time::Timestamp;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::verify::Edge;

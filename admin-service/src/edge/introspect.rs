@@ -119,7 +119,7 @@ impl Active {
             scope: token.scopes.to_string(),
             username: token.user.to_string(),
             sub: token.user_id.to_string(),
-            exp: token.expires_at.map(jiff::Timestamp::as_second),
+            exp: token.expires_at.map(crate::domain::time::Timestamp::as_second),
             iat: token.created_at.as_second(),
             token_type: if token.schemes.contains(Scheme::Bearer) { "Bearer" } else { "Basic" },
             jti: token.id.to_string(),

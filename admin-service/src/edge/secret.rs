@@ -10,6 +10,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::unauthorized::Unauthorized;
 use crate::config::{ConfigError, read_secret_file};
+use crate::domain::invisible::{Invisible, without_mark};
 use crate::lifecycle::{Shutdown, hangups};
 
 /// The fewest bytes of a secret. `openssl rand -hex 32` makes 64.
@@ -150,11 +151,13 @@ impl SecretSource {
                 read_secret_file("--edge-secret-file", path)?,
             ),
         };
-        let lines = text.expose_secret().lines().map(str::trim);
+        let lines = without_mark(text.expose_secret()).lines().map(str::trim);
         let lines: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
         if !lines.iter().all(|line| line.bytes().all(|byte| byte.is_ascii_graphic())) {
+            let found = lines.iter().find_map(|line| Invisible::first_in(line));
+            let found = found.map(|found| format!("; one has {found}")).unwrap_or_default();
             return Err(ConfigError::Invalid(format!(
-                "{name} holds a secret that cannot be sent in a header: use printable ASCII characters without spaces."
+                "{name} holds a secret that cannot be sent in a header: use printable ASCII characters without spaces{found}."
             )));
         }
         if lines.is_empty() {
@@ -236,6 +239,13 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_is_no_part_of_a_secret() {
+        let (_folder, path) = file("\u{feff}first-secret\n");
+        assert!(EdgeSecrets::load(SecretSource::File(path)).unwrap().accept(b"first-secret"));
+        assert!(EdgeSecrets::load(SecretSource::Value("\u{feff}s3cret".into())).unwrap().accept(b"s3cret"));
+    }
+
+    #[test]
     fn a_changed_file_changes_what_is_accepted_and_a_broken_one_does_not() {
         let (old, new) = ("an-old-edge-secret", "a-new-edge-secret");
         let (_folder, path) = file(&format!("{old}\n"));
@@ -288,6 +298,9 @@ mod tests {
     fn a_secret_that_no_header_can_carry_is_refused() {
         let (_folder, path) = file("two words\n");
         assert!(matches!(EdgeSecrets::load(SecretSource::File(path)), Err(ConfigError::Invalid(_))));
+        let (_folder, path) = file("good\nse\u{200b}cret\n");
+        let refused = EdgeSecrets::load(SecretSource::File(path)).err().unwrap().to_string();
+        assert!(refused.ends_with("; one has U+200B ZERO WIDTH SPACE at column 3."), "{refused}");
         assert!(EdgeSecrets::load(SecretSource::Value("".into())).is_err());
     }
 }

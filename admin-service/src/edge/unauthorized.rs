@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::domain::time::Timestamp;
 use axum::extract::{ConnectInfo, MatchedPath};
 use axum::http::request::Parts;
-use jiff::Timestamp;
 use latchkey::throttle::Throttle;
 
 use crate::telemetry::{EDGE_REFUSED, EDGE_REFUSED_AT};
@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn each_path_has_a_line_a_minute_and_the_rest_is_counted() {
         let unauthorized = Unauthorized::default();
-        let at = |second: i64| Timestamp::from_second(1_767_225_600 + second).unwrap();
+        let at = |second: i64| Timestamp::from_millisecond((1_767_225_600 + second) * 1000).unwrap();
         let told = |path, second| unauthorized.admit(path, at(second));
         assert_eq!(told("/edge/v1/changes", 0), Some(0));
         assert_eq!(told("/edge/v1/usage", 1), Some(0), "another path");

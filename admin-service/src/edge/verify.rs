@@ -1,5 +1,6 @@
 //! `POST /edge/v1/verify`: what the service says of one token hash.
 
+use crate::domain::time::Timestamp;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -7,7 +8,6 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use jiff::Timestamp;
 use latchkey::token::TokenHash;
 use latchkey::wire::{RefusalReason, TokenFacts, VerifyRequest, VerifyResponse};
 

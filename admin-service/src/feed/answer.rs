@@ -1,7 +1,7 @@
 //! Answers of the feed, written once for all who get the same.
 
+use crate::domain::time::Timestamp;
 use axum::body::Bytes;
-use jiff::Timestamp;
 use latchkey::token::TokenHash;
 use latchkey::wire::ChangesResponse;
 

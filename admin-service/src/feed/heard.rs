@@ -127,7 +127,7 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
+    use crate::domain::time::Timestamp;
     use latchkey::token::TokenHash;
     use proptest::prelude::*;
 

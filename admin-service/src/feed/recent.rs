@@ -54,7 +54,7 @@ fn find(kept: &VecDeque<(Position, Answer)>, at: &Position, now: &Position) -> O
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
+    use crate::domain::time::Timestamp;
     use latchkey::token::TokenHash;
 
     use super::*;

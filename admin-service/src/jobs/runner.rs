@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::forget::Forgetting;

@@ -13,7 +13,7 @@ use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
-use crate::domain::token::network;
+use crate::domain::network::network;
 use crate::telemetry::FORWARDED_IGNORED;
 
 /// The header in which proxies name the address that they were called from, each after those before it.

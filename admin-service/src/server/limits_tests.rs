@@ -10,6 +10,7 @@ use axum::routing::{delete, get, post};
 use tower::ServiceExt;
 
 use super::*;
+use crate::server::ClientAddress;
 
 /// Who asks, by a header.
 struct User;

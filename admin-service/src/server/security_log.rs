@@ -10,6 +10,7 @@ use lru::LruCache;
 
 use crate::attempts::Source;
 use crate::clock::{Passing, Sources};
+use crate::domain::time::Timestamp;
 use crate::error::Code;
 use crate::lifecycle::Shutdown;
 
@@ -67,7 +68,7 @@ struct Noted {
 }
 
 impl Noted {
-    fn new(clock: jiff::Timestamp) -> Self {
+    fn new(clock: Timestamp) -> Self {
         let none = Line { client: None, listener: "", code: Code::ApiKeyInvalid, count: 0 };
         let addresses = LruCache::new(MAX_ADDRESSES);
         Self { passing: Passing::since(clock), addresses, others: (Duration::ZERO, none) }

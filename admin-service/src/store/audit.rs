@@ -1,6 +1,6 @@
 //! The audit log: written in the transaction of what it records, read in pages.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use serde_json::Value;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};

@@ -323,7 +323,8 @@ async fn lost(fresh: &Path, old: &Path) -> Result<Lost, BackupError> {
 /// Keeps the old database under another name, with what is left of its log. It has its own name as well until the new one
 /// takes that, so that there is a database at any moment.
 fn set_aside(path: &Path, sources: &Sources) -> Result<PathBuf, BackupError> {
-    let kept = with_ending(path, &format!(".before-{}", sources.now().strftime("%Y%m%dT%H%M%S.%3fZ")));
+    let now = sources.now().to_string().replace([':', '-'], "");
+    let kept = with_ending(path, &format!(".before-{now}"));
     match fs::hard_link(path, &kept) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(BackupError::Exists(kept)),

@@ -1,6 +1,6 @@
 //! The first administrator.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::query;
 

@@ -1,6 +1,6 @@
 //! Reading the changes that follow a position, for the feed.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
 

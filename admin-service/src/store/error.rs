@@ -1,6 +1,6 @@
 //! What can go wrong with the store, as a caller chooses by it.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 
 use crate::clock::NoEntropy;
 use crate::domain::authority::Beyond;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, query_scalar};
 use tokio::time::timeout;
 

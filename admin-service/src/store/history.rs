@@ -1,6 +1,6 @@
 //! The history of changes that can alter a verdict: one counter, and the token hashes that each step touched.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
 

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use latchkey::token::TokenHash;
 use latchkey::wire::RefusalReason;
 use sqlx::any::AnyRow;

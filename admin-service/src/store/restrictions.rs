@@ -73,12 +73,13 @@ impl Work for Put<'_> {
         if self.spare_caller {
             self.check_caller(tx).await?;
         }
-        if before == after {
+        // As they are written: "24h" in the place of "1d" is a change, as it reads back.
+        let details = json!({ "before": before, "after": after });
+        if details["before"] == details["after"] {
             return Ok(after);
         }
         let now = tx.now();
         save(tx, &after).await?;
-        let details = json!({ "before": before, "after": after });
         audit::record(tx, &by, Action::RestrictionsUpdated, Subject::restrictions(), details, now).await?;
         Ok(after)
     }
@@ -115,7 +116,8 @@ pub(super) async fn lock(tx: &mut Tx<'_>) -> Result<Restrictions, StoreError> {
 async fn save(tx: &mut Tx<'_>, restrictions: &Restrictions) -> Result<(), StoreError> {
     query(
         "UPDATE restrictions SET max_lifetime_ms = $1, max_tokens_per_user = $2, delete_expired_enabled = $3, \
-         delete_expired_after_ms = $4, delete_expired_every_ms = $5, outlive_maker = $6",
+         delete_expired_after_ms = $4, delete_expired_every_ms = $5, outlive_maker = $6, max_lifetime_unit = $7, \
+         delete_expired_after_unit = $8, delete_expired_every_unit = $9",
     )
     .bind(restrictions.max_lifetime.map(stored_period))
     .bind(restrictions.max_tokens_per_user.map(i64::from))
@@ -123,6 +125,9 @@ async fn save(tx: &mut Tx<'_>, restrictions: &Restrictions) -> Result<(), StoreE
     .bind(stored_period(restrictions.delete_expired.after))
     .bind(stored_period(restrictions.delete_expired.every))
     .bind(i64::from(restrictions.outlive_maker))
+    .bind(restrictions.max_lifetime.map(Period::unit))
+    .bind(restrictions.delete_expired.after.unit())
+    .bind(restrictions.delete_expired.every.unit())
     .execute(&mut *tx.connection)
     .await?;
     Ok(())
@@ -133,10 +138,17 @@ pub(super) fn stored_period(period: Period) -> i64 {
     i64::try_from(period.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// A period of so many milliseconds, written in the unit that this column holds.
+pub(super) fn period(row: &AnyRow, millis: u64, unit: &str) -> Result<Period, StoreError> {
+    let unit = row.text_or_null(unit)?;
+    Ok(Period::from_millis(millis).written_in(unit.as_deref().unwrap_or_default()))
+}
+
 /// Reads the restrictions from their row.
 pub(super) fn restrictions(row: &AnyRow) -> Result<Restrictions, StoreError> {
+    let max_lifetime = row.number_or_null("max_lifetime_ms")?;
     Ok(Restrictions {
-        max_lifetime: row.number_or_null("max_lifetime_ms")?.map(Period::from_millis),
+        max_lifetime: max_lifetime.map(|most| period(row, most, "max_lifetime_unit")).transpose()?,
         max_tokens_per_user: row.number_or_null("max_tokens_per_user")?,
         outlive_maker: row.flag("outlive_maker")?,
         delete_expired: delete_expired(row)?,
@@ -147,7 +159,7 @@ pub(super) fn restrictions(row: &AnyRow) -> Result<Restrictions, StoreError> {
 pub(super) fn delete_expired(row: &AnyRow) -> Result<DeleteExpired, StoreError> {
     Ok(DeleteExpired {
         enabled: row.flag("delete_expired_enabled")?,
-        after: Period::from_millis(row.number("delete_expired_after_ms")?),
-        every: Period::from_millis(row.number("delete_expired_every_ms")?),
+        after: period(row, row.number("delete_expired_after_ms")?, "delete_expired_after_unit")?,
+        every: period(row, row.number("delete_expired_every_ms")?, "delete_expired_every_unit")?,
     })
 }

@@ -1,6 +1,6 @@
 //! Revoking tokens: one, or one with all that it made.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::query;

@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use serde_json::json;
 use sqlx::query;
 

@@ -1,6 +1,6 @@
 //! Reading rows: the store's column types as the domain's.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use latchkey::token::TokenHash;
 use sqlx::any::AnyRow;
 use sqlx::{Any, ColumnIndex, Decode, Row, Type};

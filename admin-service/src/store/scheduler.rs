@@ -1,6 +1,6 @@
 //! What the job that deletes expired tokens asks of the store: its state, and one batch at a time.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use sqlx::query;
 
 use super::authority::Confirmed;
@@ -79,6 +79,7 @@ impl Store {
     pub async fn scheduler_state(&self, job: &'static str) -> Result<SchedulerState, StoreError> {
         let statement = query(
             "SELECT r.delete_expired_enabled, r.delete_expired_after_ms, r.delete_expired_every_ms, \
+             r.delete_expired_after_unit, r.delete_expired_every_unit, \
              j.last_run_at, j.last_deleted, j.last_error, l.holder, l.deleted AS deleted_so_far FROM restrictions r \
              LEFT JOIN jobs j ON j.name = $1 LEFT JOIN leases l ON l.name = $1 AND l.expires_at > $2",
         );

@@ -4,7 +4,7 @@
 //! filter. So no statement reads more than a slice, however few tokens there are to be found; a page that many slices
 //! have not filled is handed out as it is, with the place where it stopped.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! Shortening what exists: active tokens that last longer than the longest lifetime get the expiry that a new one could have
 //! had, counted from when they were made, and no sooner than now. Users with a limit of their own go by theirs.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};

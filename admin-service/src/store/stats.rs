@@ -3,7 +3,7 @@
 //! Counting millions of rows takes seconds, and a statement has less. So they are counted slice by slice, in the order of
 //! an index that holds all that is asked for; what changes meanwhile may be counted or not.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::query;
 use uuid::Uuid;

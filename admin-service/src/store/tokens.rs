@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};

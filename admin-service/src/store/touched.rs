@@ -4,7 +4,7 @@
 //! All live tokens are looked at, and what is asked of them is in one index, user by user; nothing is read beside it but the
 //! examples.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::query;
 

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;

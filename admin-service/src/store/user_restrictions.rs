@@ -65,9 +65,11 @@ impl Work for Put<'_> {
         }
         let (before, own) = (user.restrictions, *self.own);
         let user = User { restrictions: own, ..user };
-        if before != own {
+        // As they are written: "24h" in the place of "1d" is a change, as it reads back.
+        let details = json!({ "before": before, "after": own });
+        if details["before"] != details["after"] {
             save(tx, &user).await?;
-            let (now, details) = (tx.now(), json!({ "before": before, "after": own }));
+            let now = tx.now();
             audit::record(tx, &by, Action::UserRestrictionsUpdated, self.name.into(), details, now).await?;
         }
         Ok(UserLimits { own, effective: of(tx, &user).await? })
@@ -81,10 +83,11 @@ pub(super) async fn of(tx: &mut Tx<'_>, user: &User) -> Result<Limits, StoreErro
 
 /// Reads a user's own limits from its row.
 pub(super) fn own(row: &AnyRow) -> Result<UserRestrictions, StoreError> {
-    Ok(UserRestrictions {
-        max_lifetime: limit(row, "own_max_lifetime_ms")?.map(|most| most.map(Period::from_millis)),
-        max_tokens_per_user: limit(row, "own_max_tokens")?,
-    })
+    let max_lifetime = match limit(row, "own_max_lifetime_ms")? {
+        Some(Some(most)) => Some(Some(restrictions::period(row, most, "own_max_lifetime_unit")?)),
+        no_period => no_period.map(|_| None),
+    };
+    Ok(UserRestrictions { max_lifetime, max_tokens_per_user: limit(row, "own_max_tokens")? })
 }
 
 /// Reads one limit: nothing, none, or a number.
@@ -98,9 +101,10 @@ fn limit<N: TryFrom<i64>>(row: &AnyRow, name: &str) -> Result<Option<Option<N>>,
 
 async fn save(tx: &mut Tx<'_>, user: &User) -> Result<(), StoreError> {
     let UserRestrictions { max_lifetime, max_tokens_per_user } = user.restrictions;
-    query("UPDATE users SET own_max_lifetime_ms = $1, own_max_tokens = $2 WHERE id = $3")
+    query("UPDATE users SET own_max_lifetime_ms = $1, own_max_tokens = $2, own_max_lifetime_unit = $3 WHERE id = $4")
         .bind(max_lifetime.map(|most| most.map_or(NO_LIMIT, restrictions::stored_period)))
         .bind(max_tokens_per_user.map(|most| most.map_or(NO_LIMIT, i64::from)))
+        .bind(max_lifetime.flatten().map(Period::unit))
         .bind(user.id.to_string())
         .execute(&mut *tx.connection)
         .await?;

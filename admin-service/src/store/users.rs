@@ -1,6 +1,6 @@
 //! Users: made, read, changed and (softly) deleted.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::query;

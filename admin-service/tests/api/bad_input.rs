@@ -196,7 +196,7 @@ async fn every_name_and_identifier_in_a_path_that_cannot_be_or_is_of_another_kin
     for operation in operations() {
         for parameter in parameters(&operation, "path") {
             let (right, code, others) = match parameter {
-                "name" => ("alice", "user_not_found", [token.as_str(), key.as_str(), "Alice"]),
+                "name" => ("alice", "user_not_found", [token.as_str(), key.as_str(), "alicia"]),
                 _ => (token.as_str(), "token_not_found", ["alice", key.as_str(), "ODD"]),
             };
             let case = case(&operation, &token);

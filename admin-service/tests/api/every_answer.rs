@@ -220,7 +220,7 @@ fn bad_body(operation: &Operation, code: &str) -> Value {
             json!({"tokens": [{"token_hash": "0".repeat(64), "name": "t", "expires_in": value}]})
         }
         "PATCH /tokens/{id}" if too_long => json!({"expires_at": "2099-01-01T00:00:00Z"}),
-        "POST /users" => json!({"name": "A"}),
+        "POST /users" => json!({"name": "A B"}),
         "PATCH /users/{name}" => json!({"displayName": "<b>"}),
         "POST /users/{name}/tokens" | "PATCH /tokens/{id}" => json!({"name": ""}),
         "POST /tokens/{id}/rotate" => json!({"overlap": "31d"}),

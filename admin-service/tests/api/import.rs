@@ -225,19 +225,19 @@ async fn values_that_cannot_be_are_refused_with_their_place() {
     422 `tokens[1]`: `token_hash` must be the SHA-256 of a token, 64 hexadecimal digits
     422 `tokens[1]`: `token_hash` must be the SHA-256 of a token, 64 hexadecimal digits
     400 Field `tokens[1].token_hash`: invalid type: integer `7`, expected a string
-    422 `tokens[1]`: `name` must not contain control characters
-    422 `tokens[1]`: `name` must not contain marks that change the direction of text, or separators of lines
+    422 `tokens[1]`: `name` must not contain characters that are not seen, and has U+0000 a control character at column 2
+    422 `tokens[1]`: `name` must not contain characters that are not seen, and has U+202E RIGHT-TO-LEFT OVERRIDE at column 2
     422 `tokens[1]`: `name` must have 1 to 100 characters, and has 10000
     422 `tokens[1]`: `name` must not contain '<' or '>'
     422 `tokens[1]`: `hint` must have 1 to 32 characters, and has 0
-    422 `tokens[1]`: `hint` must not contain control characters
+    422 `tokens[1]`: `hint` must not contain characters that are not seen, and has U+000A a control character at column 2
     422 `tokens[1]`: `description` must have 0 to 500 characters, and has 501
     422 `tokens[1]`: `schemes` must hold at least one of "bearer" and "basic"
     422 `tokens[1]`: `schemes` must hold only "bearer" and "basic"
     422 `tokens[1]`: `allowed_cidrs` must hold networks without bits after their prefix: 10.0.0.0/8 and not 10.0.0.1/8
     422 `tokens[1]`: A token must expire in the future: it is 2026-01-01T00:00:01Z, and 0s was asked for
     422 `tokens[1]`: `created_at` must be in the past: it is 2026-01-01T00:00:01Z
-    422 `tokens[1]`: `created_at` must be a time such as "2030-12-31T00:00:00Z" (RFC 3339)
+    422 `tokens[1]`: `created_at` must be a time such as 2030-12-31T00:00:00Z (RFC 3339)
     422 `tokens[1]`: A token may live for at most 365d: until 2025-06-01T00:00:00Z; the latest that is allowed was asked for
     "#);
 }

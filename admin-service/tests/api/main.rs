@@ -24,6 +24,7 @@ mod every_answer;
 mod every_operation;
 mod http;
 mod import;
+mod input;
 mod introspect;
 mod lineage;
 mod loopback;

@@ -34,7 +34,7 @@ async fn the_defaults_are_there_from_the_beginning() {
 }
 
 #[tokio::test]
-async fn what_is_set_is_in_force_and_shown_in_the_largest_units() {
+async fn what_is_set_is_in_force_and_shown_as_it_was_put() {
     let service = TestService::start().await;
     let set = service.admin().put("/restrictions", restrictions(&json!("48h"), &json!(2))).await;
     assert_snapshot!(set.show(), @r#"
@@ -45,7 +45,7 @@ async fn what_is_set_is_in_force_and_shown_in_the_largest_units() {
         "enabled": false,
         "every": "90m"
       },
-      "max_lifetime": "2d",
+      "max_lifetime": "48h",
       "max_tokens_per_user": 2,
       "outlive_maker": false
     }
@@ -82,14 +82,14 @@ async fn restrictions_that_cannot_be_are_refused_with_the_field_that_is_wrong() 
         shown += &format!("{} {}\n", error["field"], error["message"].as_str().unwrap());
     }
     assert_snapshot!(shown, @r#"
-    "max_lifetime" `max_lifetime` must be a length of time such as "30d", "12h" or "90m"
+    "max_lifetime" `max_lifetime` must be a length of time: a whole number and one of s, m (minutes), h, d or w, such as "30d", "12h" or "90m"; a year is "365d"
     "max_lifetime" `max_lifetime` must be at least "1s", or null for no limit, and is "0s"
     "max_lifetime" Field `max_lifetime`: invalid type: integer `90`, expected a string
     "max_tokens_per_user" `max_tokens_per_user` must be 0 to 4294967295, where 0 stops the making of tokens, or null for no limit; it is -1
     "max_tokens_per_user" `max_tokens_per_user` must be 0 to 4294967295, where 0 stops the making of tokens, or null for no limit; it is 4294967296
     "max_tokens_per_user" Field `max_tokens_per_user`: invalid type: string, expected a whole number
     "max_tokens_per_user" Field `max_tokens_per_user`: invalid type: floating point `1.5`, expected a whole number
-    "delete_expired.after" `delete_expired.after` must be a length of time such as "30d", "12h" or "90m"
+    "delete_expired.after" `delete_expired.after` must be a length of time: a whole number and one of s, m (minutes), h, d or w, such as "30d", "12h" or "90m"; a year is "365d"
     "delete_expired.every" `delete_expired.every` must be at least "1s", and is "0s"
     "delete_expired" Field `delete_expired`: invalid type: string, expected a boolean
     "delete_expired" Field `delete_expired`: invalid type: array, expected an object

@@ -87,15 +87,15 @@ async fn changes_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
     400 Field `name`: invalid type: null, expected a string
     422 `name` must have 1 to 100 characters, and has 10000
     422 `name` must not contain '<' or '>'
-    422 `name` must not contain marks that change the direction of text, or separators of lines
-    422 `description` must not contain control characters
+    422 `name` must not contain characters that are not seen, and has U+202E RIGHT-TO-LEFT OVERRIDE at column 2
+    422 `description` must not contain characters that are not seen, and has U+0000 a control character at column 2
     400 Field `description`: invalid type: integer `7`, expected a string
     400 Field `scopes`: invalid type: null, expected an array
     422 `scopes` must be 1 to 64 printable ASCII characters without space, '"' and '\' (RFC 6749)
     400 Field `scopes`: invalid type: string, expected an array
     400 Field `allowed_cidrs`: invalid type: null, expected an array
     422 `allowed_cidrs` must hold networks without bits after their prefix: 10.0.0.0/8 and not 10.1.2.3/8
-    422 `expires_at` must be a time such as "2030-12-31T00:00:00Z" (RFC 3339)
+    422 `expires_at` must be a time such as 2030-12-31T00:00:00Z (RFC 3339)
     422 A token must expire in the future: it is 2026-01-01T00:00:02Z, and 2026-01-01T00:00:02Z was asked for
     400 Unknown field `expires_in`, expected one of `name`, `description`, `scopes`, `allowed_cidrs`, `expires_at`
     400 Unknown field `schemes`, expected one of `name`, `description`, `scopes`, `allowed_cidrs`, `expires_at`

@@ -153,11 +153,11 @@ async fn rotations_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
     }
     assert_snapshot!(shown, @r#"
     422 `overlap` must be at most "30d", and is "31d"
-    422 `overlap` must be a length of time such as "30d", "12h" or "90m"
+    422 `overlap` must be a length of time: a whole number and one of s, m (minutes), h, d or w, such as "30d", "12h" or "90m"; a year is "365d"
     400 Field `overlap`: invalid type: integer `3600`, expected a string
-    422 `overlap` must be a length of time such as "30d", "12h" or "90m"
+    422 `overlap` must be a length of time: a whole number and one of s, m (minutes), h, d or w, such as "30d", "12h" or "90m"; a year is "365d"
     422 `expires_in` must be longer than none
-    422 `expires_in` must be a length of time such as "30d", "12h" or "90m"
+    422 `expires_in` must be a length of time: a whole number and one of s, m (minutes), h, d or w, such as "30d", "12h" or "90m"; a year is "365d"
     422 A token may live for at most 365d: until 2027-01-01T00:00:02Z; 366d was asked for
     400 Unknown field `expires_at`, expected `overlap` or `expires_in`
     400 Unknown field `scopes`, expected `overlap` or `expires_in`

@@ -177,13 +177,13 @@ async fn tokens_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
     shown += answer.json()["error"]["message"].as_str().unwrap();
     assert_snapshot!(shown, @r#"
     name: `name` must have 1 to 100 characters, and has 0
-    name: `name` must not contain control characters
+    name: `name` must not contain characters that are not seen, and has U+0007 a control character at column 2
     name: `name` must have 1 to 100 characters, and has 101
     description: `description` must have 0 to 500 characters, and has 501
-    expires_in: `expires_in` must be a length of time such as "30d", "12h" or "90m"
+    expires_in: `expires_in` must be a length of time: a whole number and one of s, m (minutes), h, d or w, such as "30d", "12h" or "90m"; a year is "365d"
     expires_at: A token must expire in the future: it is 2026-01-01T00:00:01Z, and 0s was asked for
-    expires_in: `expires_in` must be a length of time such as "30d", "12h" or "90m"
-    expires_at: `expires_at` must be a time such as "2030-12-31T00:00:00Z" (RFC 3339)
+    expires_in: `expires_in` must be a length of time: a whole number and one of s, m (minutes), h, d or w, such as "30d", "12h" or "90m"; a year is "365d"
+    expires_at: `expires_at` must be a time such as 2030-12-31T00:00:00Z (RFC 3339)
     expires_at: A token must expire in the future: it is 2026-01-01T00:00:01Z, and 2025-12-31T00:00:00Z was asked for
     schemes: `schemes` must hold at least one of "bearer" and "basic"
     schemes: `schemes` must hold only "bearer" and "basic"
@@ -216,10 +216,10 @@ async fn texts_that_mislead_those_who_read_them_are_refused() {
     }
     assert_snapshot!(shown, @r#"
     `name` must not contain '<' or '>'
-    `name` must not contain marks that change the direction of text, or separators of lines
+    `name` must not contain characters that are not seen, and has U+202E RIGHT-TO-LEFT OVERRIDE at column 2
     `name` must have 1 to 100 characters, and has 10000
-    `description` must not contain marks that change the direction of text, or separators of lines
-    `description` must not contain control characters
+    `description` must not contain characters that are not seen, and has U+200F RIGHT-TO-LEFT MARK at column 2
+    `description` must not contain characters that are not seen, and has U+000A a control character at column 2
     "#);
 }
 

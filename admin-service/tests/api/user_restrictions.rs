@@ -53,7 +53,7 @@ async fn a_user_sees_the_limits_that_hold_for_it_and_changes_none() {
     service.admin().put(ALICES, json!({"max_lifetime": "48h"})).await.expect(StatusCode::OK);
     let alice = service.with(&own.token);
     let seen = alice.get(ALICES).await.expect(StatusCode::OK).json();
-    assert_eq!(seen["effective"], json!({"max_lifetime": "2d", "max_tokens_per_user": 10}));
+    assert_eq!(seen["effective"], json!({"max_lifetime": "48h", "max_tokens_per_user": 10}));
     let none = json!({"max_lifetime": null, "max_tokens_per_user": null});
     for (method, path, body) in [
         (Method::PUT, ALICES, Some(none)),
@@ -127,7 +127,7 @@ async fn limits_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
         shown += &format!("{} {}\n", error["field"], error["message"].as_str().unwrap());
     }
     assert_snapshot!(shown, @r#"
-    "max_lifetime" `max_lifetime` must be a length of time such as "30d", "12h" or "90m"
+    "max_lifetime" `max_lifetime` must be a length of time: a whole number and one of s, m (minutes), h, d or w, such as "30d", "12h" or "90m"; a year is "365d"
     "max_lifetime" `max_lifetime` must be at least "1s", or null for no limit, and is "0s"
     "max_lifetime" Field `max_lifetime`: invalid type: integer `90`, expected a string
     "max_tokens_per_user" `max_tokens_per_user` must be 0 to 4294967295, where 0 stops the making of tokens, or null for no limit; it is -1

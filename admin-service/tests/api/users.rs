@@ -64,7 +64,7 @@ async fn users_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
     let service = TestService::start().await;
     for (body, field) in [
         (json!({"name": ""}), "name"),
-        (json!({"name": "Alice"}), "name"),
+        (json!({"name": "Alice Liddell"}), "name"),
         (json!({"name": "al:ice"}), "name"),
         (json!({"name": "al\nice"}), "name"),
         (json!({"name": "a".repeat(65)}), "name"),

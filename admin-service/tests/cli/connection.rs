@@ -39,7 +39,6 @@ fn the_token_comes_from_a_variable_or_a_file_and_from_no_flag() {
         (&[], &[("LATCHKEY_TOKEN_FILE", &file)]),
         (&["--token-file", &file], &[]),
         (&["--token-file", &file], &[("LATCHKEY_TOKEN", "lk_other")]),
-        (&[], &[("LATCHKEY_TOKEN", ""), ("LATCHKEY_TOKEN_FILE", &file)]),
     ] {
         let output = run(args, variables);
         assert!(output.status.success(), "{args:?} {variables:?} {}", stderr(&output));
@@ -48,6 +47,12 @@ fn the_token_comes_from_a_variable_or_a_file_and_from_no_flag() {
     for (args, variables, text) in [
         (&[][..], &[][..], "set LATCHKEY_TOKEN, or name a file"),
         (&[], &[("LATCHKEY_TOKEN", "lk_a"), ("LATCHKEY_TOKEN_FILE", file.as_str())], "are both set"),
+        (&[], &[("LATCHKEY_TOKEN", ""), ("LATCHKEY_TOKEN_FILE", &file)], "LATCHKEY_TOKEN is set and empty"),
+        (
+            &[],
+            &[("LATCHKEY_TOKEN", "lk_\u{200b}a")],
+            "nothing else, and has U+200B ZERO WIDTH SPACE at column 4",
+        ),
         (&[], &[("LATCHKEY_TOKEN", "lk_a lk_b")], "LATCHKEY_TOKEN must hold one token and nothing else"),
         (&["--token-file", "nowhere"], &[], "--token-file: the file nowhere cannot be read"),
         (&["--token-file", &empty], &[], "must hold one token and nothing else"),

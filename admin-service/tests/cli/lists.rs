@@ -67,6 +67,6 @@ fn a_name_that_is_no_text_does_nothing_to_a_terminal() {
     let table = shell.print(&["user", "list"]);
     assert!(table.contains(r"a\u{1b}[2J\u{202e}b\nc") && table.lines().count() == 2, "{table}");
     let shown = shell.print(&["me"]);
-    assert!(shown.contains(r"displayName   a\u{1b}[2J\u{202e}b\nc"), "{shown}");
+    assert!(shown.contains(r"display name   a\u{1b}[2J\u{202e}b\nc"), "{shown}");
     assert_eq!(shell.json(&["me"])["displayName"], "a\u{1b}[2J\u{202e}b\nc", "programs get it as it is");
 }

@@ -27,7 +27,9 @@ fn commands_below(place: &Place, command: &[String]) -> Vec<Vec<String>> {
         .split_once("Commands:\n")
         .map_or("", |(_, list)| list)
         .lines()
-        .take_while(|line| !line.is_empty());
+        .take_while(|line| !line.is_empty())
+        // What is further in goes on with the line before.
+        .filter(|line| !line.starts_with("   "));
     let names = listed.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
     let below = names.map(|name| [command, &[name.to_owned()]].concat());
     below.flat_map(|command| [commands_below(place, &command), vec![command]].concat()).collect()
@@ -49,7 +51,7 @@ fn wrong_usage_is_one_sentence_and_exit_code_2_and_makes_nothing() {
     for (args, text) in [
         (&["serve", "--token-prefix", "LK"][..], "2 to 16 characters of a-z and 0-9"),
         (&["bootstrap", "--token-prefix", "x"], "2 to 16 characters of a-z and 0-9"),
-        (&["bootstrap", "--user", "Admin"], "1 to 64 characters"),
+        (&["bootstrap", "--user", "The Admin"], "1 to 64 characters"),
         (&["serve", "--listen", "8100"], "127.0.0.1:8100"),
         (&["serve", "--edge-secret-file", "nowhere"], "nowhere cannot be read"),
         (&["serve", "--edge-secret-file", &empty], "holds no secret"),

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use latchkey_admin::domain::period::Period;
+use latchkey_admin::domain::time::Timestamp;
 use latchkey_admin::domain::token::{Expiry, Token, TokenId};
 use latchkey_admin::domain::user::UserPatch;
 use latchkey_admin::domain::user_restrictions::UserRestrictions;

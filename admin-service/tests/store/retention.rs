@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use latchkey::wire::UsageReport;
 use latchkey_admin::clock::id_at;
 use latchkey_admin::domain::audit::{Action, AuditFilter, Origin};
 use latchkey_admin::domain::changes::{PAGE, Position};
 use latchkey_admin::domain::page::PageRequest;
 use latchkey_admin::domain::period::Period;
+use latchkey_admin::domain::time::Timestamp;
 use latchkey_admin::domain::usage::Report;
 use latchkey_admin::domain::verdict::Revision;
 use latchkey_admin::jobs::{Runner, forget};

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use latchkey_admin::domain::audit::{Action, Actor, AuditFilter, Origin};
 use latchkey_admin::domain::page::{Limit, PageRequest};
 use latchkey_admin::domain::period::Period;
 use latchkey_admin::domain::restrictions::{DeleteExpired, Restrictions};
+use latchkey_admin::domain::time::Timestamp;
 use latchkey_admin::domain::user::User;
 use latchkey_admin::jobs::{RunError, Runner, RunnerHandle, delete_expired};
 use latchkey_admin::store::{Batch, Holder, Lease, Store, StoreError, Trigger};

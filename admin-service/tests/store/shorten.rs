@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use latchkey_admin::domain::audit::{Action, AuditFilter};
 use latchkey_admin::domain::page::{Limit, PageRequest};
 use latchkey_admin::domain::period::Period;
 use latchkey_admin::domain::restrictions::Restrictions;
+use latchkey_admin::domain::time::Timestamp;
 use latchkey_admin::domain::token::{Expiry, Token};
 use latchkey_admin::domain::user_restrictions::UserRestrictions;
 use latchkey_admin::store::{Shortened, StoreError};

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use latchkey::token::{Secret, TokenHash, TokenPrefix};
 use latchkey::wire::{DeniedToken, RefusalReason};
 use latchkey_admin::clock::{Clock, ManualClock, OsEntropy, Sources};
@@ -11,6 +10,7 @@ use latchkey_admin::domain::audit::{Actor, Origin};
 use latchkey_admin::domain::changes::Position;
 use latchkey_admin::domain::page::PageRequest;
 use latchkey_admin::domain::scope::Scopes;
+use latchkey_admin::domain::time::Timestamp;
 use latchkey_admin::domain::token::{Expiry, Networks, NewToken, Token, TokenSpec};
 use latchkey_admin::domain::token_search::TokenFilter;
 use latchkey_admin::domain::user::{NewUser, User, UserName};

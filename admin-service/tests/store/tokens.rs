@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use latchkey::token::TokenHash;
 use latchkey::wire::{RefusalReason, Scheme};
 use latchkey_admin::domain::limits::{ExpiryRefusal, TooLong, Whose};
 use latchkey_admin::domain::period::Period;
 use latchkey_admin::domain::scope::Scopes;
+use latchkey_admin::domain::time::Timestamp;
 use latchkey_admin::domain::token::{Expiry, Networks, Schemes, TokenId, TokenSpec, TokenStatus};
 use latchkey_admin::domain::user::UserPatch;
 use latchkey_admin::domain::verdict::Outcome;

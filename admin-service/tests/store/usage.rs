@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use latchkey::wire::{TokenUsage, UsageReport};
+use latchkey_admin::domain::time::Timestamp;
 use latchkey_admin::domain::token::{Token, TokenId};
 use latchkey_admin::domain::usage::{Receipt, Report};
 use latchkey_admin::store::{Store, StoreError};

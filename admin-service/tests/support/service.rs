@@ -152,7 +152,7 @@ impl TestService {
         let (url, clock, folder) = (self.database_url.clone(), self.clock.clone(), self.folder.clone());
         let admin_token = self.admin_token.clone();
         self.end().await;
-        Self { admin_token, ..Self::serve(url, clock, folder, None).await }
+        Self { admin_token, ..Self::serve(url, clock, folder, None, |_| ()).await }
     }
 
     /// Someone without a credential, at the management API.

@@ -1,13 +1,13 @@
 //! `GET /audit`: who did what, when and from where.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{AuditBody, Filter};
 use crate::api::extract::Parameters;
-use crate::api::page::{PageBody, page_request};
+use crate::api::page::{ListKey, PageBody};
 use crate::app::App;
 use crate::auth::Admin;
 use crate::domain::audit::AuditFilter;
@@ -34,7 +34,8 @@ pub(super) struct AuditQuery {
     /// How many items at most.
     #[param(value_type = Option<u8>, minimum = 1, maximum = 200, default = 50)]
     limit: Option<String>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the page before, of the same list with the same filters.
+    #[param(pattern = "^[A-Za-z0-9_-]{22,32}[.][A-Za-z0-9_-]{11}$")]
     cursor: Option<String>,
 }
 
@@ -43,6 +44,17 @@ impl AuditQuery {
         let (actor, action) = (self.actor.as_deref(), self.action.as_deref());
         let (subject, since, until) = (self.subject.as_deref(), self.since.as_deref(), self.until.as_deref());
         Filter { actor, action, subject, since, until }.check()
+    }
+
+    fn key(&self) -> ListKey {
+        let filters = [
+            ("actor", &self.actor),
+            ("action", &self.action),
+            ("subject", &self.subject),
+            ("since", &self.since),
+            ("until", &self.until),
+        ];
+        ListKey::of("audit", &filters.map(|(name, value)| (name, value.as_deref())))
     }
 }
 
@@ -60,7 +72,8 @@ pub(super) async fn list_audit(
     Parameters(query): Parameters<AuditQuery>,
     State(app): State<App>,
 ) -> Result<Json<PageBody<AuditBody>>, ApiError> {
-    let page = page_request(query.limit.as_deref(), query.cursor.as_deref())?;
+    let key = query.key();
+    let page = key.page(query.limit.as_deref(), query.cursor.as_deref())?;
     let page = app.store.audit(&query.filter()?, page).await?;
-    Ok(Json(PageBody::of(page, AuditBody::from)))
+    Ok(Json(PageBody::of(page, &key, AuditBody::from)))
 }

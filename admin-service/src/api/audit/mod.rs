@@ -3,7 +3,7 @@
 mod export;
 mod get;
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -29,7 +29,7 @@ struct Filter<'a> {
 
 impl Filter<'_> {
     fn check(&self) -> Result<AuditFilter, ApiError> {
-        let (since, until) = (time("since", self.since)?, time("until", self.until)?);
+        let (since, until) = (parameter("since", self.since)?, parameter("until", self.until)?);
         if let (Some(since), Some(until)) = (since, until)
             && since >= until
         {
@@ -50,11 +50,6 @@ fn parameter<T: std::str::FromStr<Err: std::fmt::Display>>(
     value: Option<&str>,
 ) -> Result<Option<T>, ApiError> {
     value.map(str::parse).transpose().map_err(|problem| bad_parameter(name, &problem))
-}
-
-fn time(name: &str, value: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
-    let refuse = |_| bad_parameter(name, &"must be a time such as 2030-12-31T00:00:00Z (RFC 3339)");
-    value.map(str::parse).transpose().map_err(refuse)
 }
 
 /// One thing that was done.

@@ -1,6 +1,6 @@
 //! `GET /me`: who the caller is.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 
 use crate::api::extract::NoParameters;

@@ -1,6 +1,6 @@
 //! What limits would do, as `PUT /restrictions?dry_run=true` tells it.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -1,6 +1,6 @@
 //! `GET /restrictions`: the limits in force.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 
 use super::RestrictionsBody;

@@ -1,6 +1,6 @@
 //! `PUT /restrictions`: sets the limits, applies them to what exists, or tells what exceeds them.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -35,7 +35,7 @@ pub(super) struct PutQuery {
 pub(super) struct NewRestrictionsBody {
     /// The longest lifetime of a token, at least `1s`.
     #[serde(deserialize_with = "nullable")]
-    #[schema(required = true)]
+    #[schema(required = true, pattern = "^(0|[1-9][0-9]{0,12})[smhdw]$")]
     max_lifetime: Option<String>,
     /// The most live tokens of one user. 0 is the switch that stops the making of tokens; those that there are still work.
     #[serde(deserialize_with = "nullable")]
@@ -58,8 +58,10 @@ struct NewDeleteExpiredBody {
     /// Whether they are deleted without being asked for.
     enabled: bool,
     /// How long an expired token is kept.
+    #[schema(pattern = "^(0|[1-9][0-9]{0,12})[smhdw]$")]
     after: String,
     /// How often the scheduler looks for them, at least `1s`.
+    #[schema(pattern = "^(0|[1-9][0-9]{0,12})[smhdw]$")]
     every: String,
 }
 

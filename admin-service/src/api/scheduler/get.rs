@@ -1,8 +1,8 @@
 //! `GET /scheduler`: how the deletion of expired tokens goes.
 
-use axum::Json;
+use crate::domain::time::Timestamp;
+use crate::json::Json;
 use axum::extract::State;
-use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 

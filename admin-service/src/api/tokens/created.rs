@@ -1,6 +1,6 @@
 //! The answer that shows a new token, the only one that ever does.
 
-use axum::Json;
+use crate::json::Json;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::IntoResponse;

@@ -1,9 +1,8 @@
 //! The fields of tokens, as callers write them. Each refusal names the field and says what is allowed.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use latchkey::wire::Scheme;
 
-use crate::clock::whole_milliseconds;
 use crate::domain::Invalid;
 use crate::domain::scope::Scopes;
 use crate::domain::token::{Networks, Schemes};
@@ -24,8 +23,7 @@ pub(in crate::api) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
 
 /// A time, without what is finer than a millisecond.
 pub(in crate::api) fn time(field: &str, text: &str) -> Result<Timestamp, ApiError> {
-    let example = "must be a time such as \"2030-12-31T00:00:00Z\" (RFC 3339)";
-    text.parse().map(whole_milliseconds).map_err(|_| refuse(field, &example))
+    parsed(field, text)
 }
 
 /// Scopes.

@@ -1,13 +1,13 @@
 //! `GET /tokens`: looks for tokens among those of all users.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::TokenBody;
 use crate::api::extract::{Parameters, parameter, time_parameter};
-use crate::api::page::{PageBody, invalid_cursor, page_request};
+use crate::api::page::{ListKey, PageBody, invalid_cursor};
 use crate::app::App;
 use crate::auth::Admin;
 use crate::domain::page::{InvalidCursor, Page, PageRequest};
@@ -38,7 +38,8 @@ pub(super) struct TokensQuery {
     /// How many items at most.
     #[param(value_type = Option<u8>, minimum = 1, maximum = 200, default = 50)]
     limit: Option<String>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the page before, of the same list with the same filters.
+    #[param(pattern = "^[A-Za-z0-9_-]{22,32}[.][A-Za-z0-9_-]{11}$")]
     cursor: Option<String>,
 }
 
@@ -51,18 +52,30 @@ impl TokensQuery {
             expires_before: time_parameter("expires_before", self.expires_before.as_deref())?,
             last_used_before: time_parameter("last_used_before", self.last_used_before.as_deref())?,
         };
-        let page = page_of(&filter, self.limit.as_deref(), self.cursor.as_deref())?;
+        let page = page_of(&filter, &self.key(), self.limit.as_deref(), self.cursor.as_deref())?;
         Ok((filter, page))
+    }
+
+    fn key(&self) -> ListKey {
+        let filters = [
+            ("user", &self.user),
+            ("status", &self.status),
+            ("q", &self.q),
+            ("expires_before", &self.expires_before),
+            ("last_used_before", &self.last_used_before),
+        ];
+        ListKey::of("tokens", &filters.map(|(name, value)| (name, value.as_deref())))
     }
 }
 
 /// Which page of a search is asked for. A cursor of a list in another order is none.
 pub(in crate::api) fn page_of(
     filter: &TokenFilter,
+    key: &ListKey,
     limit: Option<&str>,
     cursor: Option<&str>,
 ) -> Result<PageRequest<TokenPlace>, ApiError> {
-    let page: PageRequest<TokenPlace> = page_request(limit, cursor)?;
+    let page: PageRequest<TokenPlace> = key.page(limit, cursor)?;
     if page.cursor.is_some_and(|place| place.order() != filter.order()) {
         return Err(invalid_cursor(&InvalidCursor));
     }
@@ -85,12 +98,12 @@ pub(super) async fn search_tokens(
     Parameters(query): Parameters<TokensQuery>,
     State(app): State<App>,
 ) -> Result<Json<PageBody<TokenBody>>, ApiError> {
-    let (filter, page) = query.check()?;
+    let (key, (filter, page)) = (query.key(), query.check()?);
     let page = match app.store.search_tokens(&filter, page).await {
         // Whoever filters by what is not there finds nothing.
         Err(StoreError::UserNotFound(_)) => Page { items: Vec::new(), next_cursor: None },
         found => found?,
     };
     let now = app.sources.now();
-    Ok(Json(PageBody::of(page, |token| TokenBody::of(token, now))))
+    Ok(Json(PageBody::of(page, &key, |token| TokenBody::of(token, now))))
 }

@@ -6,9 +6,9 @@ pub(in crate::api) mod get;
 mod id;
 mod itself;
 
+use crate::domain::time::Timestamp;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

@@ -1,12 +1,12 @@
 //! `GET /users`: all users, in pages.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 
 use super::UserBody;
 use crate::api::extract::Parameters;
 use crate::api::links::Links;
-use crate::api::page::{PageBody, PageQuery};
+use crate::api::page::{ListKey, PageBody, PageQuery};
 use crate::app::App;
 use crate::auth::Admin;
 use crate::error::ApiError;
@@ -26,6 +26,7 @@ pub(super) async fn list_users(
     State(app): State<App>,
     links: Links,
 ) -> Result<Json<PageBody<UserBody>>, ApiError> {
-    let page = app.store.users(query.check()?).await?;
-    Ok(Json(PageBody::of(page, |user| UserBody::of(user, &links))))
+    let key = ListKey::of("users", &[]);
+    let page = app.store.users(key.page(query.limit.as_deref(), query.cursor.as_deref())?).await?;
+    Ok(Json(PageBody::of(page, &key, |user| UserBody::of(user, &links))))
 }

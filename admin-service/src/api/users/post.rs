@@ -1,6 +1,6 @@
 //! `POST /users`: makes a user.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
@@ -21,16 +21,17 @@ use crate::error::{ApiError, ErrorBody};
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schema(as = NewUser, example = json!({"name": "alice", "displayName": "Alice Liddell", "emailAddress": "alice@example.com", "timeZone": "Europe/Berlin"}))]
 pub(super) struct NewUserBody {
-    /// The unique name: 1 to 64 of `a-z 0-9 . _ @ -`, the first a letter or digit. It cannot be changed.
-    #[schema(pattern = "^[a-z0-9][a-z0-9._@-]{0,63}$")]
+    /// The unique name: 1 to 64 of `a-z 0-9 . _ @ + -`, the first a letter or digit; capitals are folded. It cannot be changed.
+    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$")]
     name: String,
     /// The name that people see; by default `name`.
     #[schema(min_length = 1, max_length = 200)]
     display_name: Option<String>,
     /// Where the user gets mail.
-    #[schema(max_length = 254)]
+    #[schema(max_length = 254, pattern = "^[^\\s@]+@[^\\s@]+$")]
     email_address: Option<String>,
     /// A name of the IANA time zone database; by default `UTC`.
+    #[schema(pattern = "^[A-Za-z][A-Za-z0-9_+/-]*$")]
     time_zone: Option<String>,
 }
 

@@ -1,5 +1,6 @@
 //! `latchkey audit`: who did what, when and from where. For administrators.
 
+mod changes;
 mod export;
 mod filter;
 mod list;

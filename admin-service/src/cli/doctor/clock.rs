@@ -1,12 +1,13 @@
 //! The clock: whether this machine's agrees with those of the database, of a running service, and of the past.
 
+use jiff::SignedDuration;
 use jiff::fmt::rfc2822;
-use jiff::{SignedDuration, Timestamp};
 
 use super::finding::Findings;
 use crate::clock::Sources;
 use crate::domain::audit::AuditFilter;
 use crate::domain::page::{Limit, PageRequest};
+use crate::domain::time::Timestamp;
 use crate::store::{Store, StoreError};
 
 const CHECK: &str = "clock";
@@ -24,7 +25,8 @@ pub(super) fn check_database(now: Timestamp, theirs: Option<Timestamp>, findings
 
 /// Compares with the `Date` of an answer (RFC 9110 §6.6.1).
 pub(super) fn check_date(now: Timestamp, date: Option<&str>, findings: &mut Findings) {
-    match date.and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date).ok()) {
+    match date.and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date).ok().map(Timestamp::from))
+    {
         Some(theirs) => compare("the service's", now, theirs, findings),
         None => findings.skipped(CHECK, "the service does not tell the time."),
     }

@@ -1,6 +1,6 @@
 //! The restrictions and what keeps them: whether they are sane, whether the scheduler does its work, who administers.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 
 use super::finding::Findings;
 use crate::clock::Sources;

@@ -1,7 +1,7 @@
 //! Edges that a running service turns away for want of its secret, by its own metrics: requests go on meanwhile, so that nobody
 //! else may notice.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use latchkey::wire::CHANGES_PATH;
 
 use super::finding::Findings;

@@ -1,5 +1,6 @@
 //! The management API's client: one request and its answer. It follows no redirect and sends the token nowhere else.
 
+use std::env::var;
 use std::io::Read;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,12 +9,13 @@ use form_urlencoded::Serializer;
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, LOCATION};
+use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, LOCATION, PROXY_AUTHORIZATION};
 use ureq::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use ureq::{Agent, Body};
 
 use super::failure::{self, Unreached};
 use super::options::Token;
+use super::proxy::Way;
 use super::tls;
 use crate::api::BASE;
 use crate::cli::Failure;
@@ -28,7 +30,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MOST: u64 = 64 << 20;
 
 /// Speaks HTTP to one host.
-pub(in crate::cli) struct Http(Agent);
+pub(in crate::cli) struct Http {
+    agent: Agent,
+    /// What a forward proxy gets with each request.
+    proxy_authorization: Option<HeaderValue>,
+}
 
 /// What came back.
 pub(in crate::cli) struct Answer {
@@ -45,7 +51,8 @@ pub(in crate::cli) struct Client {
 }
 
 impl Http {
-    /// For requests to this URL, whose answers keep silent for so long at most. No proxy of the environment stands between this machine and itself.
+    /// For requests to this URL, whose answers keep silent for so long at most. A proxy that the environment
+    /// names is asked, but never between this machine and itself.
     pub(in crate::cli) fn to(url: &str, patience: Duration) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -56,9 +63,25 @@ impl Http {
             .timeout_recv_response(Some(patience))
             .timeout_per_read(Some(patience))
             .timeout_per_write(Some(patience));
-        let config = if is_loopback(url) { config.proxy(None) } else { config };
+        // One that cannot be is left out: what answers without it will tell.
+        let way = if is_loopback(url) {
+            Way::Direct
+        } else {
+            Way::to(url, |name| var(name).ok()).unwrap_or(Way::Direct)
+        };
+        let config = match &way {
+            Way::Tunnel(proxy) => config.proxy(Some(proxy.clone())),
+            // Each request of a forward proxy's has a connection of its own.
+            Way::Forward(_) => config.proxy(None).max_idle_connections(0),
+            Way::Direct => config.proxy(None),
+        };
         let config = if url.starts_with("https:") { config.tls_config(tls::config()) } else { config };
-        Self(config.build().into())
+        match way {
+            Way::Forward(forward) => {
+                Self { agent: forward.agent(config.build()), proxy_authorization: forward.authorization }
+            }
+            _ => Self { agent: config.build().into(), proxy_authorization: None },
+        }
     }
 
     /// Sends one request and reads the whole answer, if it is text.
@@ -84,7 +107,10 @@ impl Http {
         *request.method_mut() = method;
         *request.uri_mut() = url.parse().map_err(|error| Unreached::from(ureq::http::Error::from(error)))?;
         request.headers_mut().extend(headers);
-        Ok(self.0.run(request)?)
+        request
+            .headers_mut()
+            .extend(self.proxy_authorization.clone().map(|value| (PROXY_AUTHORIZATION, value)));
+        Ok(self.agent.run(request)?)
     }
 }
 

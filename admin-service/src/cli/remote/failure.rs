@@ -6,7 +6,7 @@ use serde::Deserialize;
 use ureq::http::StatusCode;
 
 use crate::cli::Failure;
-use crate::cli::show::harmless;
+use crate::cli::show::{harmless, with_flags};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +101,7 @@ pub(super) fn refused(
         } else {
             String::new()
         };
-        let (message, code) = (harmless(&error.message), harmless(&error.code));
+        let (message, code) = (with_flags(&harmless(&error.message)), harmless(&error.code));
         return Failure::Failed(format!("{} ({code}){advice}.", message.trim_end_matches('.')));
     }
     let said = match location {

@@ -4,9 +4,10 @@ mod client;
 mod failure;
 mod options;
 mod pages;
+mod proxy;
 mod tls;
 
 pub(super) use client::{Answer, Client, Http, Method};
 pub(super) use failure::Unreached;
-pub(super) use options::{Service, base_url};
+pub(super) use options::{DEFAULT_URL, Service, base_url};
 pub(super) use pages::{Page, pages};

@@ -8,10 +8,12 @@ use secrecy::{ExposeSecret, SecretString};
 use super::client::Client;
 use crate::api::BASE;
 use crate::cli::Failure;
+use crate::cli::variables::empty_variable;
 use crate::config::{public_url, read_secret_file};
+use crate::domain::invisible::{Invisible, without_mark};
 
 /// Where `latchkey serve` listens by default.
-const DEFAULT_URL: &str = "http://127.0.0.1:8100";
+pub(in crate::cli) const DEFAULT_URL: &str = "http://127.0.0.1:8100";
 /// The variable that holds the token.
 const TOKEN: &str = "LATCHKEY_TOKEN";
 /// The variable that names the token's file.
@@ -72,10 +74,10 @@ impl Service {
     }
 }
 
-/// The value of a variable; an empty one is none.
+/// The value of a variable. One that is set and empty is a mistake, as everywhere.
 fn variable(name: &str) -> Result<Option<String>, Failure> {
     match var(name) {
-        Ok(text) if text.trim().is_empty() => Ok(None),
+        Ok(text) if text.trim().is_empty() => Err(Failure::Usage(empty_variable(name))),
         Ok(text) => Ok(Some(text)),
         Err(VarError::NotPresent) => Ok(None),
         Err(VarError::NotUnicode(_)) => Err(Failure::Usage(format!("{name} is no text."))),
@@ -88,7 +90,12 @@ fn token_of_file(flag: &'static str, path: &Path) -> Result<Token, Failure> {
 
 /// The token in a text, which holds nothing else: what follows it would go out with it.
 fn checked(text: &SecretString, source: String) -> Result<Token, Failure> {
-    let token = text.expose_secret().trim();
+    let token = without_mark(text.expose_secret()).trim();
+    if let Some(found) = Invisible::first_in(token) {
+        return Err(Failure::Usage(format!(
+            "{source} must hold one token and nothing else, and has {found}."
+        )));
+    }
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Failure::Usage(format!("{source} must hold one token and nothing else.")));
     }
@@ -120,7 +127,18 @@ mod tests {
             token(" lk_x\n").map(|token| token.value.expose_secret().to_owned()).as_deref(),
             Some("lk_x")
         );
-        for bad in ["", "\n", "lk_x lk_y", "lk_x\nlk_y", "lk_é"] {
+        assert_eq!(
+            token("\u{feff}lk_x\r\n").map(|token| token.value.expose_secret().to_owned()).as_deref(),
+            Some("lk_x")
+        );
+        let Err(Failure::Usage(refused)) = checked(&"lk_\u{200b}x".into(), "it".to_owned()) else {
+            panic!("taken")
+        };
+        assert_eq!(
+            refused,
+            "it must hold one token and nothing else, and has U+200B ZERO WIDTH SPACE at column 4."
+        );
+        for bad in ["", "\n", "lk_x\u{a0}y", "lk_x lk_y", "lk_x\nlk_y", "lk_é"] {
             assert!(token(bad).is_none(), "{bad:?}");
         }
     }

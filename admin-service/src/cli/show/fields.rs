@@ -60,8 +60,8 @@ impl Shown {
     fn collect(&mut self, prefix: &str, json: &str) -> bool {
         let Ok(Ordered(fields)) = serde_json::from_str(json) else { return false };
         for (name, value) in fields {
-            let name = format!("{prefix}{}", harmless(&name));
-            if self.collect(&format!("{name}."), value.get()) {
+            let name = format!("{prefix}{}", label(&name));
+            if self.collect(&format!("{name} "), value.get()) {
                 continue;
             }
             match serde_json::from_str::<Vec<Ordered>>(value.get()) {
@@ -73,10 +73,23 @@ impl Shown {
     }
 }
 
+/// The API's name of a field in words: `emailAddress` and `expires_at` are "email address" and "expires at".
+fn label(name: &str) -> String {
+    let mut words = String::new();
+    for character in harmless(name).chars() {
+        match character {
+            '_' => words.push(' '),
+            capital if capital.is_ascii_uppercase() => words.extend([' ', capital.to_ascii_lowercase()]),
+            other => words.push(other),
+        }
+    }
+    words.trim_start().to_owned()
+}
+
 /// Objects as a table, with the fields of the first one as its columns.
 fn table(items: &[Ordered]) -> String {
     let names =
-        items.first().map(|Ordered(fields)| fields.iter().map(|(name, _)| harmless(name).to_uppercase()));
+        items.first().map(|Ordered(fields)| fields.iter().map(|(name, _)| label(name).to_uppercase()));
     let mut table = Table::new(names.into_iter().flatten().collect());
     table.lines(items.iter().map(|Ordered(fields)| fields.iter().map(|(_, value)| cell(value)).collect()))
 }
@@ -96,8 +109,8 @@ mod tests {
         insta::assert_snapshot!(shown, @r"
         name     ci
         at       -
-        inner.b  1
-        inner.a  x y
+        inner b  1
+        inner a  x y
         e\u{1b}  \u{202e}
         ");
         assert_eq!(fields("[1]"), "[1]\n");
@@ -117,5 +130,17 @@ mod tests {
         10:00  1
         11:00  20
         ");
+    }
+
+    #[test]
+    fn names_of_fields_are_words() {
+        for (name, words) in [
+            ("emailAddress", "email address"),
+            ("expires_at", "expires at"),
+            ("Odd", "odd"),
+            ("name", "name"),
+        ] {
+            assert_eq!(label(name), words);
+        }
     }
 }

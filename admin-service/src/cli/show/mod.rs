@@ -1,6 +1,7 @@
 //! How answers are shown: tables and fields for people, JSON for programs. Whatever a name holds does nothing to a terminal.
 
 mod fields;
+mod flags;
 mod list;
 mod print;
 mod progress;
@@ -12,6 +13,7 @@ use std::borrow::Cow;
 use crate::domain::misleads;
 
 pub(super) use fields::fields;
+pub(super) use flags::with_flags;
 pub(super) use list::{Column, List};
 pub(super) use print::{note, object, print};
 pub(super) use progress::Progress;

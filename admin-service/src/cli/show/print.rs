@@ -25,5 +25,5 @@ pub(in crate::cli) fn note(sentence: &str) {
 
 /// Writes an answer that is one object: field by field for people, as it is for programs.
 pub(in crate::cli) fn object(service: &Service, answer: &Answer) -> Result<(), Failure> {
-    print(if service.json { format!("{}\n", answer.text) } else { fields(&answer.text) })
+    print(if service.json { format!("{}\n", answer.text.trim_end()) } else { fields(&answer.text) })
 }

@@ -3,7 +3,7 @@
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// The widest cell, in columns of a terminal; what is longer is cut. An identifier is not.
-const WIDEST: usize = 40;
+const WIDEST: usize = 60;
 /// Between two columns.
 const GAP: usize = 2;
 
@@ -77,8 +77,8 @@ mod tests {
 
     #[test]
     fn a_long_cell_is_cut() {
-        assert_eq!(cut(&"x".repeat(40)), "x".repeat(40));
-        assert_eq!(cut(&"x".repeat(41)), format!("{}…", "x".repeat(39)));
-        assert_eq!(cut(&"日".repeat(21)), format!("{}…", "日".repeat(19)));
+        assert_eq!(cut(&"x".repeat(60)), "x".repeat(60));
+        assert_eq!(cut(&"x".repeat(61)), format!("{}…", "x".repeat(59)));
+        assert_eq!(cut(&"日".repeat(31)), format!("{}…", "日".repeat(29)));
     }
 }

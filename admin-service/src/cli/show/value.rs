@@ -1,6 +1,6 @@
 //! Values of the API's JSON as texts of one line.
 
-use jiff::Timestamp;
+use crate::domain::time::Timestamp;
 use serde_json::Value;
 
 use super::harmless;
@@ -25,7 +25,7 @@ pub(in crate::cli) fn text(value: &Value) -> String {
 /// A time to the minute, in UTC.
 pub(in crate::cli) fn time(value: &Value) -> String {
     let time = value.as_str().and_then(|text| text.parse::<Timestamp>().ok());
-    time.map_or_else(|| text(value), |time| time.strftime("%Y-%m-%d %H:%MZ").to_string())
+    time.map_or_else(|| text(value), |time| time.civil().strftime("%Y-%m-%d %H:%MZ").to_string())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::domain::time::Timestamp;
 use crate::domain::token::Description;
 
 /// What a token permits and is noted for.
@@ -26,7 +27,7 @@ pub(super) struct Given {
 
     /// When it expires, such as 2030-12-31T00:00:00Z
     #[arg(long, value_name = "TIME")]
-    expires_at: Option<jiff::Timestamp>,
+    expires_at: Option<Timestamp>,
 
     /// A note
     #[arg(long, value_name = "TEXT")]

@@ -6,6 +6,7 @@ mod given;
 mod import;
 mod list;
 mod made;
+mod reference;
 mod revoke;
 mod rotate;
 mod search;
@@ -112,7 +113,7 @@ fn described(token: &Value) -> String {
     format!("{} ({}) of {}", text(&token["name"]), text(&token["hint"]), text(&token["user"]))
 }
 
-const ID: Column = Column("ID", |token| text(&token["id"]));
+const ID: Column = Column("ID", |token| reference::shown(&text(&token["id"])));
 const NAME: Column = Column("NAME", |token| text(&token["name"]));
 const HINT: Column = Column("HINT", |token| text(&token["hint"]));
 const STATUS: Column = Column("STATUS", |token| text(&token["status"]));

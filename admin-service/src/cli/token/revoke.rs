@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::reference::TokenRef;
 use super::{described, path};
 use crate::cli::Failure;
 use crate::cli::confirm::Confirmation;
@@ -18,9 +19,9 @@ Examples:
 
 It cannot be undone. To revoke a token again does nothing.")]
 pub(super) struct Args {
-    /// Their identifiers, as `token list` shows them
+    /// Their identifiers, or their first characters, 8 at least
     #[arg(required = true, value_name = "ID")]
-    ids: Vec<TokenId>,
+    ids: Vec<TokenRef>,
 
     /// Also revoke all tokens that were made with them, all that were made with those, and so on
     #[arg(long)]
@@ -32,19 +33,20 @@ pub(super) struct Args {
 
 pub(super) fn run(service: &Service, args: &Args) -> Result<(), Failure> {
     let client = service.client()?;
-    args.confirmation.ask(|| question(&client, args))?;
+    let ids = args.ids.iter().map(|id| id.resolve(&client)).collect::<Result<Vec<_>, _>>()?;
+    args.confirmation.ask(|| question(&client, &ids, args.with_descendants))?;
     let query: &[_] = if args.with_descendants { &[("with_descendants", "true")] } else { &[] };
     let with = if args.with_descendants { ", with all that it made" } else { "" };
-    for id in &args.ids {
+    for id in &ids {
         client.call(Method::DELETE, &path(*id), query, None)?;
         note(&format!("the token {id} is revoked{with}"));
     }
     Ok(())
 }
 
-fn question(client: &Client, args: &Args) -> Result<String, Failure> {
+fn question(client: &Client, ids: &[TokenId], with_descendants: bool) -> Result<String, Failure> {
     let described = |id: &TokenId| client.read(&path(*id)).map(|token: Value| described(&token));
-    let tokens: Vec<String> = args.ids.iter().map(described).collect::<Result<_, _>>()?;
-    let with = if args.with_descendants { ", with all tokens that were made with them," } else { "" };
+    let tokens: Vec<String> = ids.iter().map(described).collect::<Result<_, _>>()?;
+    let with = if with_descendants { ", with all tokens that were made with them," } else { "" };
     Ok(format!("Revoke {}{with} for good?", tokens.join(", ")))
 }

@@ -3,12 +3,12 @@
 use serde_json::{Map, Value};
 
 use super::made::Made;
+use super::reference::TokenRef;
 use super::{described, path};
 use crate::cli::Failure;
 use crate::cli::confirm::Confirmation;
 use crate::cli::remote::{Method, Service};
 use crate::domain::period::Period;
-use crate::domain::token::TokenId;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -19,8 +19,8 @@ Examples:
 The new token stands alone on a line of stdout, and is never shown again; in all but its secret and its expiry it is as the old
 one. If it was lost on its way, rotate the old one again: while nobody has presented the new one, another takes its place.")]
 pub(super) struct Args {
-    /// The old token's identifier, as `token list` shows it
-    id: TokenId,
+    /// The old token's identifier, or its first characters, 8 at least
+    id: TokenRef,
 
     /// How long the old token goes on working, such as 1h; without it, not at all
     #[arg(long, value_name = "PERIOD")]
@@ -46,17 +46,18 @@ impl Args {
 
 pub(super) fn run(service: &Service, args: &Args) -> Result<(), Failure> {
     let client = service.client()?;
+    let id = args.id.resolve(&client)?;
     if args.overlap.is_none_or(Period::is_zero) {
         args.confirmation.ask(|| {
-            let old: Value = client.read(&path(args.id))?;
+            let old: Value = client.read(&path(id))?;
             Ok(format!("Rotate {}, so that the old one is refused from now on?", described(&old)))
         })?;
     }
-    let answer = client.call(Method::POST, &format!("{}/rotate", path(args.id)), &[], Some(&args.body()))?;
+    let answer = client.call(Method::POST, &format!("{}/rotate", path(id)), &[], Some(&args.body()))?;
     Made::of(&client, &answer)?.hand_over(service, &answer).map_err(|error| {
         Failure::Failed(format!(
             "the new token could not be written to stdout ({error}): rotate {} again, and another takes its place.",
-            args.id
+            id
         ))
     })
 }

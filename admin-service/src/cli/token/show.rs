@@ -1,9 +1,9 @@
 //! `latchkey token show`.
 
+use super::reference::TokenRef;
 use crate::cli::Failure;
 use crate::cli::remote::Service;
 use crate::cli::show::object;
-use crate::domain::token::TokenId;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -11,10 +11,11 @@ Examples:
   latchkey token show 019a2b3c-…
   latchkey token show 019a2b3c-… --json | jq .expires_in_seconds")]
 pub(super) struct Args {
-    /// The token's identifier, as `token list` shows it
-    id: TokenId,
+    /// The token's identifier, or its first characters, 8 at least
+    id: TokenRef,
 }
 
 pub(super) fn run(service: &Service, args: &Args) -> Result<(), Failure> {
-    object(service, &service.client()?.get(&super::path(args.id))?)
+    let client = service.client()?;
+    object(service, &client.get(&super::path(args.id.resolve(&client)?))?)
 }

@@ -3,10 +3,11 @@
 use serde_json::{Map, Value};
 
 use super::given::Given;
+use super::reference::TokenRef;
 use crate::cli::Failure;
 use crate::cli::remote::{Method, Service};
 use crate::cli::show::object;
-use crate::domain::token::{TokenId, TokenName};
+use crate::domain::token::TokenName;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -17,8 +18,8 @@ Examples:
 
 What is not given stays as it is; scopes and networks take the place of those there were. The secret stays the same.")]
 pub(super) struct Args {
-    /// The token's identifier, as `token list` shows it
-    id: TokenId,
+    /// The token's identifier, or its first characters, 8 at least
+    id: TokenRef,
 
     /// What its owner knows it by
     #[arg(long, value_name = "TEXT")]
@@ -69,5 +70,7 @@ pub(super) fn run(service: &Service, args: &Args) -> Result<(), Failure> {
             "nothing to change is given; --help lists what can be changed.".to_owned(),
         ));
     }
-    object(service, &service.client()?.call(Method::PATCH, &super::path(args.id), &[], Some(&body.into()))?)
+    let client = service.client()?;
+    let path = super::path(args.id.resolve(&client)?);
+    object(service, &client.call(Method::PATCH, &path, &[], Some(&body.into()))?)
 }

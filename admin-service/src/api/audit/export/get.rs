@@ -2,7 +2,8 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -44,26 +45,38 @@ impl ExportQuery {
     }
 }
 
+/// What the lines are called: plain text for a caller that wants that and does not name them. Generated clients know it.
+fn content_type(headers: &HeaderMap) -> &'static str {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_plain = accept.contains("text/plain") && !accept.contains(lines::CONTENT_TYPE_OF_LINES);
+    if is_plain { "text/plain; charset=utf-8" } else { lines::CONTENT_TYPE_OF_LINES }
+}
+
 /// Export the audit log
 ///
 /// One entry per line, the oldest first, as long as it may be. To go on from an earlier export, ask for what came `since`
 /// its last entry. An answer that breaks off without its proper end is not complete.
+/// With `Accept: text/plain` the same lines are called plain text.
 #[utoipa::path(
     get, path = "/audit:export", tag = "audit",
     security(("bearer" = ["latchkey:admin"]), ("basic" = ["latchkey:admin"])),
     params(ExportQuery),
     responses(
-        (status = 200, description = "The entries, one JSON object per line.", body = AuditBody, content_type = lines::CONTENT_TYPE_OF_LINES),
+        (status = 200, description = "The entries, one JSON object per line.", content(
+            (AuditBody = lines::CONTENT_TYPE_OF_LINES),
+            (String = "text/plain"),
+        )),
     ),
 )]
 pub(super) async fn export_audit(
     _: Admin,
     Parameters(query): Parameters<ExportQuery>,
     State(app): State<App>,
+    headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
     let mut filter = query.filter()?;
     // What is done meanwhile is left out, or an export might never end.
     filter.until.get_or_insert_with(|| Period::from_millis(1).after(app.sources.now()));
     let pages = Pages::begin(app.store.clone(), filter).await?;
-    Ok(([(CONTENT_TYPE, lines::CONTENT_TYPE_OF_LINES)], Body::new(pages)))
+    Ok(([(CONTENT_TYPE, content_type(&headers))], Body::new(pages)))
 }

@@ -1,6 +1,6 @@
 //! `GET /tokens/{id}`: one token.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 
 use crate::api::extract::NoParameters;

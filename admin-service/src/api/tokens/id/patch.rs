@@ -1,6 +1,6 @@
 //! `PATCH /tokens/{id}`: changes a token.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;

@@ -1,6 +1,6 @@
 //! `GET /users/{name}`: one user.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 
 use crate::api::extract::NoParameters;

@@ -1,6 +1,6 @@
 //! `PATCH /users/{name}`: changes a user, disables it or enables it again.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -25,11 +25,11 @@ pub(super) struct UserPatchBody {
     display_name: Option<Option<String>>,
     /// Where the user gets mail; null removes it.
     #[serde(default, deserialize_with = "patched")]
-    #[schema(value_type = Option<String>, max_length = 254)]
+    #[schema(value_type = Option<String>, max_length = 254, pattern = "^[^\\s@]+@[^\\s@]+$")]
     email_address: Option<Option<String>>,
     /// A name of the IANA time zone database; null: UTC.
     #[serde(default, deserialize_with = "patched")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z][A-Za-z0-9_+/-]*$")]
     time_zone: Option<Option<String>>,
     /// False refuses all the user's tokens at once, at every edge; true lets them work again.
     #[serde(default, deserialize_with = "present")]

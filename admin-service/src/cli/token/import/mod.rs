@@ -2,6 +2,7 @@
 
 mod file;
 mod send;
+mod shape;
 
 use serde_json::json;
 
@@ -24,9 +25,10 @@ Each line is a JSON object, of `token_hash` (the SHA-256 of the token, 64 hexade
   {\"token_hash\": \"2c26b46b68ff…\", \"name\": \"ci\", \"scopes\": [\"read\"], \"expires_in\": \"90d\"}
 
 A `token` in the place of `token_hash` is hashed here, and does not leave this machine; with --plain each line is nothing but
-that. The whole file is checked before anything is sent, 1000 tokens at a time, all of them or none. What the user has already
-stays as it is, so that an import can be repeated. Tokens that do not look like the service's own are looked up by filters
-with `token_prefix: null` only.")]
+that. Its first characters become the hint. The whole file is checked before anything is sent, and all that is wrong is told at
+once; then 1000 tokens at a time are sent, all of them or none. What the user has already stays as it is, and a line that is
+repeated counts once, so that an import can be repeated. A gateway serves tokens of 1 to 256 bytes of visible ASCII without a
+comma; those that do not look like the service's own it looks up with `token_prefix: null` only.")]
 pub(super) struct Args {
     /// A file of one token per line; `-` is stdin
     file: String,
@@ -64,6 +66,7 @@ pub(super) fn run(service: &Service, args: &Args) -> Result<(), Failure> {
         return print(imported.json());
     }
     note(&imported.told(&args.user));
+    warn_of_foreign(&entries);
     Ok(())
 }
 
@@ -74,5 +77,18 @@ fn checked(service: &Service, args: &Args, entries: &[Entry]) -> Result<(), Fail
     }
     let tokens = send::tokens(entries.len());
     note(&format!("{} holds {tokens} for {}; nothing is imported", args.file, args.user));
+    warn_of_foreign(entries);
     Ok(())
+}
+
+/// Says that some tokens are not looked up by filters as they are set up by default.
+fn warn_of_foreign(entries: &[Entry]) {
+    let count = entries.iter().filter(|entry| entry.foreign).count();
+    if count > 0 {
+        let (are, as_they) = if count == 1 { ("is", "it is") } else { ("are", "they are") };
+        note(&format!(
+            "{} {are} not shaped as Latchkey's own: {as_they} refused by gateways unless their filter has `token_prefix: null`",
+            send::tokens(count)
+        ));
+    }
 }

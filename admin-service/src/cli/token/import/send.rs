@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     fn sizes(lengths: &[usize]) -> Vec<usize> {
-        let entry = |length: &usize| Entry { line: 1, json: "x".repeat(*length) };
+        let entry = |length: &usize| Entry { line: 1, json: "x".repeat(*length), foreign: false };
         let entries: Vec<Entry> = lengths.iter().map(entry).collect();
         batches(&entries).map(<[Entry]>::len).collect()
     }

@@ -21,10 +21,10 @@ use crate::error::{ApiError, ErrorBody};
 #[schema(as = Rotation, example = json!({"overlap": "1h", "expires_in": "90d"}))]
 pub(super) struct RotationBody {
     /// How long the old token goes on working, at most `30d` and never longer than it would have: by default not at all.
-    #[schema(example = "1h", default = "0s")]
+    #[schema(pattern = "^(0|[1-9][0-9]{0,12})[smhdw]$", example = "1h", default = "0s")]
     overlap: Option<String>,
     /// How long the new token lives: by default as long as the old one was made for, or as is allowed.
-    #[schema(example = "90d")]
+    #[schema(pattern = "^(0|[1-9][0-9]{0,12})[smhdw]$", example = "90d")]
     expires_in: Option<String>,
 }
 

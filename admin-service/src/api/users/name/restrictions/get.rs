@@ -1,6 +1,6 @@
 //! `GET /users/{name}/restrictions`: the limits of one user.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 
 use super::UserLimitsBody;

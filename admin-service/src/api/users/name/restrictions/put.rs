@@ -1,6 +1,6 @@
 //! `PUT /users/{name}/restrictions`: gives one user limits of its own.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -21,7 +21,7 @@ use crate::error::{ApiError, ErrorBody};
 pub(super) struct NewUserRestrictionsBody {
     /// The longest lifetime of a token, at least `1s`.
     #[serde(default, deserialize_with = "patched")]
-    #[schema(value_type = Option<String>, example = "30d")]
+    #[schema(value_type = Option<String>, pattern = "^(0|[1-9][0-9]{0,12})[smhdw]$", example = "30d")]
     max_lifetime: Option<Option<String>>,
     /// The most live tokens. 0 stops the making of tokens by this user; those that there are still work.
     #[serde(default, deserialize_with = "patched")]

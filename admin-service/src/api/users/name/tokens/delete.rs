@@ -1,6 +1,6 @@
 //! `DELETE /users/{name}/tokens?status=expired`: tidies up.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};

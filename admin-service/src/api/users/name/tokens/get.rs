@@ -1,12 +1,12 @@
 //! `GET /users/{name}/tokens`: one user's tokens, in pages.
 
-use axum::Json;
+use crate::json::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::api::extract::{Parameters, time_parameter};
-use crate::api::page::PageBody;
+use crate::api::page::{ListKey, PageBody};
 use crate::api::tokens::TokenBody;
 use crate::api::tokens::get::page_of;
 use crate::app::App;
@@ -25,7 +25,8 @@ pub(super) struct TokensOfUserQuery {
     /// How many items at most.
     #[param(value_type = Option<u8>, minimum = 1, maximum = 200, default = 50)]
     limit: Option<String>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the page before, of the same list with the same filters.
+    #[param(pattern = "^[A-Za-z0-9_-]{22,32}[.][A-Za-z0-9_-]{11}$")]
     cursor: Option<String>,
 }
 
@@ -49,9 +50,11 @@ pub(super) async fn list_tokens(
     State(app): State<App>,
 ) -> Result<Json<PageBody<TokenBody>>, ApiError> {
     let expires_before = time_parameter("expires_before", query.expires_before.as_deref())?;
+    let filters = [("user", Some(owner.user.as_str())), ("expires_before", query.expires_before.as_deref())];
+    let key = ListKey::of("tokens of a user", &filters);
     let filter = TokenFilter { user: Some(owner.user), expires_before, ..TokenFilter::default() };
-    let page = page_of(&filter, query.limit.as_deref(), query.cursor.as_deref())?;
+    let page = page_of(&filter, &key, query.limit.as_deref(), query.cursor.as_deref())?;
     let page = app.store.search_tokens(&filter, page).await?;
     let now = app.sources.now();
-    Ok(Json(PageBody::of(page, |token| TokenBody::of(token, now))))
+    Ok(Json(PageBody::of(page, &key, |token| TokenBody::of(token, now))))
 }

@@ -24,7 +24,7 @@ pub(super) struct NewTokenBody {
     #[schema(min_length = 1, max_length = 100)]
     pub(super) name: String,
     /// How long it lives, as in `30d`. Without `expires_in` and `expires_at` it lives as long as is allowed.
-    #[schema(example = "30d")]
+    #[schema(pattern = "^(0|[1-9][0-9]{0,12})[smhdw]$", example = "30d")]
     pub(super) expires_in: Option<String>,
     /// When it expires, in the future; instead of `expires_in`. Where the caller is no administrator, no later than its own
     /// token, unless the restrictions say `outlive_maker`.

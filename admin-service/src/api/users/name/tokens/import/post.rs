@@ -1,8 +1,8 @@
 //! `POST /users/{name}/tokens:import`: stores tokens by their hashes.
 
-use axum::Json;
+use crate::domain::time::Timestamp;
+use crate::json::Json;
 use axum::extract::State;
-use jiff::Timestamp;
 use latchkey::token::TokenHash;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -52,7 +52,7 @@ struct EntryBody {
     #[schema(min_length = 1, max_length = 32, example = "ghp_a1")]
     hint: Option<String>,
     /// How long it lives from now on. Without `expires_in` and `expires_at` it lives as long as the restrictions allow.
-    #[schema(example = "30d")]
+    #[schema(pattern = "^(0|[1-9][0-9]{0,12})[smhdw]$", example = "30d")]
     expires_in: Option<String>,
     /// When it expires, in the future; instead of `expires_in`.
     #[schema(format = DateTime)]
