@@ -4,6 +4,7 @@
 //! of its readings, all of it, so that no spelling of a request needs less than another that some server reads alike.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -96,14 +97,25 @@ pub struct Overrides<'a> {
 }
 
 /// What is known of a request beside its path.
-#[derive(Clone, Copy)]
 struct Facts<'a> {
     /// The methods that it may be read as, at least one and at most [`MAX_METHODS`].
     methods: &'a [&'a [u8]],
-    /// Its host; `None`: servers may disagree about it.
-    host: Option<&'a [u8]>,
+    authority: Option<&'a [u8]>,
+    host: OnceCell<Option<&'a [u8]>>,
+    /// Whether method and path are such that rules that ask for less than the default may match.
+    is_clear: bool,
+}
+
+impl<'a> Facts<'a> {
+    /// Its host, read when a rule asks for it; `None`: servers may disagree about it.
+    fn host(&self) -> Option<&'a [u8]> {
+        *self.host.get_or_init(|| self.authority.and_then(host::host_of))
+    }
+
     /// Whether rules that ask for less than the default may match it.
-    allows_weaker: bool,
+    fn allows_weaker(&self) -> bool {
+        self.is_clear && self.host().is_some()
+    }
 }
 
 /// Whether a rule matches a reading of a request.
@@ -167,12 +179,11 @@ impl Rules {
             Some(path) => readings::look(path),
             None => (&[][..], Spelling::Ambiguous),
         };
-        let host = target.authority.and_then(host::host_of);
         let is_standard = is_standard(target.method) && target.overrides.is_none();
-        let allows_weaker = is_standard && host.is_some() && spelling != Spelling::Ambiguous;
+        let is_clear = is_standard && spelling != Spelling::Ambiguous;
         let get_too: [&[u8]; 2] = [b"HEAD", b"GET"];
         let methods = if target.method == b"HEAD" { &get_too } else { std::slice::from_ref(&target.method) };
-        let facts = Facts { methods, host, allows_weaker };
+        let facts = Facts { methods, authority: target.authority, host: OnceCell::new(), is_clear };
         let mut asked = Asked::default();
         if is_standard && spelling == Spelling::Plain {
             self.ask(&facts, Some(path), &mut asked);
@@ -194,7 +205,8 @@ impl Rules {
         asked: &mut Asked<'s>,
     ) {
         let others = target.overrides.as_ref().map_or(&[][..], |others| &others.methods);
-        let as_sent = || facts.methods.iter().chain(others).copied();
+        let own = facts.methods;
+        let as_sent = || own.iter().chain(others).copied();
         let upper_case: Vec<_> = as_sent().map(<[u8]>::to_ascii_uppercase).collect();
         let mut methods: Vec<_> = as_sent().chain(upper_case.iter().map(Vec::as_slice)).collect();
         if methods.contains(&b"HEAD".as_slice()) {
@@ -203,7 +215,9 @@ impl Rules {
         methods.sort_unstable();
         methods.dedup();
         if methods.len() <= MAX_METHODS {
-            self.ask_for_paths(target, &Facts { methods: &methods, ..*facts }, path, asked);
+            let (authority, is_clear) = (facts.authority, facts.is_clear);
+            let facts = Facts { methods: &methods, authority, host: OnceCell::new(), is_clear };
+            self.ask_for_paths(target, &facts, path, asked);
         }
     }
 
@@ -237,9 +251,9 @@ impl Rules {
             if methods == 0 {
                 continue;
             }
-            match rule.matches(facts.host, path) {
+            match rule.matches(facts, path) {
                 Match::No => {}
-                Match::Yes | Match::Maybe if rule.requirement.is_lesser() && !facts.allows_weaker => {}
+                Match::Yes | Match::Maybe if rule.requirement.is_lesser() && !facts.allows_weaker() => {}
                 // For other servers it does not match.
                 Match::Maybe if rule.requirement.is_lesser() => {}
                 Match::Maybe => asked.add(&rule.requirement),
@@ -291,12 +305,12 @@ impl Rule {
         methods.iter().rev().fold(0, |bits, method| bits << 1 | u16::from(is_meant(method)))
     }
 
-    fn matches(&self, host: Option<&[u8]>, path: Option<&[u8]>) -> Match {
-        match (&self.host, host) {
-            (None, _) => self.path.matches(path),
-            (Some(_), None) => self.path.matches(path).min(Match::Maybe),
-            (Some(pattern), Some(host)) if pattern.matches(host) => self.path.matches(path),
-            _ => Match::No,
+    fn matches(&self, facts: &Facts<'_>, path: Option<&[u8]>) -> Match {
+        let Some(pattern) = &self.host else { return self.path.matches(path) };
+        match facts.host() {
+            None => self.path.matches(path).min(Match::Maybe),
+            Some(host) if pattern.matches(host) => self.path.matches(path),
+            Some(_) => Match::No,
         }
     }
 }

@@ -22,51 +22,35 @@ pub enum Spelling {
     Ambiguous,
 }
 
-/// What a byte of a target may mean to some server.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    /// Itself.
-    Plain,
-    /// A slash: what follows it counts.
-    Slash,
-    /// The query begins.
-    Query,
-    /// Something else.
-    Odd,
-}
-
-const CLASSES: [Class; 256] = {
-    let mut classes = [Class::Odd; 256];
+/// Which bytes stand for themselves in a path, whatever is before and after them.
+const IS_PLAIN: [bool; 256] = {
+    let mut is_plain = [false; 256];
     let mut byte = 0x21;
     while byte < 0x7f {
         #[expect(clippy::indexing_slicing, reason = "at compile time")]
         {
-            classes[byte as usize] = match byte {
-                b'/' => Class::Slash,
-                b'?' => Class::Query,
-                b'%' | b'\\' | b';' | b'#' => Class::Odd,
-                _ => Class::Plain,
-            };
+            is_plain[byte as usize] = !matches!(byte, b'/' | b'?' | b'%' | b'\\' | b';' | b'#');
         }
         byte += 1;
     }
-    classes
+    is_plain
 };
 
 /// The path that a request's target begins with, without the query, and how it is spelt: one look at each byte of most.
 pub fn look(target: &[u8]) -> (&[u8], Spelling) {
     let (mut rest, mut is_plain) = (target, target.first() == Some(&b'/'));
-    while let Some((byte, after)) = rest.split_first() {
-        match CLASSES.get(usize::from(*byte)).unwrap_or(&Class::Odd) {
-            Class::Plain => {}
-            Class::Slash if is_odd_after_slash(after) => is_plain = false,
-            Class::Slash => {}
-            Class::Query => break,
-            Class::Odd => is_plain = false,
+    let path = loop {
+        let stands_alone = |byte: &u8| *IS_PLAIN.get(usize::from(*byte)).unwrap_or(&false);
+        let end = rest.iter().position(|byte| !stands_alone(byte)).unwrap_or(rest.len());
+        rest = rest.get(end..).unwrap_or_default();
+        match rest.split_first() {
+            None | Some((b'?', _)) => break target.get(..target.len() - rest.len()).unwrap_or(target),
+            Some((byte, after)) => {
+                is_plain &= *byte == b'/' && !is_odd_after_slash(after);
+                rest = after;
+            }
         }
-        rest = after;
-    }
-    let path = target.get(..target.len() - rest.len()).unwrap_or(target);
+    };
     let is_plain = is_plain && path.len() <= MAX_PATH;
     (path, if is_plain { Spelling::Plain } else { spelling(path) })
 }

@@ -1,0 +1,143 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn parse_pairs(map: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    Pairs::of(map).map(Iterator::collect)
+}
+
+fn bytes<'a>(pairs: &[(&'a str, &'a str)]) -> Vec<(&'a [u8], &'a [u8])> {
+    pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect()
+}
+
+#[test]
+fn a_request_is_read_in_one_pass() {
+    let pairs = bytes(&[
+        (":method", "POST"),
+        (":path", "/a?b"),
+        (":authority", "example.com:80"),
+        ("authorization", "Bearer x"),
+        ("content-type", "application/grpc+proto"),
+        ("x_latchkey_user", "mallory"),
+        ("x-other", "1"),
+    ]);
+    let read = RequestHeaders::read(pairs, &IdentityHeaders::default());
+    assert_eq!(read.target.method, b"POST");
+    assert_eq!(read.target.path, Some(b"/a?b".as_slice()));
+    assert_eq!(read.target.authority, Some(b"example.com:80".as_slice()));
+    assert_eq!(read.authorization, Values::One(b"Bearer x"));
+    assert!(read.grpc);
+    assert_eq!(read.spoofed, [b"x_latchkey_user"]);
+}
+
+#[test]
+fn every_spelling_of_an_identity_header_is_noticed_and_nothing_else() {
+    let headers = IdentityHeaders::default();
+    for name in [
+        "x-latchkey-user",
+        "X-Latchkey-User",
+        "x_latchkey-user",
+        "X_LATCHKEY_TOKEN_ID",
+        "x-latchkey_scopes",
+        "x.latchkey.user",
+        "x~latchkey!scopes",
+    ] {
+        assert!(headers.is_spoof(name.as_bytes()), "{name}");
+    }
+    for name in ["x-latchkey-user2", "x-latchkey", "x-latchkey-users", "latchkey-user", "authorization", ""] {
+        assert!(!headers.is_spoof(name.as_bytes()), "{name}");
+    }
+}
+
+#[test]
+fn headers_that_override_method_or_path_are_noticed_however_they_are_spelt_and_no_other_is() {
+    let pairs = bytes(&[
+        (":method", "POST"),
+        ("x-http-method-override", "DELETE"),
+        ("X_HTTP_METHOD", "PUT"),
+        ("x-method_override", "PATCH"),
+        ("x-original-url", "/a"),
+        ("X-Rewrite-Url", "/b"),
+        ("x.rewrite.url", "/c"),
+        ("x-forwarded-proto", "https"),
+        ("x-http-methods", "DELETE"),
+        ("x-original-uri", "/d"),
+        ("http-method-override", "DELETE"),
+    ]);
+    let overrides = RequestHeaders::read(pairs, &IdentityHeaders::default()).target.overrides.unwrap();
+    assert_eq!(overrides.methods, [b"DELETE".as_slice(), b"PUT", b"PATCH"]);
+    assert_eq!(overrides.paths, [b"/a", b"/b", b"/c"]);
+}
+
+#[test]
+fn names_that_would_break_a_request_are_refused() {
+    assert_eq!("X-User".parse::<HeaderName>().unwrap().as_str(), "x-user");
+    for bad in
+        ["", "x user", "x_user", ":path", "Host", "authorization", "Content-Length", "é", &"x".repeat(129)]
+    {
+        assert_eq!(bad.parse::<HeaderName>(), Err(InvalidHeaderName), "{bad}");
+    }
+}
+
+#[test]
+fn grpc_is_told_as_envoy_tells_it() {
+    for (content_type, grpc) in [
+        ("application/grpc", true),
+        ("application/grpc+json", true),
+        ("application/grpc-web", false),
+        ("application/grpc;x=y", false),
+        ("Application/grpc", false),
+        ("application/json", false),
+    ] {
+        assert_eq!(is_grpc(content_type.as_bytes()), grpc, "{content_type}");
+    }
+}
+
+#[test]
+fn json_is_told_by_its_media_type() {
+    for (content_type, json) in [
+        ("application/json", true),
+        ("Application/JSON; charset=utf-8", true),
+        ("application/json ;x", true),
+        ("application/jsonp", false),
+        ("application/problem+json", false),
+        ("text/html", false),
+        ("", false),
+    ] {
+        assert_eq!(is_json(content_type.as_bytes()), json, "{content_type}");
+    }
+}
+
+#[test]
+fn what_is_logged_of_a_request_is_one_short_word_without_the_query() {
+    assert_eq!(without_query(b"/a/b?token=x?y"), b"/a/b");
+    assert_eq!(without_query(b"/a"), b"/a");
+    assert_eq!(loggable("/a b\n\u{e9}\0/c".as_bytes(), 64), "/a?b????/c");
+    assert_eq!(loggable(b"/abcdef", 4), "/abc…");
+    assert_eq!(loggable(b"/abc", 4), "/abc");
+}
+
+#[test]
+fn a_map_that_is_cut_short_is_noticed() {
+    let map = serialise_pairs(&[("a", "b"), ("cd", "")]);
+    assert_eq!(parse_pairs(&map), Some(bytes(&[("a", "b"), ("cd", "")])));
+    assert_eq!(parse_pairs(&[]), Some(Vec::new()));
+    for length in 1..map.len() {
+        assert_eq!(parse_pairs(&map[..length]), None, "{length}");
+    }
+    assert_eq!(parse_pairs(&[255; 12]), None);
+}
+
+proptest! {
+    #[test]
+    fn a_map_survives_its_bytes(pairs in prop::collection::vec(("[a-z:-]{0,9}", "\\PC{0,9}"), 0..9)) {
+        let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let map = serialise_pairs(&pairs);
+        prop_assert_eq!(parse_pairs(&map), Some(bytes(&pairs)));
+    }
+
+    #[test]
+    fn no_bytes_make_the_map_reader_panic(map in prop::collection::vec(any::<u8>(), 0..60)) {
+        let _ = parse_pairs(&map);
+    }
+}
