@@ -73,6 +73,7 @@ async fn batches(forgetting: &Forgetting, forgotten: &mut u64) -> Result<(), Sto
     let Forgetting { store, lease, .. } = forgetting;
     while count(store.forget_changes_batch(lease).await?, forgotten) {}
     while count(store.forget_usage_batch(lease).await?, forgotten) {}
+    *forgotten += store.forget_surplus_edges().await?;
     if let Some(kept) = forgetting.audit_kept {
         while count(store.forget_audit_batch(lease, kept).await?, forgotten) {}
     }

@@ -46,6 +46,7 @@ mod usage;
 mod user_restrictions;
 mod users;
 
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -109,6 +110,8 @@ struct Inner {
     look_ups: LookUps,
     restrictions_changed: watch::Sender<()>,
     history_changed: watch::Sender<()>,
+    /// How many edges have reported for the first time.
+    new_edges: AtomicU32,
     /// Why the latest change could not be written, if it could not.
     trouble: Mutex<Option<&'static str>>,
 }

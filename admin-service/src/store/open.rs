@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -293,6 +294,7 @@ pub(super) fn pools(
         look_ups: LookUps::default(),
         restrictions_changed: watch::Sender::new(()),
         history_changed: watch::Sender::new(()),
+        new_edges: AtomicU32::default(),
         trouble: Mutex::default(),
     }
 }

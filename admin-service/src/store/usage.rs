@@ -5,6 +5,7 @@
 //! audit log.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use crate::domain::time::Timestamp;
 use sqlx::any::AnyRow;
@@ -17,6 +18,7 @@ use super::row::{Columns, millis};
 use super::transaction::{Tx, Work};
 use crate::domain::token::TokenId;
 use crate::domain::usage::{Receipt, Report};
+use crate::error::chain;
 
 /// How many tokens one statement is about. Where there are fewer, the last one is named again and again, so that the
 /// database has one text to prepare.
@@ -24,6 +26,8 @@ const AT_ONCE: usize = 50;
 const HOUR_MS: i64 = 3_600_000;
 /// How many edges are remembered: more than can be connected.
 const MAX_EDGES: u32 = 10_000;
+/// After how many new edges it is looked whether there are too many.
+const NEW_EDGES: u32 = 256;
 
 impl Store {
     /// Counts a report, unless it or a later one of the same edge was counted before. Tokens that are deleted do not count.
@@ -33,7 +37,26 @@ impl Store {
     /// Nothing of the report is counted then.
     pub async fn count_usage(&self, report: &Report) -> Result<Receipt, StoreError> {
         // The report is as of when it came, however long the database is busy.
-        self.write(&Count { report, now: self.sources().now() }).await
+        let (receipt, first) = self.write(&Count { report, now: self.sources().now() }).await?;
+        if first && self.0.new_edges.fetch_add(1, Ordering::Relaxed) % NEW_EDGES == NEW_EDGES - 1 {
+            // The report itself is counted.
+            if let Err(error) = self.forget_surplus_edges().await {
+                tracing::warn!(
+                    cause = chain(&error),
+                    "edges that are too many cannot be forgotten; retrying with the next ones"
+                );
+            }
+        }
+        Ok(receipt)
+    }
+
+    /// Forgets all but the 10,000 edges that reported last, and says how many: edges have random names, and whoever has the secret
+    /// can make up any number of them.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn forget_surplus_edges(&self) -> Result<u64, StoreError> {
+        self.write(&ForgetSurplusEdges).await
     }
 }
 
@@ -43,23 +66,21 @@ struct Count<'a> {
 }
 
 impl Work for Count<'_> {
-    type Output = Receipt;
+    /// Beside the receipt, whether it is the edge's first report.
+    type Output = (Receipt, bool);
 
-    async fn run(&self, tx: &mut Tx<'_>) -> Result<Receipt, StoreError> {
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<(Receipt, bool), StoreError> {
         let since = self.last_report(tx).await?;
         let counted = self.is_new(tx).await?;
         if counted {
             // A report that comes again is none to be refused.
             self.report.check_plausible(since, self.now).map_err(StoreError::ImplausibleUsage)?;
-            if since.is_none() {
-                forget_oldest_edges(tx).await?;
-            }
             let found = self.found(tx).await?;
             self.count_in_hour(tx, &found).await?;
             self.note_last_uses(tx, &found).await?;
         }
         let at = query("SELECT epoch, revision FROM history").fetch_one(&mut *tx.connection).await?;
-        Ok(Receipt { counted, at: position(&at)? })
+        Ok((Receipt { counted, at: position(&at)? }, since.is_none()))
     }
 }
 
@@ -155,21 +176,24 @@ impl Count<'_> {
     }
 }
 
-/// Keeps no more than [`MAX_EDGES`]: those that reported last. Edges have random names, and whoever has the secret can make up any
-/// number of them.
-async fn forget_oldest_edges(tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    let text = format!(
-        "SELECT name, seen_at FROM edges ORDER BY seen_at DESC, name DESC LIMIT 1 OFFSET {MAX_EDGES}"
-    );
-    let first = query(AssertSqlSafe(text)).fetch_optional(&mut *tx.connection).await?;
-    if let Some(first) = first {
-        query("DELETE FROM edges WHERE (seen_at, name) <= ($1, $2)")
+/// Forgets all but the [`MAX_EDGES`] edges that reported last.
+struct ForgetSurplusEdges;
+
+impl Work for ForgetSurplusEdges {
+    type Output = u64;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<u64, StoreError> {
+        let text = format!(
+            "SELECT name, seen_at FROM edges ORDER BY seen_at DESC, name DESC LIMIT 1 OFFSET {MAX_EDGES}"
+        );
+        let Some(first) = query(AssertSqlSafe(text)).fetch_optional(&mut *tx.connection).await? else {
+            return Ok(0);
+        };
+        let forgotten = query("DELETE FROM edges WHERE (seen_at, name) <= ($1, $2)")
             .bind(millis(first.time("seen_at")?))
-            .bind(first.text("name")?)
-            .execute(&mut *tx.connection)
-            .await?;
+            .bind(first.text("name")?);
+        Ok(forgotten.execute(&mut *tx.connection).await?.rows_affected())
     }
-    Ok(())
 }
 
 /// The items, and the last one again and again, [`AT_ONCE`] in all.

@@ -233,7 +233,7 @@ fn the_audit_log_is_exported_whole_and_the_oldest_first() {
     shell.place.sql(
         "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 3000) \
          INSERT INTO audit SELECT substr(id, 1, 24) || printf('%012x', n), at, actor, token_id, address, request_id, \
-         action, 'user-' || n, details FROM n, (SELECT * FROM audit WHERE action = 'user.created')",
+         action, 'user-' || n, details, client_request_id FROM n, (SELECT * FROM audit WHERE action = 'user.created')",
     );
     let output = shell.run(&["audit", "export"]);
     let text = String::from_utf8(output.stdout).unwrap();

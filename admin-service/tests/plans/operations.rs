@@ -239,6 +239,7 @@ async fn of_jobs(operation: &str, store: &Store) -> bool {
             assert!(batch.deleted > 0);
         }
         "forget_changes_batch" => assert!(store.forget_changes_batch(&lease).await.unwrap().deleted > 0),
+        "forget_surplus_edges" => drop(store.forget_surplus_edges().await.unwrap()),
         "forget_usage_batch" => assert!(store.forget_usage_batch(&lease).await.unwrap().deleted > 0),
         "release_lease" => store.release_lease(&lease).await.unwrap(),
         _ => return false,

@@ -245,17 +245,20 @@ async fn more_edges_than_are_remembered_are_forgotten_the_oldest_first(db: Fixtu
          INSERT INTO edges (name, last_sequence, seen_at) SELECT 'made-up-' || i, 1, {now} - 20000 + i FROM n"
     ))
     .await;
-    for number in 0..5 {
+    for number in 0..300 {
         assert!(count(&db.store, report(&format!("new-{number}"), 1, Vec::new())).await);
-        assert_eq!(db.number("SELECT COUNT(*) FROM edges").await, 10_000);
     }
+    // It is looked at with every 256th new edge, and by the job.
+    assert_eq!(db.number("SELECT COUNT(*) FROM edges").await, 10_000 + 300 - 256);
+    assert_eq!(db.store.forget_surplus_edges().await.unwrap(), 300 - 256);
+    assert_eq!(db.number("SELECT COUNT(*) FROM edges").await, 10_000);
     let left = |name: &str| format!("SELECT COUNT(*) FROM edges WHERE name LIKE '{name}'");
-    assert_eq!(db.number(&left("new-%")).await, 5);
-    for (name, remembered) in [("made-up-5", 0), ("made-up-6", 1)] {
+    assert_eq!(db.number(&left("new-%")).await, 300);
+    for (name, remembered) in [("made-up-300", 0), ("made-up-301", 1)] {
         assert_eq!(db.number(&left(name)).await, remembered, "{name}");
     }
     assert!(count(&db.store, report("made-up-10000", 2, Vec::new())).await, "a known edge");
-    assert_eq!(db.number("SELECT COUNT(*) FROM edges").await, 10_000);
+    assert_eq!(db.store.forget_surplus_edges().await.unwrap(), 0);
 }
 
 async fn what_no_edge_can_have_done_counts_for_nothing(db: Fixture) {
