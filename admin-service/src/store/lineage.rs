@@ -1,25 +1,41 @@
 //! Which token made which: what one has made in all, and who takes the place of a maker that is deleted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
 
 use super::error::StoreError;
-use super::row::{Columns, MANY, places};
+use super::row::{Columns, MANY, list, places};
 use super::transaction::Tx;
+use crate::domain::token::TokenId;
 
-/// The identifiers of all that the token `$2` has made, of what those have made, and so on, as the table `made`.
-macro_rules! with_made_by {
-    ($rest:literal) => {
-        concat!(
-            "WITH RECURSIVE made (id) AS (SELECT id FROM tokens WHERE made_by = $2 \
-             UNION SELECT t.id FROM made JOIN tokens t ON t.made_by = made.id) ",
-            $rest
-        )
-    };
+/// Those of the tokens that a token has made, that those have made, and so on, which are not revoked: all of them, or the first
+/// `most`.
+///
+/// It goes from maker to maker by lists of identifiers: the databases would read the whole table for a recursive statement.
+pub(super) async fn unrevoked(
+    tx: &mut Tx<'_>,
+    root: TokenId,
+    most: usize,
+) -> Result<Vec<TokenId>, StoreError> {
+    let (mut known, mut makers, mut found) = (BTreeSet::from([root]), vec![root], Vec::new());
+    while !makers.is_empty() && found.len() < most {
+        let some = makers.split_off(makers.len().saturating_sub(MANY));
+        let text = format!("SELECT id, revoked_at FROM tokens WHERE made_by IN {}", list(1, some.len()));
+        let statement =
+            some.iter().fold(query(AssertSqlSafe(text)), |statement, id| statement.bind(id.to_string()));
+        for row in statement.fetch_all(&mut *tx.connection).await? {
+            let id = TokenId(row.uuid("id")?);
+            if known.insert(id) {
+                makers.push(id);
+                found.extend(row.time_or_null("revoked_at")?.is_none().then_some(id));
+            }
+        }
+    }
+    found.truncate(most);
+    Ok(found)
 }
-pub(super) use with_made_by;
 
 /// Gives what deleted tokens have made to the nearest of their own makers that is left, or to none. The rows are those
 /// that a `DELETE` returned, with `id` and `made_by`.

@@ -3,14 +3,13 @@
 use crate::domain::time::Timestamp;
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
-use sqlx::query;
+use sqlx::{AssertSqlSafe, query};
 
 use super::authority::Confirmed;
 use super::error::StoreError;
-use super::lineage::with_made_by;
-use super::row::{Columns, millis};
+use super::row::{Columns, MANY, list, millis};
 use super::transaction::{Tx, Work};
-use super::{Store, audit, history, tokens, users};
+use super::{Store, audit, history, lineage, tokens, users};
 use crate::domain::audit::{Action, Origin, Subject};
 use crate::domain::token::{Token, TokenId};
 use crate::domain::user::UserName;
@@ -46,7 +45,7 @@ impl Store {
     /// Revokes a token with all that it made, all that those made, and so on, whoever has them, and whether or not it was
     /// revoked before. A token that is being made by one of them meanwhile is either among them or not made.
     ///
-    /// Up to 1,000 are revoked in one transaction. Where there are more, others follow until none is left.
+    /// Some 1,000 are revoked in one transaction. Where there are more, others follow until none is left.
     ///
     /// # Errors
     /// [`StoreError::TokenNotFound`], [`StoreError::Unavailable`]; some may be revoked then, and repeating this revokes
@@ -131,8 +130,8 @@ impl Revoke<'_> {
 
     /// Revokes what the token made, with one audit entry each, and tells whether there may be more.
     ///
-    /// Each statement sees what was committed before it began, and waits for whoever makes a token with one that it
-    /// revokes; see [`Confirmed::look_as_maker`]. So when one finds no more, there are no more.
+    /// Each statement sees what was committed before it began, and a revocation waits for whoever makes a token with the one that
+    /// it revokes; see [`Confirmed::look_as_maker`]. So when no more is found, there is no more.
     async fn revoke_made(
         &self,
         tx: &mut Tx<'_>,
@@ -141,31 +140,20 @@ impl Revoke<'_> {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         loop {
-            let rows = self.revoke_some(tx, now).await?;
-            let mut entries = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let (id, details) = self.descendant(row, now)?;
-                touched.push(id);
-                entries.push((Subject::from(id), details));
+            let made = lineage::unrevoked(tx, self.id, AT_ONCE).await?;
+            for some in made.chunks(MANY) {
+                let mut entries = Vec::with_capacity(some.len());
+                for row in revoke_some(tx, some, now).await? {
+                    let (id, details) = self.descendant(&row, now)?;
+                    touched.push(id);
+                    entries.push((Subject::from(id), details));
+                }
+                audit::record_all(tx, by, Action::TokenRevoked, &entries, now).await?;
             }
-            audit::record_all(tx, by, Action::TokenRevoked, &entries, now).await?;
-            if rows.is_empty() || touched.len() >= AT_ONCE {
-                return Ok(!rows.is_empty());
+            if made.is_empty() || touched.len() >= AT_ONCE {
+                return Ok(!made.is_empty());
             }
         }
-    }
-
-    async fn revoke_some(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<Vec<AnyRow>, StoreError> {
-        // The limit is in the text and not bound: not knowing it, PostgreSQL would rather read the whole table.
-        let statement = query(concat!(
-            "UPDATE tokens SET revoked_at = $1 WHERE revoked_at IS NULL AND id IN (",
-            with_made_by!(
-                "SELECT t.id FROM made JOIN tokens t ON t.id = made.id WHERE t.revoked_at IS NULL LIMIT 1000"
-            ),
-            ") RETURNING id, name, hint, (SELECT u.name FROM users u WHERE u.id = tokens.user_id) AS user_name",
-        ));
-        let statement = statement.bind(millis(now)).bind(self.id.to_string());
-        Ok(statement.fetch_all(&mut *tx.connection).await?)
     }
 
     fn descendant(&self, row: &AnyRow, now: Timestamp) -> Result<(TokenId, Value), StoreError> {
@@ -175,6 +163,18 @@ impl Revoke<'_> {
         });
         Ok((TokenId(row.uuid("id")?), details))
     }
+}
+
+/// Revokes tokens that are not revoked yet.
+async fn revoke_some(tx: &mut Tx<'_>, ids: &[TokenId], now: Timestamp) -> Result<Vec<AnyRow>, StoreError> {
+    let text = format!(
+        "UPDATE tokens SET revoked_at = $1 WHERE revoked_at IS NULL AND id IN {} RETURNING id, name, hint, \
+         (SELECT u.name FROM users u WHERE u.id = tokens.user_id) AS user_name",
+        list(2, ids.len())
+    );
+    let statement = query(AssertSqlSafe(text)).bind(millis(now));
+    let statement = ids.iter().fold(statement, |statement, id| statement.bind(id.to_string()));
+    Ok(statement.fetch_all(&mut *tx.connection).await?)
 }
 
 /// What the audit log tells of a token that was just revoked.

@@ -42,12 +42,12 @@ pub struct WouldShorten {
 }
 
 /// The tokens that last longer than they may, after what is selected of them and before the rest of the condition; `$1` is the
-/// time, `$2` the service's limit.
+/// time, `$2` the service's limit. Tokens come first in the join, from the index that has all that is asked of them.
 macro_rules! too_long {
     ($select:literal, $rest:literal) => {
         concat!(
             $select,
-            " FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.revoked_at IS NULL \
+            " FROM tokens t LEFT JOIN users u ON u.id = t.user_id WHERE t.revoked_at IS NULL \
              AND (t.expires_at IS NULL OR t.expires_at > $1) AND COALESCE(u.own_max_lifetime_ms, $2) >= 0 \
              AND (t.expires_at IS NULL OR t.expires_at - t.created_at > COALESCE(u.own_max_lifetime_ms, $2))",
             $rest

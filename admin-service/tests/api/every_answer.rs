@@ -109,7 +109,7 @@ impl World {
             "token_limit_reached" => Ask { user: "erin", token: self.overlapped.clone(), ..usual },
             "networks_too_wide" => self.too_wide(operation, usual),
             "schemes_too_wide" => self.other_schemes(operation, usual),
-            "outlives_maker" => self.outliving(operation, usual),
+            "outlives_maker" => self.outliving(operation),
             "caller_would_expire" => Ask {
                 query: "apply_to_existing=true",
                 body: Some(json!({
@@ -146,14 +146,14 @@ impl World {
     }
 
     /// Bob's token that ends soon gives a later end.
-    fn outliving(&self, operation: &Operation, usual: Ask) -> Ask {
+    fn outliving(&self, operation: &Operation) -> Ask {
         let (client, token) = (self.service.with(&self.brief.token), self.brief.id.clone());
         let body = match operation.method {
             Method::PATCH => json!({"expires_at": "2026-06-01T00:00:00Z"}),
             _ if operation.path.contains("rotate") => json!({"expires_in": "60d"}),
             _ => json!({"name": "late", "expires_in": "60d"}),
         };
-        Ask { client, user: "bob", token, body: Some(body), ..usual }
+        Ask { client, user: "bob", token, body: Some(body), query: "" }
     }
 
     /// What an operation answers to a request that must be refused, having changed nothing.

@@ -15,6 +15,15 @@ async fn make(service: &TestService, maker: &Made, spec: Value) -> Made {
     Made { id: text(&made["id"]), token: text(&made["token"]) }
 }
 
+/// Lifts the limits, but for the one of a token's maker.
+async fn unlimited(service: &TestService, outlive_maker: bool) {
+    let limits = json!({
+        "max_lifetime": null, "max_tokens_per_user": null, "outlive_maker": outlive_maker,
+        "delete_expired": {"enabled": true, "after": "30d", "every": "1h"},
+    });
+    service.admin().put("/restrictions", limits).await.expect(StatusCode::OK);
+}
+
 /// The revision that a revocation tells.
 async fn revoke(service: &TestService, path: &str) -> u64 {
     let answer = service.admin().delete(path).await.expect(StatusCode::NO_CONTENT);
@@ -31,17 +40,7 @@ async fn a_token_of_three_seconds_and_one_scheme_makes_none_that_is_more() {
     let client = service.with(&maker.token);
     let path = "/users/alice/tokens";
     let far = json!({"name": "far", "expires_at": "2099-01-01T00:00:00Z"});
-    service
-        .admin()
-        .put(
-            "/restrictions",
-            json!({
-                "max_lifetime": null, "max_tokens_per_user": null,
-                "delete_expired": {"enabled": true, "after": "30d", "every": "1h"},
-            }),
-        )
-        .await
-        .expect(StatusCode::OK);
+    unlimited(&service, false).await;
     let refused = service.refused(&client, Method::POST, path, Some(far.clone())).await;
     assert_snapshot!(refused.show(), @r#"
     422 Unprocessable Entity
@@ -73,17 +72,7 @@ async fn a_token_of_three_seconds_and_one_scheme_makes_none_that_is_more() {
     let made = client.post(path, json!({"name": "same"})).await.expect(StatusCode::CREATED).json();
     let facts = (&made["expires_at"], &made["schemes"], &made["made_by"]);
     assert_eq!(facts, (&json!("2026-01-01T00:00:05Z"), &json!(["bearer"]), &json!(maker.id)));
-    service
-        .admin()
-        .put(
-            "/restrictions",
-            json!({
-                "max_lifetime": null, "max_tokens_per_user": null, "outlive_maker": true,
-                "delete_expired": {"enabled": true, "after": "30d", "every": "1h"},
-            }),
-        )
-        .await
-        .expect(StatusCode::OK);
+    unlimited(&service, true).await;
     client.post(path, far).await.expect(StatusCode::CREATED);
 }
 

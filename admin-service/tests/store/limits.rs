@@ -192,12 +192,7 @@ async fn take(db: &Fixture, model: &mut Model, step: Step) {
         }
         Step::LookUp(index) if !model.tokens.is_empty() => {
             let token = index.get(&model.tokens).clone();
-            let valid = model.active && live(&token, db.now());
-            assert_eq!(db.is_valid(&token).await, valid);
-            let unused = valid && token.is_unused_successor();
-            for known in model.tokens.iter_mut().filter(|known| unused && known.id == token.id) {
-                known.in_use_since = Some(db.now());
-            }
+            look_up(db, model, &token).await;
         }
         Step::Revoke(_) | Step::Rotate { .. } | Step::LookUp(_) => {}
         Step::DeleteExpired => {
@@ -224,6 +219,16 @@ async fn take(db: &Fixture, model: &mut Model, step: Step) {
             db.store.put_user_restrictions(&origin(), &alice, &model.own).await.unwrap();
         }
         Step::Wait { hours: waited } => db.clock.advance(Duration::from(hours(waited))),
+    }
+}
+
+/// The first look-up of a successor takes it into use, if it is valid.
+async fn look_up(db: &Fixture, model: &mut Model, token: &Token) {
+    let valid = model.active && live(token, db.now());
+    assert_eq!(db.is_valid(token).await, valid);
+    let unused = valid && token.is_unused_successor();
+    for known in model.tokens.iter_mut().filter(|known| unused && known.id == token.id) {
+        known.in_use_since = Some(db.now());
     }
 }
 

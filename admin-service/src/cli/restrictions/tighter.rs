@@ -15,7 +15,7 @@ pub(super) fn is_tighter(before: &Map<String, Value>, after: &Map<String, Value>
     let (before, after) = (of(before), of(after));
     after.max_lifetime < before.max_lifetime
         || after.max_tokens_per_user < before.max_tokens_per_user
-        || after.outlive_maker < before.outlive_maker
+        || (before.outlive_maker && !after.outlive_maker)
         || after.kept < before.kept
 }
 
