@@ -115,7 +115,8 @@ impl Prometheus {
 
     /// The answer to an expression, when it has any result.
     async fn result(&self, expression: &str) -> Option<Value> {
-        let query = self.api.get("/api/v1/query").query(&[("query", expression)]);
+        let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let query = self.api.get(&format!("/api/v1/query?query={encoded}"));
         let answer = Answer::try_to(query).await.ok().filter(|answer| answer.status == 200)?.json();
         answer["data"]["result"].get(0).cloned()
     }
