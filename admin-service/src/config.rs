@@ -235,7 +235,7 @@ impl ServeArgs {
         self.edge_listen_is_safe()?;
         Ok(Config {
             database_url: self.database.url()?,
-            database_wait: Duration::from_millis(self.database_wait.as_millis().try_into().unwrap_or(0)),
+            database_wait: self.database_wait.into(),
             listen: self.listen,
             edge_listen: self.edge_listen,
             metrics_listen: self.metrics_listen,

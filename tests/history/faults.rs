@@ -55,6 +55,7 @@ fn right() -> Record {
             counted(3, "c", true),
         ],
         limits: vec![Limit { most: 2, from: 0, until: 9 }],
+        busy: 1.0,
     }
 }
 

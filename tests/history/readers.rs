@@ -13,6 +13,8 @@ use crate::support::wait;
 
 /// How long a feed may fail on a busy machine.
 const AT_LAST: Duration = Duration::from_secs(600);
+/// How long a reader waits until it asks again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the history stands.
 pub async fn position(edge: &Edge) -> (String, u64) {
@@ -46,16 +48,17 @@ pub async fn read(
 /// A page of the feed. As a filter does, asks again where the service cannot answer now: on a machine with more to do than it
 /// can, that is no end.
 async fn answered(edge: &Edge, (epoch, after): (&str, u64)) -> Value {
-    wait::until_within(AT_LAST, "the feed answers", async || {
-        let answer = edge.changes(Some((epoch, after)), Duration::from_millis(500)).await.ok()?;
-        match answer.status {
-            200 => Some(answer.json()),
-            503 => {
-                assert!(answer.header("retry-after").is_some(), "{answer:?}");
-                None
+    let begun = wait::now();
+    loop {
+        let answer = edge.changes(Some((epoch, after)), Duration::from_millis(500)).await;
+        match &answer {
+            Ok(answer) if answer.status == 200 => return answer.json(),
+            Ok(answer) => {
+                assert!(answer.status == 503 && answer.header("retry-after").is_some(), "{answer:?}")
             }
-            _ => panic!("{answer:?}"),
+            Err(_) => {}
         }
-    })
-    .await
+        assert!(begun.elapsed() < AT_LAST, "the feed does not answer: {answer:?}");
+        tokio::time::sleep(PAUSE).await;
+    }
 }

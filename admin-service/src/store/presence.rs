@@ -131,7 +131,7 @@ mod tests {
         let second = Presence::join(&database).await.unwrap();
         assert!(first.announce().unwrap().is_empty());
         let here = format!("process {}", std::process::id());
-        assert_eq!(second.announce().unwrap(), [here.clone()]);
+        assert_eq!(second.announce().unwrap(), std::slice::from_ref(&here));
         let Err(Absent::Held(by)) = Presence::exclude(&database) else { panic!("two hold it") };
         assert_eq!(by, [here.clone(), here]);
         drop((first, second));

@@ -106,7 +106,7 @@ impl Reserve {
                 "the disk of the database is full; released a part of the reserve, so that revocations go on"
             ),
             Err(error) => {
-                tracing::error!(%error, file = %self.path.display(), "the reserve cannot be released")
+                tracing::error!(%error, file = %self.path.display(), "the reserve cannot be released");
             }
         }
         released.is_ok()

@@ -28,10 +28,10 @@ pub(super) fn check(serve: &ServeArgs, findings: &mut Findings) -> Vec<SecretStr
         }
     };
     let before = findings.problems();
-    if let SecretSource::File(path) = &source {
-        if let Some(exposed) = exposure(path) {
-            findings.problem(CHECK, format!("{exposed}."), format!("{}.", cover(path)));
-        }
+    if let SecretSource::File(path) = &source
+        && let Some(exposed) = exposure(path)
+    {
+        findings.problem(CHECK, format!("{exposed}."), format!("{}.", cover(path)));
     }
     for (n, secret) in (1..).zip(&secrets) {
         let length = secret.expose_secret().len();
