@@ -23,7 +23,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let token = client.ask(Method::GET, "/tokens/self", &[], None)?;
     // A service of an earlier version does not tell.
     let is_token = token.status.is_success()
-        && serde_json::from_str::<Value>(&token.text).is_ok_and(|it| it["hint"].is_string());
+        && serde_json::from_str::<Value>(&token.text).is_ok_and(|it| it.get("hint").is_some());
     let token = is_token.then(|| token.text.trim_end());
     let text = user.text.trim_end();
     match (token, text.strip_suffix('}')) {

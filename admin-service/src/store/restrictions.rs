@@ -75,7 +75,7 @@ impl Work for Put<'_> {
         }
         // As they are written: "24h" in the place of "1d" is a change, as it reads back.
         let details = json!({ "before": before, "after": after });
-        if details["before"] == details["after"] {
+        if details.get("before") == details.get("after") {
             return Ok(after);
         }
         let now = tx.now();

@@ -67,7 +67,7 @@ impl Work for Put<'_> {
         let user = User { restrictions: own, ..user };
         // As they are written: "24h" in the place of "1d" is a change, as it reads back.
         let details = json!({ "before": before, "after": own });
-        if details["before"] != details["after"] {
+        if details.get("before") != details.get("after") {
             save(tx, &user).await?;
             let now = tx.now();
             audit::record(tx, &by, Action::UserRestrictionsUpdated, self.name.into(), details, now).await?;

@@ -267,7 +267,7 @@ fn what_is_refused_changes_nothing() {
         (&["token", "update", nobodys, "--no-scopes"], 1, "(token_not_found)"),
         (&["token", "update", &id], 2, "nothing to change is given"),
         (&["token", "update", &id, "--no-scopes", "--scope", "a"], 2, "cannot be used with"),
-        (&["token", "update", &id, "--allowed-cidr", "x"], 1, "`allowed_cidrs` must hold networks such as"),
+        (&["token", "update", &id, "--allowed-cidr", "x"], 1, "--allowed-cidr must hold networks such as"),
         (&["token", "update", &id, "--expires-at", "2199-01-01T00:00:00Z"], 1, "(expiry_too_long)"),
         (&["token", "rotate", nobodys, "--yes"], 1, "(token_not_found)"),
         (&["token", "rotate", &id, "--overlap", "soon"], 2, "must be a length of time"),

@@ -33,10 +33,10 @@ fn differences(
         match (was, is) {
             (was, is) if was == is => {}
             (Value::Object(was), Value::Object(is)) => {
-                differences(&format!("{prefix}{name}."), was, is, parts)
+                differences(&format!("{prefix}{name}."), was, is, parts);
             }
             (was, is) => {
-                parts.push(format!("{prefix}{} {} → {}", text(&name.as_str().into()), text(was), text(is)))
+                parts.push(format!("{prefix}{} {} → {}", text(&name.as_str().into()), text(was), text(is)));
             }
         }
     }

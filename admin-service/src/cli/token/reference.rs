@@ -77,7 +77,7 @@ impl TokenRef {
         pages(client, path, &[], None, |page| {
             for item in &page.items {
                 let token: Value = serde_json::from_str(item.get()).unwrap_or_default();
-                let id = token["id"].as_str().unwrap_or_default();
+                let id = token.get("id").and_then(Value::as_str).unwrap_or_default();
                 if id.starts_with(&self.0) && found.len() < 5 {
                     found.push(id.to_owned());
                 }

@@ -56,8 +56,7 @@ pub(super) fn run(service: &Service, args: &Args) -> Result<(), Failure> {
     let answer = client.call(Method::POST, &format!("{}/rotate", path(id)), &[], Some(&args.body()))?;
     Made::of(&client, &answer)?.hand_over(service, &answer).map_err(|error| {
         Failure::Failed(format!(
-            "the new token could not be written to stdout ({error}): rotate {} again, and another takes its place.",
-            id
+            "the new token could not be written to stdout ({error}): rotate {id} again, and another takes its place."
         ))
     })
 }
