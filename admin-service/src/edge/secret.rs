@@ -127,7 +127,7 @@ pub async fn reload_on_hangup(secrets: Option<EdgeSecrets>, mut shutdown: Shutdo
                 tracing::info!(secrets, changed, "SIGHUP: the edge secrets were read anew");
             }
             Err(error) => {
-                tracing::warn!(%error, "SIGHUP: the edge secret file cannot be used; the secrets of before stay accepted")
+                tracing::warn!(%error, "SIGHUP: the edge secret file cannot be used; the secrets of before stay accepted");
             }
         }
     }

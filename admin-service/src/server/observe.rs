@@ -92,6 +92,7 @@ pub async fn observe(State(observer): State<Observer>, mut request: Request, nex
 }
 
 /// What came of a request.
+#[derive(Clone, Copy)]
 struct Outcome {
     status: StatusCode,
     code: Option<Code>,

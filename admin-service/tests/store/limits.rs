@@ -191,8 +191,7 @@ async fn take(db: &Fixture, model: &mut Model, step: Step) {
             rotate(db, model, &old, overlap).await;
         }
         Step::LookUp(index) if !model.tokens.is_empty() => {
-            let token = index.get(&model.tokens).clone();
-            look_up(db, model, &token).await;
+            look_up(db, model, index).await;
         }
         Step::Revoke(_) | Step::Rotate { .. } | Step::LookUp(_) => {}
         Step::DeleteExpired => {
@@ -223,9 +222,10 @@ async fn take(db: &Fixture, model: &mut Model, step: Step) {
 }
 
 /// The first look-up of a successor takes it into use, if it is valid.
-async fn look_up(db: &Fixture, model: &mut Model, token: &Token) {
-    let valid = model.active && live(token, db.now());
-    assert_eq!(db.is_valid(token).await, valid);
+async fn look_up(db: &Fixture, model: &mut Model, index: prop::sample::Index) {
+    let token = index.get(&model.tokens).clone();
+    let valid = model.active && live(&token, db.now());
+    assert_eq!(db.is_valid(&token).await, valid);
     let unused = valid && token.is_unused_successor();
     for known in model.tokens.iter_mut().filter(|known| unused && known.id == token.id) {
         known.in_use_since = Some(db.now());
