@@ -37,7 +37,8 @@ const LARGE: [&str; 4] = ["tokens", "audit", "changes", "edges"];
 const SMALL: [&str; 7] = ["history", "restrictions", "leases", "jobs", "usage_hours", "h", "r"];
 /// What counts or looks for tokens among all live ones, whatever their number: on SQLite by an index that has all that it asks for; PostgreSQL
 /// takes the table where most tokens are live. And what finds the edges beyond a number: it counts so many.
-const COUNTS_ALL: [&str; 4] = ["forget_surplus_edges", "shorten_existing_tokens", "touched_by", "would_shorten"];
+const COUNTS_ALL: [&str; 4] =
+    ["forget_surplus_edges", "shorten_existing_tokens", "touched_by", "would_shorten"];
 
 /// Indexes of a few rows of a large table.
 const FEW: [&str; 2] = ["tokens_of_admins", "users_with_limits"];
