@@ -112,7 +112,7 @@ async fn what_the_readme_says_to_type_works_as_it_stands_there() {
     let lines: Vec<&str> = script.lines().collect();
     let (output, statuses) = run(&script, &demo);
     let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "a command fails: {}\n{printed}", said);
+    assert!(output.status.success(), "a command fails: {said}\n{printed}");
     let mut count = 0;
     for (line, status) in statuses.lines().map(|line| line.split_once(' ').expect("two numbers")) {
         let (number, status): (usize, u16) =

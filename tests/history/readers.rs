@@ -54,7 +54,7 @@ async fn answered(edge: &Edge, (epoch, after): (&str, u64)) -> Value {
         match &answer {
             Ok(answer) if answer.status == 200 => return answer.json(),
             Ok(answer) => {
-                assert!(answer.status == 503 && answer.header("retry-after").is_some(), "{answer:?}")
+                assert!(answer.status == 503 && answer.header("retry-after").is_some(), "{answer:?}");
             }
             Err(_) => {}
         }
