@@ -271,4 +271,5 @@ fn challenges_that_no_client_could_follow_are_refused_with_their_field() {
 fn a_byte_order_mark_before_json_is_dropped() {
     let text = format!("\u{feff}{}", json!({"service": {"cluster": "latchkey"}}));
     assert_eq!(Config::parse(text.as_bytes(), |_| None).unwrap().service.cluster, "latchkey");
+    assert!(Config::parse(format!("{text}\u{feff}").as_bytes(), |_| None).is_err());
 }

@@ -1,5 +1,7 @@
 //! `latchkey serve`: runs the service until it is told to end.
 
+use std::path::Path;
+
 use super::{Failure, block_on};
 use crate::app::App;
 use crate::clock::Sources;
@@ -35,8 +37,9 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let no_signals = |error| Failure::Failed(format!("signals cannot be handled: {error}."));
     let mut signals = EndSignals::take_over().map_err(no_signals)?;
-    warn_of_exposed_files(&args);
+    let files = [args.edge_secret_file.clone(), args.database.database_url_file.clone()];
     let config = args.check()?;
+    files.into_iter().flatten().for_each(|path| warn_if_exposed(&path));
     raise_open_files();
     let listeners = Listeners::bind(&config)?;
     let (app, tasks) = tokio::select! {
@@ -66,11 +69,9 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     }
 }
 
-/// Says which files of secrets are not the owner's alone.
-fn warn_of_exposed_files(args: &ServeArgs) {
-    for path in [&args.edge_secret_file, &args.database.database_url_file].into_iter().flatten() {
-        if let Some(exposed) = exposure(path) {
-            tracing::warn!(advice = cover(path), "{exposed}");
-        }
+/// Warns of a file of secrets that others can read.
+fn warn_if_exposed(path: &Path) {
+    if let Some(exposed) = exposure(path) {
+        tracing::warn!(advice = cover(path), "{exposed}");
     }
 }

@@ -240,9 +240,13 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_is_no_part_of_a_secret() {
-        let (_folder, path) = file("\u{feff}first-secret\n");
-        assert!(EdgeSecrets::load(SecretSource::File(path)).unwrap().accept(b"first-secret"));
-        assert!(EdgeSecrets::load(SecretSource::Value("\u{feff}s3cret".into())).unwrap().accept(b"s3cret"));
+        let (_folder, path) = file("\u{feff}the-first-edge-secret\n");
+        assert!(EdgeSecrets::load(SecretSource::File(path)).unwrap().accept(b"the-first-edge-secret"));
+        assert!(
+            EdgeSecrets::load(SecretSource::Value("\u{feff}another-edge-secret".into()))
+                .unwrap()
+                .accept(b"another-edge-secret")
+        );
     }
 
     #[test]

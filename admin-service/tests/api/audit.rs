@@ -117,7 +117,7 @@ async fn filters_that_cannot_be_are_refused() {
     }
     assert_snapshot!(shown, @r"
     The query parameter `actor` must be 1 to 64 characters of a-z, 0-9, '.', '_', '@', '+' and '-', beginning with a letter or digit, for it stands in a header; any other name can be the `displayName`; it has a space
-    The query parameter `action` must be one of user.created, user.updated, user_restrictions.updated, user.deleted, token.created, token.imported, token.updated, token.rotated, token.revoked, tokens.deleted, restrictions.updated, audit.deleted, database.restored, epoch.changed
+    The query parameter `action` must be one of user.created, user.updated, user_restrictions.updated, user.deleted, users.pruned, token.created, token.imported, token.updated, token.rotated, token.revoked, tokens.deleted, restrictions.updated, audit.deleted, database.restored, epoch.changed
     The query parameter `since` must be a time such as 2030-12-31T00:00:00Z (RFC 3339)
     The query parameter `until` must be a time such as 2030-12-31T00:00:00Z (RFC 3339)
     The query parameter `limit` must be 1 to 200, and is 0

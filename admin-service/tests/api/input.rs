@@ -10,7 +10,7 @@ const TOO_LATE: [&str; 3] = ["9999-12-31T23:59:59-00:01", "10000-01-01T00:00:00Z
 
 fn limits(longest: &Value, after: &str, every: &str) -> Value {
     json!({
-        "max_lifetime": longest, "max_tokens_per_user": 10,
+        "max_lifetime": longest, "max_tokens_per_user": 10, "outlive_maker": false,
         "delete_expired": {"enabled": false, "after": after, "every": every},
     })
 }

@@ -16,6 +16,23 @@ fn me_tells_whose_token_it_is() {
     active         true
     deleted        false
     time zone      UTC
+
+    Its token:
+    id                  xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx
+    name                bootstrap
+    description         -
+    user                admin
+    hint                xx_xxxx
+    schemes             bearer basic
+    scopes              latchkey:admin
+    allowed cidrs       -
+    made by             -
+    status              active
+    created at          <time>
+    expires at          <time>
+    expires in seconds  xxxxxxxx
+    last used at        -
+    revoked at          -
     ");
     assert_eq!(shell.json(&["me"])["name"], "admin");
 }
@@ -108,7 +125,7 @@ fn limits_are_applied_to_existing_tokens_when_somebody_means_it() {
     assert_eq!(tried["would_shorten"], json!({"tokens": 1, "at_once": 0}));
     let (code, shown) = shell.on_terminal(&args, "n\n");
     assert_eq!((code, shell.state()), (Some(1), before));
-    assert!(shown.contains("would_shorten.tokens"), "{shown}");
+    assert!(shown.contains("would shorten tokens"), "{shown}");
     assert!(
         shown.contains("Set these limits, and shorten the expiry of these tokens for good? [y/N]"),
         "{shown}"

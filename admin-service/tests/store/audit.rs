@@ -28,7 +28,7 @@ async fn all(db: &Fixture, filter: AuditFilter) -> Vec<AuditEntry> {
 
 /// What people do by the API; the rest the scheduler does by itself, see `retention`, and commands beside the database.
 fn by_people() -> impl Iterator<Item = Action> {
-    let others = [Action::AuditDeleted, Action::DatabaseRestored, Action::EpochChanged];
+    let others = [Action::AuditDeleted, Action::DatabaseRestored, Action::EpochChanged, Action::UsersPruned];
     Action::ALL.iter().copied().filter(move |action| !others.contains(action))
 }
 

@@ -31,6 +31,13 @@ async fn a_database_of_an_earlier_version_is_migrated_with_all_that_it_holds(db:
         "ALTER TABLE restrictions DROP COLUMN max_lifetime_unit",
         "ALTER TABLE restrictions DROP COLUMN delete_expired_after_unit",
         "ALTER TABLE restrictions DROP COLUMN delete_expired_every_unit",
+        "ALTER TABLE restrictions DROP COLUMN outlive_maker",
+        "DROP INDEX users_deleted",
+        "ALTER TABLE users DROP COLUMN deleted_at",
+        "DROP INDEX tokens_by_maker",
+        "DROP INDEX tokens_revoked_by_time",
+        "ALTER TABLE tokens DROP COLUMN made_by",
+        "ALTER TABLE tokens DROP COLUMN in_use_since",
         "DROP INDEX users_with_limits",
         "ALTER TABLE users DROP COLUMN own_max_lifetime_ms",
         "ALTER TABLE users DROP COLUMN own_max_tokens",
@@ -40,7 +47,7 @@ async fn a_database_of_an_earlier_version_is_migrated_with_all_that_it_holds(db:
         "ALTER TABLE tokens DROP COLUMN rotated_to",
         "ALTER TABLE tokens DROP COLUMN folded",
         "CREATE INDEX tokens_unrevoked ON tokens (user_id, expires_at, created_at, revoked_at) WHERE revoked_at IS NULL",
-        "DELETE FROM latchkey_migrations WHERE version IN (2, 4, 9)",
+        "DELETE FROM latchkey_migrations WHERE version IN (2, 4, 6, 8)",
     ] {
         db.sql(step).await;
     }
