@@ -46,7 +46,7 @@ async fn a_look_up_and_a_repeated_rotation_at_once_never_both_succeed(db: Fixtur
             let outcome = look_up.await.unwrap();
             match &repeated {
                 Ok(_) => {
-                    assert!(matches!(outcome, Outcome::Refused(RefusalReason::Revoked, _)), "{outcome:?}")
+                    assert!(matches!(outcome, Outcome::Refused(RefusalReason::Revoked, _)), "{outcome:?}");
                 }
                 Err(StoreError::TokenRotated(id)) => {
                     assert!(*id == new.id && matches!(outcome, Outcome::Valid(_)), "{outcome:?}");
