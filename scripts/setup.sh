@@ -61,13 +61,13 @@ setup_envoy() {
 
 # Clients of the API's description: a generator of clients, and a tester that makes up requests.
 setup_openapi_clients() {
-    local venv="$ROOT/.run/openapi-clients"
+    local venv=$RUN_DIR/openapi-clients
     [ -x "$venv/bin/schemathesis" ] && [ -x "$venv/bin/openapi-python-client" ] && return
     setup_python
     say "Installing schemathesis and openapi-python-client into .run/openapi-clients."
-    mkdir -p "$ROOT/.run"
-    python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check \
-        schemathesis==4.32.5 openapi-python-client==0.29.1 >&2 || {
+    new_venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        schemathesis==4.32.5 openapi-python-client==0.29.1 >&2 </dev/null || {
         rm -rf "$venv"
         die "schemathesis and openapi-python-client cannot be installed from PyPI."
     }

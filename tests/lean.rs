@@ -6,7 +6,7 @@ use crate::closed::withheld::CAPABILITIES;
 use crate::support::dist;
 
 /// The largest that the module may be, in bytes.
-const LIMIT: usize = 448 * 1024;
+const LIMIT: usize = 512 * 1024;
 
 /// What is no capability: an operator can withhold none of these.
 const NO_CAPABILITIES: [&str; 3] = ["memory", "_initialize", "proxy_abi_version_0_2_1"];
