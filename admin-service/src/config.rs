@@ -168,7 +168,7 @@ pub struct ServeArgs {
 
     /// How users reach the management API.
     #[arg(long, help = "How users reach the management API, for the links in answers, as in \
-        https://tokens.example.com [default: the host that a request is sent to]", env = "LATCHKEY_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
+        https://tokens.example.com [default: the address of --listen, or where that is 0.0.0.0 or :: the host that a request is sent to]", env = "LATCHKEY_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
     pub(crate) public_url: Option<String>,
 
     #[command(flatten)]
@@ -203,7 +203,8 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// How long the audit log is kept; `None`: for ever.
     pub audit_retention: Option<Period>,
-    /// What links in answers begin with, without a final slash; `None`: the host that a request is sent to.
+    /// What links in answers begin with, without a final slash; `None`: where it listens, or if that is any
+    /// address, the host that a request is sent to.
     pub public_url: Option<String>,
 }
 

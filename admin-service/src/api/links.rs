@@ -1,5 +1,5 @@
-//! The links in answers: with the public URL, or where none is set with the name by which the caller has reached the service. An
-//! address such as 0.0.0.0, where the service listens, leads nowhere.
+//! The links in answers: with the public URL, or where none is set with the address that the service listens on. An address such as
+//! 0.0.0.0 leads nowhere: then it is the name by which the caller has reached the service.
 
 use std::convert::Infallible;
 
@@ -26,8 +26,14 @@ impl FromRequestParts<App> for Links {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
         let settings = &app.settings;
-        let base = settings.public_url.clone().or_else(|| Some(format!("http://{}", host(parts)?)));
-        Ok(Self(base.unwrap_or_else(|| format!("http://{}", settings.listen))))
+        let base = match &settings.public_url {
+            Some(url) => url.clone(),
+            None => match host(parts).filter(|_| settings.listen.ip().is_unspecified()) {
+                Some(host) => format!("http://{host}"),
+                None => format!("http://{}", settings.listen),
+            },
+        };
+        Ok(Self(base))
     }
 }
 

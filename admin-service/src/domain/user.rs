@@ -1,5 +1,7 @@
 //! Users: who a token acts for.
 
+use latchkey::token::{CHECKSUM_LENGTH, RANDOM_LENGTH};
+
 use crate::domain::time::Timestamp;
 
 use super::invisible::Invisible;
@@ -21,6 +23,11 @@ text_type! {
 
 /// The rule of [`UserName`].
 fn user_name(text: &str) -> Result<(), Invalid> {
+    if is_shaped_as_a_token(text) {
+        return Err(Invalid::because(
+            "must be a name, and this looks like a token, which belongs nowhere but in `Authorization`",
+        ));
+    }
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let stray = text.chars().find(|c| !allowed(*c) && !"._@+-".contains(*c));
     let has = match (stray, text.chars().next()) {
@@ -37,6 +44,16 @@ fn user_name(text: &str) -> Result<(), Invalid> {
         "must be 1 to 64 characters of a-z, 0-9, '.', '_', '@', '+' and '-', beginning with a letter or digit, for it stands \
          in a header; any other name can be the `displayName`{has}"
     )))
+}
+
+/// Whether a text is what folding leaves of a token: names are stored and shown, and a secret must not be.
+fn is_shaped_as_a_token(text: &str) -> bool {
+    let Some((prefix, rest)) = text.split_once('_') else { return false };
+    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    (2..=16).contains(&prefix.len())
+        && rest.len() == RANDOM_LENGTH + CHECKSUM_LENGTH
+        && is_plain(prefix)
+        && is_plain(rest)
 }
 
 text_type! {
@@ -170,6 +187,12 @@ mod tests {
             "John.Doe+CI@Example.com".parse::<UserName>().unwrap().as_str(),
             "john.doe+ci@example.com"
         );
+        for (name, is_token) in
+            [("a".repeat(49), true), ("A1b".repeat(16) + "c", true), ("a".repeat(48), false)]
+        {
+            let refused = format!("lk_{name}").parse::<UserName>().map_err(|error| error.to_string());
+            assert_eq!(refused.is_err_and(|error| error.contains("looks like a token")), is_token, "{name}");
+        }
         for (name, has) in
             [("a b", "it has a space"), ("é", "it has 'é'"), ("a\u{200b}", "it has U+200B ZERO WIDTH SPACE")]
         {

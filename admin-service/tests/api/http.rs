@@ -152,7 +152,7 @@ async fn a_compressed_body_is_refused_with_the_name_of_the_header() {
 }
 
 #[tokio::test]
-async fn links_lead_to_the_host_that_was_asked_where_no_public_url_is_set() {
+async fn links_lead_to_the_host_that_was_asked_where_the_service_listens_on_any_address() {
     let service = TestService::configured(|config| {
         config.public_url = None;
         config.listen = "0.0.0.0:0".parse().unwrap();
