@@ -223,6 +223,16 @@ impl FromRequestParts<App> for Admin {
     }
 }
 
+/// The user that the path names, who is the caller unless that is an administrator.
+async fn named_user(caller: &Caller, parts: &mut Parts, app: &App) -> Result<UserName, ApiError> {
+    let name = path_parameter("name", parts, app).await.to_ascii_lowercase();
+    // Before it is looked up, so that the response does not disclose which users exist.
+    if !caller.is_admin() && name != caller.user.as_str() {
+        return Err(lacks(ADMIN));
+    }
+    name.parse().map_err(|_| no_such_user())
+}
+
 /// A caller who may read the user that the path names: its own with any token, everyone with `latchkey:admin`.
 pub struct ReadableUser(pub UserName);
 
@@ -231,12 +241,7 @@ impl FromRequestParts<App> for ReadableUser {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let caller = Caller::from_request_parts(parts, app).await?;
-        let name = path_parameter("name", parts, app).await;
-        // Said before it is looked up, so that the answer does not tell which users there are.
-        if !caller.is_admin() && name != caller.user.as_str() {
-            return Err(lacks(ADMIN));
-        }
-        name.parse().map(Self).map_err(|_| no_such_user())
+        named_user(&caller, parts, app).await.map(Self)
     }
 }
 
@@ -298,12 +303,7 @@ impl FromRequestParts<App> for TokensOf {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let TokenManager(caller) = TokenManager::from_request_parts(parts, app).await?;
-        let name = path_parameter("name", parts, app).await.to_ascii_lowercase();
-        // Said before it is looked up, so that the answer does not tell which users there are.
-        if !caller.is_admin() && name != caller.user.as_str() {
-            return Err(lacks(ADMIN));
-        }
-        let user = name.parse().map_err(|_| no_such_user())?;
+        let user = named_user(&caller, parts, app).await?;
         Ok(Self { user, caller })
     }
 }

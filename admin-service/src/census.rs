@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::domain::time::Timestamp;
 use tokio::sync::Mutex;
 
 use crate::domain::period::Period;
 use crate::domain::stats::Counts;
+use crate::domain::time::Timestamp;
 use crate::store::{Store, StoreError};
 
 /// Up to so many users and tokens, each who asks gets a count that knows of all that was done before.

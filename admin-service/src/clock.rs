@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::domain::time::Timestamp;
 use uuid::Uuid;
+
+use crate::domain::time::Timestamp;
 
 /// Tells the time, in whole milliseconds.
 pub trait Clock: fmt::Debug + Send + Sync {

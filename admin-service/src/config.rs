@@ -19,6 +19,11 @@ use crate::edge::secret::{EdgeSecrets, SecretSource};
 use crate::server::TrustedProxies;
 use crate::store::DatabaseUrl;
 
+mod parse;
+
+pub(crate) use parse::public_url;
+use parse::{address, max_changes, retention};
+
 /// The database where neither flag nor variable names one.
 pub const DEFAULT_DATABASE_URL: &str = "sqlite://latchkey.db";
 /// The largest secret file that is read, in bytes.
@@ -282,47 +287,6 @@ pub fn read_secret_file(flag: &'static str, path: &Path) -> Result<SecretString,
     Ok(without_mark(&text).into())
 }
 
-/// An address and a port, as `127.0.0.1:8100` or `[::1]:8100`.
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_| "an address and a port are needed, as in 127.0.0.1:8100 or [::1]:8100".to_owned())
-}
-
-/// A number, or none.
-fn max_changes(text: &str) -> Result<u32, String> {
-    match text {
-        "off" => Ok(0),
-        _ => {
-            text.parse().map_err(|_| "a whole number of changes is needed, as in 120, or \"off\"".to_owned())
-        }
-    }
-}
-
-/// A length of time, or for ever.
-fn retention(text: &str) -> Result<Retention, String> {
-    if text == "forever" {
-        return Ok(Retention(None));
-    }
-    match text.parse::<Period>() {
-        Ok(period) if period.as_millis() >= 1000 => Ok(Retention(Some(period))),
-        _ => Err("a length of time of at least 1s is needed, as in 400d, or \"forever\"".to_owned()),
-    }
-}
-
-/// A base URL, without its final slash.
-pub(crate) fn public_url(text: &str) -> Result<String, String> {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let plain = |rest: &str| {
-        !rest.is_empty()
-            && !rest.starts_with('/')
-            && rest.bytes().all(|b| b.is_ascii_graphic() && !b"?#@\"<>\\".contains(&b))
-    };
-    match rest {
-        Some(rest) if plain(rest) => Ok(text.trim_end_matches('/').to_owned()),
-        _ => Err("an http or https URL without user, query and fragment is needed, as in https://tokens.example.com".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -352,15 +316,6 @@ mod tests {
     }
 
     #[test]
-    fn the_audit_log_is_kept_for_a_while_or_for_ever() {
-        let kept = |text| parse(&["--audit-retention", text]).audit_retention.0;
-        assert_eq!((kept("90d"), kept("forever")), (Some(Period::from_days(90)), None));
-        for bad in ["", "0s", "999ms", "-1d", "90", "never"] {
-            assert!(retention(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn an_edge_listener_beyond_loopback_needs_a_secret() {
         let refused = parse(&["--edge-listen", "0.0.0.0:8101"]).check().unwrap_err();
         assert!(refused.to_string().contains("--edge-secret-file"), "{refused}");
@@ -384,24 +339,6 @@ mod tests {
         assert!(refusal(&path).contains("holds no secret"), "{}", refusal(&path));
         std::fs::write(&path, "x".repeat(70_000)).unwrap();
         assert!(refusal(&path).contains("larger than"));
-    }
-
-    #[test]
-    fn public_urls_are_plain_http_urls() {
-        assert_eq!(public_url("https://tokens.example.com/").as_deref(), Ok("https://tokens.example.com"));
-        assert_eq!(public_url("http://[::1]:8100/base").as_deref(), Ok("http://[::1]:8100/base"));
-        for bad in [
-            "",
-            "tokens.example.com",
-            "ftp://x",
-            "https://",
-            "https:///x",
-            "https://u@h",
-            "https://h/?q",
-            "http://a b",
-        ] {
-            assert!(public_url(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

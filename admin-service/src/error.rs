@@ -1,6 +1,5 @@
 //! What goes wrong, as callers see it: one list of codes, and one shape of body for all of them.
 
-use crate::json::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -10,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::domain::authority::Beyond;
 use crate::domain::limits::ExpiryRefusal;
+use crate::json::Json;
 use crate::store::StoreError;
 
 /// What went wrong, for programs: the `code` of an error body. Codes are never renamed.

@@ -2,7 +2,6 @@
 
 use std::str::FromStr;
 
-use crate::domain::time::Timestamp;
 use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
@@ -11,6 +10,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use crate::domain::invisible::without_mark_bytes;
+use crate::domain::time::Timestamp;
 use crate::error::{ApiError, Code, sentence};
 
 /// The largest request body, in bytes.

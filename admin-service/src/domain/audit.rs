@@ -4,12 +4,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::domain::time::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::text::{Invalid, id_type, plain, text_type};
 use super::token::TokenId;
 use super::user::UserName;
+use crate::domain::time::Timestamp;
 
 id_type! {
     /// An audit entry's identifier (UUIDv7).

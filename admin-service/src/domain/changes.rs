@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::domain::time::Timestamp;
 use latchkey::token::TokenHash;
 
 use super::verdict::{Epoch, Revision};
+use crate::domain::time::Timestamp;
 
 /// The most token hashes of a page that tells of several revisions.
 pub const PAGE: usize = 1_000;

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use crate::domain::time::Timestamp;
 use latchkey::token::TokenHash;
 
 use super::text::{shown_name, text_type};
 use super::token::{NewToken, Token, TokenSpec};
+use crate::domain::time::Timestamp;
 
 /// The most tokens of one import, so that it keeps other writers waiting for a moment only.
 pub const MOST_IMPORTED: usize = 1_000;

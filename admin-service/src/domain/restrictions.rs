@@ -1,11 +1,11 @@
 //! The administrator's limits, and what they say to one request.
 
-use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{Limit, Limits, Whose};
 use super::period::Period;
 use super::text::Invalid;
+use crate::domain::time::Timestamp;
 
 /// The shortest period of a limit.
 const LEAST: Period = Period::from_millis(1000);

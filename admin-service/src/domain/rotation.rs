@@ -2,13 +2,13 @@
 
 use std::str::FromStr;
 
-use crate::domain::time::Timestamp;
 use latchkey::token::{Secret, TokenHash};
 
 use super::limits::{ExpiryRefusal, Limits};
 use super::period::Period;
 use super::text::Invalid;
 use super::token::{Expiry, Token, TokenId, TokenStatus};
+use crate::domain::time::Timestamp;
 
 /// How long a token goes on working beside its successor, at most: overlapped tokens do not count against the limit.
 pub const LONGEST_OVERLAP: Period = Period::from_days(30);

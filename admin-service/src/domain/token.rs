@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::domain::time::Timestamp;
 use ipnet::IpNet;
 use latchkey::token::{Secret, TokenHash};
 use latchkey::wire::Scheme;
@@ -13,6 +12,7 @@ use super::period::Period;
 use super::scope::Scopes;
 use super::text::{Invalid, id_type, plain, shown_name, text_type};
 use super::user::{UserId, UserName};
+use crate::domain::time::Timestamp;
 
 /// The most networks that one token can be bound to.
 pub const MOST_NETWORKS: usize = 32;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::domain::time::Timestamp;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
@@ -12,6 +11,7 @@ use super::page::InvalidCursor;
 use super::text::{plain, text_type};
 use super::token::{TokenId, TokenStatus};
 use super::user::UserName;
+use crate::domain::time::Timestamp;
 
 text_type! {
     /// A part of a text that is looked for: 1 to 100 characters, no control characters.

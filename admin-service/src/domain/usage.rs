@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use crate::domain::time::Timestamp;
 use latchkey::wire::{MAX_EDGE_NAME, MAX_USAGE_ENTRIES, TokenUsage, UsageReport};
 
 use super::changes::Position;
 use super::period::Period;
 use super::text::{Invalid, text_type};
 use super::token::TokenId;
+use crate::domain::time::Timestamp;
 
 /// The most that a report may count, and the highest number that it may have: what the database's numbers hold.
 const MOST: u64 = i64::MAX.unsigned_abs();

@@ -105,7 +105,7 @@ impl From<&UserName> for DisplayName {
 pub struct User {
     /// The identifier that never changes.
     pub id: UserId,
-    /// The unique name; it stays taken when the user is deleted.
+    /// The unique name; it stays taken when the user is deleted, until the scheduler prunes the user.
     pub name: UserName,
     /// The name that people see.
     pub display_name: DisplayName,

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use crate::domain::time::Timestamp;
 use latchkey::wire::{DeniedToken, RefusalReason};
 use serde::Serialize;
 
 use super::token::{Token, TokenStatus};
+use crate::domain::time::Timestamp;
 
 /// Names the history that revisions count in. It changes when history is lost.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]

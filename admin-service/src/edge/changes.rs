@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::domain::time::Timestamp;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -14,6 +13,7 @@ use super::verify::Edge;
 use crate::api::extract::{Parameters, bad_parameter};
 use crate::app::App;
 use crate::domain::changes::Position;
+use crate::domain::time::Timestamp;
 use crate::domain::verdict::{Epoch, Revision};
 use crate::error::{ApiError, chain};
 use crate::feed::Unanswered;

@@ -2,15 +2,15 @@
 //! edge whose cluster for the change feed lacks the secret caches nothing, and nobody who only looks at requests notices.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::domain::time::Timestamp;
-use axum::extract::{ConnectInfo, MatchedPath};
+use axum::extract::MatchedPath;
 use axum::http::request::Parts;
 use latchkey::throttle::Throttle;
 
+use crate::domain::time::Timestamp;
+use crate::server::ClientAddress;
 use crate::telemetry::{EDGE_REFUSED, EDGE_REFUSED_AT};
 
 /// How often the log tells of them, for each path.
@@ -27,8 +27,8 @@ impl Unauthorized {
         metrics::counter!(EDGE_REFUSED, "path" => path.to_owned()).increment(1);
         metrics::gauge!(EDGE_REFUSED_AT, "path" => path.to_owned()).set(seconds(now));
         if let Some(not_logged) = self.admit(path, now) {
-            let client = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
-            let client = client.map(|address| address.to_canonical().to_string());
+            let client = parts.extensions.get::<ClientAddress>();
+            let client = client.map(|ClientAddress(address)| address.to_string());
             tracing::warn!(
                 path,
                 client,

@@ -1,6 +1,5 @@
 //! `POST /edge/v1/verify`: what the service says of one token hash.
 
-use crate::domain::time::Timestamp;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -14,6 +13,7 @@ use latchkey::wire::{RefusalReason, TokenFacts, VerifyRequest, VerifyResponse};
 use crate::api::extract::{self, DeclaredJson};
 use crate::app::App;
 use crate::domain::scope::Scope;
+use crate::domain::time::Timestamp;
 use crate::domain::token::Token;
 use crate::domain::verdict::{Outcome, Verdict};
 use crate::error::{ApiError, Code, chain};

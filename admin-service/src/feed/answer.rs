@@ -1,11 +1,11 @@
 //! Answers of the feed, written once for all who get the same.
 
-use crate::domain::time::Timestamp;
 use axum::body::Bytes;
 use latchkey::token::TokenHash;
 use latchkey::wire::ChangesResponse;
 
 use crate::domain::changes::{ChangePage, Position};
+use crate::domain::time::Timestamp;
 use crate::domain::verdict::Revision;
 
 /// An answer as it is sent.

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::time::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::forget::Forgetting;
 use super::{delete_expired, forget};
 use crate::domain::audit::Origin;
 use crate::domain::period::Period;
+use crate::domain::time::Timestamp;
 use crate::store::{Holder, Lease, Store, StoreError, Trigger};
 
 /// How long a lease holds unless it is renewed, which each batch does.

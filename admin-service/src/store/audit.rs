@@ -1,6 +1,5 @@
 //! The audit log: written in the transaction of what it records, read in pages.
 
-use crate::domain::time::Timestamp;
 use serde_json::Value;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
@@ -14,6 +13,7 @@ use super::transaction::{Statement, Tx};
 use crate::clock::id_at;
 use crate::domain::audit::{Action, Actor, AuditEntry, AuditFilter, AuditId, Origin, RequestId, Subject};
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::time::Timestamp;
 use crate::domain::token::TokenId;
 
 /// Writes an entry.

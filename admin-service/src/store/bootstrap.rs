@@ -1,6 +1,5 @@
 //! The first administrator.
 
-use crate::domain::time::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::query;
 
@@ -12,6 +11,7 @@ use super::{Store, restrictions, tokens, users};
 use crate::domain::audit::Origin;
 use crate::domain::limits::{Limit, Limits};
 use crate::domain::scope::Scopes;
+use crate::domain::time::Timestamp;
 use crate::domain::token::{NewToken, Token};
 use crate::domain::user::{NewUser, UserName};
 

@@ -1,6 +1,5 @@
 //! Reading the changes that follow a position, for the feed.
 
-use crate::domain::time::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
 
@@ -9,6 +8,7 @@ use super::error::StoreError;
 use super::history::position;
 use super::row::Columns;
 use crate::domain::changes::{Change, ChangePage, MOST, Position, Told};
+use crate::domain::time::Timestamp;
 use crate::domain::verdict::Revision;
 
 impl Store {

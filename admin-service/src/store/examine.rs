@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::time::Timestamp;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, query_scalar};
 use tokio::time::timeout;
 
@@ -13,6 +12,7 @@ use super::server_error::ServerError;
 use super::url::DatabaseUrl;
 use super::{Store, StoreOptions};
 use crate::clock::Sources;
+use crate::domain::time::Timestamp;
 
 /// How long a whole SQLite file may take to be read through.
 const INTEGRITY: Duration = Duration::from_secs(600);

@@ -1,6 +1,5 @@
 //! The history of changes that can alter a verdict: one counter, and the token hashes that each step touched.
 
-use crate::domain::time::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
 
@@ -9,6 +8,7 @@ use super::error::StoreError;
 use super::row::{Columns, MANY, list, millis};
 use super::transaction::Tx;
 use crate::domain::changes::Position;
+use crate::domain::time::Timestamp;
 use crate::domain::token::TokenId;
 use crate::domain::user::UserId;
 use crate::domain::verdict::{Epoch, Revision};

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use crate::domain::time::Timestamp;
 use latchkey::token::TokenHash;
 use sqlx::{AssertSqlSafe, query};
 
@@ -15,6 +14,7 @@ use super::{Store, history, tokens, user_restrictions, users};
 use crate::domain::audit::{Action, Origin};
 use crate::domain::import::{Import, Imported};
 use crate::domain::limits::{Limit, Limits};
+use crate::domain::time::Timestamp;
 use crate::domain::token::{NewToken, Token};
 use crate::domain::user::{User, UserName};
 

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use crate::domain::time::Timestamp;
 use sqlx::query;
 
 use super::Store;
@@ -10,6 +9,7 @@ use super::error::StoreError;
 use super::row::millis;
 use super::transaction::{Tx, Work};
 use crate::domain::period::Period;
+use crate::domain::time::Timestamp;
 
 /// A replica that holds leases, by a name that no other has and operators recognise.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

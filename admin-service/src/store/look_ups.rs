@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::domain::time::Timestamp;
 use latchkey::token::TokenHash;
 use latchkey::wire::RefusalReason;
 use sqlx::any::AnyRow;
@@ -19,6 +18,7 @@ use super::token_rows::{select_token, token};
 use super::transaction::{Tx, Work};
 use super::{Store, history};
 use crate::domain::changes::Position;
+use crate::domain::time::Timestamp;
 use crate::domain::token::TokenId;
 use crate::domain::verdict::{Outcome, Verdict};
 
@@ -173,6 +173,11 @@ struct TakeIntoUse<'a>(&'a [TokenId]);
 
 impl Work for TakeIntoUse<'_> {
     type Output = ();
+
+    /// It takes nothing away, but may use the reserve too: a token works on a full disk, also one that is to revoke others.
+    fn is_revocation(&self) -> bool {
+        true
+    }
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         for some in self.0.chunks(MANY) {

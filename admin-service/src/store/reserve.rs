@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
@@ -29,15 +29,17 @@ pub(super) struct Reserve {
     /// How many other changes were written, for [`Reserve::is_time_to_look`].
     writes: AtomicU32,
     /// How many revocations are being written, which may release of it. Nothing is taken back meanwhile.
-    pressed: AtomicU32,
+    revocations: AtomicU32,
+    /// Whether the latest attempt to keep it failed, so that the log says so once.
+    has_failed: AtomicBool,
 }
 
 /// Keeps what is released of a reserve from being taken back, while it lives.
-pub(super) struct Pressed<'a>(&'a Reserve);
+pub(super) struct RevocationInProgress<'a>(&'a Reserve);
 
-impl Drop for Pressed<'_> {
+impl Drop for RevocationInProgress<'_> {
     fn drop(&mut self) {
-        self.0.pressed.fetch_sub(1, Ordering::SeqCst);
+        self.0.revocations.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -48,14 +50,15 @@ impl Reserve {
             path: beside(database, "-reserve"),
             database: beside(database, ""),
             writes: AtomicU32::new(0),
-            pressed: AtomicU32::new(0),
+            revocations: AtomicU32::new(0),
+            has_failed: AtomicBool::new(false),
         }
     }
 
     /// Says that a revocation is being written.
-    pub fn press(&self) -> Pressed<'_> {
-        self.pressed.fetch_add(1, Ordering::SeqCst);
-        Pressed(self)
+    pub fn begin_revocation(&self) -> RevocationInProgress<'_> {
+        self.revocations.fetch_add(1, Ordering::SeqCst);
+        RevocationInProgress(self)
     }
 
     /// Whether all of it is there.
@@ -118,17 +121,20 @@ impl Reserve {
         if self.is_whole() {
             return true;
         }
-        if self.pressed.load(Ordering::SeqCst) > 0 {
+        if self.revocations.load(Ordering::SeqCst) > 0 {
             return false;
         }
         match self.grow() {
             Ok(()) => {
+                self.has_failed.store(false, Ordering::Relaxed);
                 tracing::info!(bytes = SIZE, file = %self.path.display(), "the reserve for revocations is complete");
                 true
             }
             Err(error) if error.kind() == ErrorKind::StorageFull => false,
             Err(error) => {
-                tracing::warn!(%error, file = %self.path.display(), "no disk space can be reserved for revocations");
+                if !self.has_failed.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, file = %self.path.display(), "no disk space can be reserved for revocations");
+                }
                 true
             }
         }
@@ -188,9 +194,9 @@ mod tests {
             assert!(!reserve.is_whole());
         }
         assert_eq!(steps, SIZE / STEP);
-        let pressed = reserve.press();
+        let revocation = reserve.begin_revocation();
         assert!(!reserve.refill(), "it is taken back from a revocation");
-        drop(pressed);
+        drop(revocation);
         assert!(reserve.refill() && reserve.is_whole());
     }
 }

@@ -1,6 +1,5 @@
 //! Revoking tokens: one, or one with all that it made.
 
-use crate::domain::time::Timestamp;
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
@@ -11,6 +10,7 @@ use super::row::{Columns, MANY, list, millis};
 use super::transaction::{Tx, Work};
 use super::{Store, audit, history, lineage, tokens, users};
 use crate::domain::audit::{Action, Origin, Subject};
+use crate::domain::time::Timestamp;
 use crate::domain::token::{Token, TokenId};
 use crate::domain::user::UserName;
 use crate::domain::verdict::Revision;

@@ -2,7 +2,6 @@
 
 use std::slice;
 
-use crate::domain::time::Timestamp;
 use serde_json::json;
 use sqlx::query;
 
@@ -14,6 +13,7 @@ use super::{Store, audit, history, revocation, tokens, user_restrictions, users}
 use crate::domain::audit::{Action, Origin};
 use crate::domain::limits::Limits;
 use crate::domain::rotation::{Rotation, Succession};
+use crate::domain::time::Timestamp;
 use crate::domain::token::{Token, TokenId};
 use crate::domain::user::UserName;
 

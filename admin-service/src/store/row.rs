@@ -1,12 +1,12 @@
 //! Reading rows: the store's column types as the domain's.
 
-use crate::domain::time::Timestamp;
 use latchkey::token::TokenHash;
 use sqlx::any::AnyRow;
 use sqlx::{Any, ColumnIndex, Decode, Row, Type};
 use uuid::Uuid;
 
 use super::error::{Failure, StoreError};
+use crate::domain::time::Timestamp;
 
 /// How many rows one statement writes or looks for, so that many need few ways to the database and back.
 pub(super) const MANY: usize = 50;

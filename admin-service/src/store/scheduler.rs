@@ -1,6 +1,5 @@
 //! What the job that deletes expired tokens asks of the store: its state, and one batch at a time.
 
-use crate::domain::time::Timestamp;
 use sqlx::query;
 
 use super::authority::Confirmed;
@@ -13,6 +12,7 @@ use super::{Store, restrictions, users};
 use crate::domain::audit::{Origin, Subject};
 use crate::domain::period::Period;
 use crate::domain::restrictions::DeleteExpired;
+use crate::domain::time::Timestamp;
 
 /// How long after a failed run the next one begins, at most.
 const RETRY: Period = Period::from_millis(60_000);

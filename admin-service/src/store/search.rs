@@ -4,7 +4,6 @@
 //! filter. So no statement reads more than a slice, however few tokens there are to be found; a page that many slices
 //! have not filled is handed out as it is, with the place where it stopped.
 
-use crate::domain::time::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
 use uuid::Uuid;
@@ -15,6 +14,7 @@ use super::row::{Columns, millis};
 use super::token_rows::{select_token, token};
 use super::transaction::Statement;
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::time::Timestamp;
 use crate::domain::token::{Token, TokenId, TokenStatus};
 use crate::domain::token_search::{TokenFilter, TokenOrder, TokenPlace, folded};
 use crate::domain::user::UserId;

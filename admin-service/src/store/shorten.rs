@@ -1,7 +1,6 @@
 //! Shortening what exists: active tokens that last longer than the longest lifetime get the expiry that a new one could have
 //! had, counted from when they were made, and no sooner than now. Users with a limit of their own go by theirs.
 
-use crate::domain::time::Timestamp;
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
@@ -17,6 +16,7 @@ use super::{Store, audit, history, restrictions, users};
 use crate::domain::audit::{Action, Origin, Subject};
 use crate::domain::period::Period;
 use crate::domain::restrictions::Restrictions;
+use crate::domain::time::Timestamp;
 use crate::domain::token::{Token, TokenId};
 use crate::domain::user::UserName;
 

@@ -3,7 +3,6 @@
 //! Counting millions of rows takes seconds, and a statement has less. So they are counted slice by slice, in the order of
 //! an index that holds all that is asked for; what changes meanwhile may be counted or not.
 
-use crate::domain::time::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::query;
 use uuid::Uuid;
@@ -13,6 +12,7 @@ use super::error::StoreError;
 use super::row::{Columns, millis};
 use super::transaction::Statement;
 use crate::domain::stats::{Counts, EXPIRING_WITHIN, HourOfRequests, TokenCounts, UserCounts};
+use crate::domain::time::Timestamp;
 
 /// How many rows one statement counts: some hundredths of a second.
 const SLICE: i64 = 20_000;

@@ -2,7 +2,6 @@
 
 use std::slice;
 
-use crate::domain::time::Timestamp;
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
@@ -15,6 +14,7 @@ use super::transaction::{Statement, Tx, Work};
 use super::{Batch, Store, audit, history, lineage, user_restrictions, users};
 use crate::domain::audit::{Action, Origin, Subject};
 use crate::domain::limits::{Limit, Limits};
+use crate::domain::time::Timestamp;
 use crate::domain::token::{NewToken, Token, TokenId};
 use crate::domain::user::{User, UserName};
 

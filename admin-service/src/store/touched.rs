@@ -4,7 +4,6 @@
 //! All live tokens are looked at, and what is asked of them is in one index, user by user; nothing is read beside it but the
 //! examples.
 
-use crate::domain::time::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::query;
 
@@ -15,6 +14,7 @@ use super::row::{Columns, millis};
 use super::transaction::Statement;
 use crate::domain::period::Period;
 use crate::domain::restrictions::Restrictions;
+use crate::domain::time::Timestamp;
 use crate::domain::token::{TokenId, TokenName};
 use crate::domain::user::UserName;
 

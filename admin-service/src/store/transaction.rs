@@ -5,7 +5,6 @@ use std::io::ErrorKind;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use crate::domain::time::Timestamp;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
@@ -16,6 +15,7 @@ use super::reserve::{self, Reserve};
 use super::row::Columns;
 use super::{Inner, Store};
 use crate::clock::Sources;
+use crate::domain::time::Timestamp;
 use crate::telemetry::WRITES_FAILED;
 
 /// How often a transaction is tried that others keep interrupting.
@@ -88,7 +88,7 @@ impl Store {
             }
             return done;
         }
-        let _pressed = reserve.press();
+        let _in_progress = reserve.begin_revocation();
         let mut done = self.write_at_last(work).await;
         // At first the log's own room will do, where its pages can be written back.
         let mut room = matches!(done, Err(StoreError::Full(_))) && self.0.write_back().await.is_ok();

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use crate::domain::time::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
 
@@ -16,6 +15,7 @@ use super::error::StoreError;
 use super::history::position;
 use super::row::{Columns, millis};
 use super::transaction::{Tx, Work};
+use crate::domain::time::Timestamp;
 use crate::domain::token::TokenId;
 use crate::domain::usage::{Receipt, Report};
 use crate::error::chain;

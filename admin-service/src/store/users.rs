@@ -1,6 +1,5 @@
 //! Users: made, read, changed and (softly) deleted.
 
-use crate::domain::time::Timestamp;
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::query;
@@ -13,6 +12,7 @@ use super::transaction::{Tx, Work};
 use super::{Batch, Store, audit, history, user_restrictions};
 use crate::domain::audit::{Action, Origin, Subject};
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::time::Timestamp;
 use crate::domain::user::{
     DisplayName, EmailAddress, NewUser, TimeZoneName, User, UserId, UserName, UserPatch,
 };

@@ -14,6 +14,7 @@ mod floods;
 mod http2;
 mod input;
 mod lists;
+mod memory;
 mod new_epoch;
 mod openapi_clients;
 mod serve;

@@ -1,6 +1,5 @@
 //! `GET /audit`: who did what, when and from where.
 
-use crate::json::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -12,6 +11,7 @@ use crate::app::App;
 use crate::auth::Admin;
 use crate::domain::audit::AuditFilter;
 use crate::error::ApiError;
+use crate::json::Json;
 
 /// Which entries to list: those that meet all that is given.
 #[derive(Deserialize, IntoParams)]

@@ -3,7 +3,6 @@
 mod export;
 mod get;
 
-use crate::domain::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -12,6 +11,7 @@ use utoipa_axum::routes;
 use crate::api::extract::bad_parameter;
 use crate::app::App;
 use crate::domain::audit::{AuditEntry, AuditFilter};
+use crate::domain::time::Timestamp;
 use crate::error::ApiError;
 
 pub(super) fn routes() -> OpenApiRouter<App> {

@@ -1,6 +1,5 @@
 //! `GET /me`: who the caller is.
 
-use crate::json::Json;
 use axum::extract::State;
 
 use crate::api::extract::NoParameters;
@@ -9,6 +8,7 @@ use crate::api::users::UserBody;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::json::Json;
 
 /// The caller's user
 ///

@@ -1,10 +1,10 @@
 //! What limits would do, as `PUT /restrictions?dry_run=true` tells it.
 
-use crate::domain::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::restrictions::Restrictions;
+use crate::domain::time::Timestamp;
 use crate::store::{Shortened, Touched, TouchedToken, TouchedUser, WouldShorten};
 
 /// What exceeds limits. All of it stays as it is when the limits are set, for they hold for what is made afterwards, unless

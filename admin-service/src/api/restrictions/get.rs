@@ -1,6 +1,5 @@
 //! `GET /restrictions`: the limits in force.
 
-use crate::json::Json;
 use axum::extract::State;
 
 use super::RestrictionsBody;
@@ -8,6 +7,7 @@ use crate::api::extract::NoParameters;
 use crate::app::App;
 use crate::auth::Admin;
 use crate::error::ApiError;
+use crate::json::Json;
 
 /// The limits in force
 #[utoipa::path(

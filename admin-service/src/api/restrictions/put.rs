@@ -1,6 +1,5 @@
 //! `PUT /restrictions`: sets the limits, applies them to what exists, or tells what exceeds them.
 
-use crate::json::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -13,6 +12,7 @@ use crate::auth::Admin;
 use crate::domain::audit::Origin;
 use crate::domain::restrictions::{DeleteExpired, Restrictions};
 use crate::error::{ApiError, ErrorBody};
+use crate::json::Json;
 use crate::store::StoreError;
 
 /// Whether to change anything, and what.

@@ -1,7 +1,5 @@
 //! `GET /scheduler`: how the deletion of expired tokens goes.
 
-use crate::domain::time::Timestamp;
-use crate::json::Json;
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,8 +7,10 @@ use utoipa::ToSchema;
 use crate::api::extract::NoParameters;
 use crate::app::App;
 use crate::auth::Admin;
+use crate::domain::time::Timestamp;
 use crate::error::ApiError;
 use crate::jobs::delete_expired::JOB;
+use crate::json::Json;
 
 /// How the deletion of expired tokens goes.
 #[derive(Serialize, ToSchema)]

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::time::Timestamp;
-use crate::json::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -14,7 +12,9 @@ use crate::auth::Admin;
 use crate::census::CensusError;
 use crate::domain::period::Period;
 use crate::domain::stats::{Counts, HourOfRequests};
+use crate::domain::time::Timestamp;
 use crate::error::ApiError;
+use crate::json::Json;
 use crate::store::HOURS_RETAINED;
 
 const HOUR: Period = Period::from_millis(3_600_000);

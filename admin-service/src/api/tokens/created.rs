@@ -1,6 +1,5 @@
 //! The answer that shows a new token, the only one that ever does.
 
-use crate::json::Json;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::IntoResponse;
@@ -15,6 +14,7 @@ use super::TokenBody;
 use crate::api::BASE;
 use crate::app::App;
 use crate::domain::token::Token;
+use crate::json::Json;
 
 /// A new token, and this once the secret itself.
 #[derive(Serialize, ToSchema)]

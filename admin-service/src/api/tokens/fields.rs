@@ -1,10 +1,10 @@
 //! The fields of tokens, as callers write them. Each refusal names the field and says what is allowed.
 
-use crate::domain::time::Timestamp;
 use latchkey::wire::Scheme;
 
 use crate::domain::Invalid;
 use crate::domain::scope::Scopes;
+use crate::domain::time::Timestamp;
 use crate::domain::token::{Networks, Schemes};
 use crate::error::ApiError;
 

@@ -1,6 +1,5 @@
 //! `GET /tokens`: looks for tokens among those of all users.
 
-use crate::json::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -13,6 +12,7 @@ use crate::auth::Admin;
 use crate::domain::page::{InvalidCursor, Page, PageRequest};
 use crate::domain::token_search::{TokenFilter, TokenPlace};
 use crate::error::ApiError;
+use crate::json::Json;
 use crate::store::StoreError;
 
 /// Which tokens to list: those that meet all that is given.

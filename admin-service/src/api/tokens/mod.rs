@@ -6,7 +6,6 @@ pub(in crate::api) mod get;
 mod id;
 mod itself;
 
-use crate::domain::time::Timestamp;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::Serialize;
@@ -15,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::domain::time::Timestamp;
 use crate::domain::token::{Token, TokenStatus};
 use crate::store::Revoked;
 

@@ -1,6 +1,5 @@
 //! `GET /users`: all users, in pages.
 
-use crate::json::Json;
 use axum::extract::State;
 
 use super::UserBody;
@@ -10,6 +9,7 @@ use crate::api::page::{ListKey, PageBody, PageQuery};
 use crate::app::App;
 use crate::auth::Admin;
 use crate::error::ApiError;
+use crate::json::Json;
 
 /// List the users
 ///

@@ -1,6 +1,5 @@
 //! `POST /users`: makes a user.
 
-use crate::json::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
@@ -15,6 +14,7 @@ use crate::app::App;
 use crate::auth::Admin;
 use crate::domain::user::NewUser;
 use crate::error::{ApiError, ErrorBody};
+use crate::json::Json;
 
 /// A user to be made.
 #[derive(Deserialize, ToSchema)]

@@ -1,10 +1,10 @@
 //! Edges that a running service turns away for want of its secret, by its own metrics: requests go on meanwhile, so that nobody
 //! else may notice.
 
-use crate::domain::time::Timestamp;
 use latchkey::wire::CHANGES_PATH;
 
 use super::finding::Findings;
+use crate::domain::time::Timestamp;
 use crate::telemetry::EDGE_REFUSED_AT;
 
 const CHECK: &str = "edges";

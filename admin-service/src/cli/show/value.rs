@@ -1,9 +1,9 @@
 //! Values of the API's JSON as texts of one line.
 
-use crate::domain::time::Timestamp;
 use serde_json::Value;
 
 use super::harmless;
+use crate::domain::time::Timestamp;
 
 /// What stands where there is nothing.
 const NOTHING: &str = "-";

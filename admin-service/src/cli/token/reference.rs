@@ -9,15 +9,23 @@ use serde_json::Value;
 use crate::cli::Failure;
 use crate::cli::remote::{Client, pages};
 use crate::domain::Invalid;
+use crate::domain::scope::ADMIN;
 use crate::domain::token::TokenId;
 use crate::domain::user::UserName;
 
 /// The fewest characters of a beginning.
-const LEAST: usize = 8;
+const MIN_LENGTH: usize = 8;
 /// The length of an identifier.
-const WHOLE: usize = 36;
+const ID_LENGTH: usize = 36;
 /// How much of an identifier a terminal gets: the time to the millisecond, and what tells those of one apart.
-const SHOWN: usize = 18;
+const SHOWN_LENGTH: usize = 18;
+
+/// The caller's own token.
+#[derive(Deserialize)]
+struct OwnToken {
+    user: UserName,
+    scopes: Vec<String>,
+}
 
 /// An identifier, or the beginning of one.
 #[derive(Clone, Debug)]
@@ -28,7 +36,7 @@ impl FromStr for TokenRef {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let text = text.trim_end_matches('…').to_ascii_lowercase();
-        let fits = (LEAST..=WHOLE).contains(&text.len());
+        let fits = (MIN_LENGTH..=ID_LENGTH).contains(&text.len());
         let may_begin = text.bytes().enumerate().all(|(index, byte)| match index {
             8 | 13 | 18 | 23 => byte == b'-',
             _ => byte.is_ascii_hexdigit(),
@@ -37,7 +45,7 @@ impl FromStr for TokenRef {
             return Ok(Self(text));
         }
         Err(Invalid(format!(
-            "must be a token's identifier (a UUID), or its first {LEAST} characters or more"
+            "must be a token's identifier (a UUID), or its first {MIN_LENGTH} characters or more"
         )))
     }
 }
@@ -48,16 +56,12 @@ impl TokenRef {
         if let Ok(id) = self.0.parse() {
             return Ok(id);
         }
+        let own: OwnToken = client.read("/tokens/self")?;
+        // An administrator lists everybody's, other users their own.
+        let is_admin = own.scopes.iter().any(|scope| scope == ADMIN);
+        let list = if is_admin { "/tokens".to_owned() } else { super::path_of_all(&own.user) };
         let mut found = Vec::new();
-        // An administrator lists everybody's; who is none, its own.
-        if self.look("/tokens", client, &mut found).is_err() {
-            #[derive(Deserialize)]
-            struct Me {
-                name: UserName,
-            }
-            let me: Me = client.read("/me")?;
-            self.look(&super::path_of_all(&me.name), client, &mut found)?;
-        }
+        self.look(&list, client, &mut found)?;
         match found.as_slice() {
             [one] => one.parse().map_err(|problem| Failure::Failed(format!("{problem}."))),
             [] => Err(Failure::Failed(format!(
@@ -89,7 +93,7 @@ impl TokenRef {
 
 /// An identifier in a table: on a terminal its beginning.
 pub(super) fn shown(id: &str) -> String {
-    let short = id.get(..SHOWN).filter(|_| stdout().is_terminal());
+    let short = id.get(..SHOWN_LENGTH).filter(|_| stdout().is_terminal());
     short.unwrap_or(id).to_owned()
 }
 

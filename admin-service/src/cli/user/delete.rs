@@ -14,7 +14,7 @@ Examples:
   latchkey user delete bob
   latchkey user delete bob --yes
 
-It cannot be undone, and the name stays taken. `latchkey user disable` refuses the tokens as well, and can be undone.")]
+It cannot be undone. The name stays taken until the scheduler prunes the user (restrictions: delete expired after). `latchkey user disable` refuses the tokens as well, and can be undone.")]
 pub(super) struct Args {
     /// The user's name
     name: UserName,

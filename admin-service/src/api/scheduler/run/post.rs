@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::json::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -13,6 +12,7 @@ use crate::app::App;
 use crate::auth::Admin;
 use crate::error::{ApiError, Code, ErrorBody, sentence};
 use crate::jobs::RunError;
+use crate::json::Json;
 
 /// How long the answer waits for the run to end.
 const PATIENCE: Duration = Duration::from_secs(5);

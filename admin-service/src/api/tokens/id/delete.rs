@@ -42,7 +42,9 @@ pub(super) async fn revoke_token(
 ) -> Result<impl IntoResponse, ApiError> {
     let (origin, id) = (own.origin(), own.token.id);
     let done = if switch("with_descendants", query.with_descendants.as_deref())? {
-        app.store.revoke_token_with_descendants(&origin, id).await?
+        // Whether or not the caller waits for it: with its own token gone, it could not repeat the call.
+        let work = tokio::spawn(async move { app.store.revoke_token_with_descendants(&origin, id).await });
+        work.await.map_err(|error| ApiError::internal(&error))??
     } else {
         app.store.revoke_token(&origin, id).await?
     };

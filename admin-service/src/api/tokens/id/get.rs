@@ -1,6 +1,5 @@
 //! `GET /tokens/{id}`: one token.
 
-use crate::json::Json;
 use axum::extract::State;
 
 use crate::api::extract::NoParameters;
@@ -8,6 +7,7 @@ use crate::api::tokens::TokenBody;
 use crate::app::App;
 use crate::auth::OwnToken;
 use crate::error::{ApiError, ErrorBody};
+use crate::json::Json;
 
 /// One token
 ///

@@ -1,6 +1,5 @@
 //! `PATCH /tokens/{id}`: changes a token.
 
-use crate::json::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -12,6 +11,7 @@ use crate::auth::OwnToken;
 use crate::domain::token::Expiry;
 use crate::domain::token_patch::TokenPatch;
 use crate::error::{ApiError, ErrorBody};
+use crate::json::Json;
 
 /// A change of a token; fields that are left out stay as they are.
 #[derive(Deserialize, ToSchema)]

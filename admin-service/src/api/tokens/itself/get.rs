@@ -1,6 +1,5 @@
 //! `GET /tokens/self`: what the token of the call is.
 
-use axum::Json;
 use axum::extract::State;
 
 use super::of_caller;
@@ -9,6 +8,7 @@ use crate::api::tokens::TokenBody;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::json::Json;
 
 /// The token of this call
 ///

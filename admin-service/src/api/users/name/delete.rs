@@ -11,7 +11,8 @@ use crate::error::{ApiError, ErrorBody};
 
 /// Delete a user
 ///
-/// Refuses all the user's tokens at once, at every edge. It cannot be undone, and the name stays taken. Repeatable.
+/// Refuses all the user's tokens at once, at every edge. It cannot be undone. The name stays taken until the
+/// scheduler prunes the user, as long after as expired tokens are kept. Repeatable.
 #[utoipa::path(
     delete, path = "/users/{name}", tag = "users",
     security(("bearer" = ["latchkey:admin"]), ("basic" = ["latchkey:admin"])),

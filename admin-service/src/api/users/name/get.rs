@@ -1,6 +1,5 @@
 //! `GET /users/{name}`: one user.
 
-use crate::json::Json;
 use axum::extract::State;
 
 use crate::api::extract::NoParameters;
@@ -9,6 +8,7 @@ use crate::api::users::UserBody;
 use crate::app::App;
 use crate::auth::ReadableUser;
 use crate::error::{ApiError, ErrorBody};
+use crate::json::Json;
 
 /// One user
 ///

@@ -1,6 +1,5 @@
 //! `PATCH /users/{name}`: changes a user, disables it or enables it again.
 
-use crate::json::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -13,6 +12,7 @@ use crate::app::App;
 use crate::auth::Admin;
 use crate::domain::user::{DisplayName, UserName, UserPatch};
 use crate::error::{ApiError, ErrorBody};
+use crate::json::Json;
 
 /// A change of a user; fields that are left out stay as they are.
 #[derive(Deserialize, ToSchema)]

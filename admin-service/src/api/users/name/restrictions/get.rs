@@ -1,6 +1,5 @@
 //! `GET /users/{name}/restrictions`: the limits of one user.
 
-use crate::json::Json;
 use axum::extract::State;
 
 use super::UserLimitsBody;
@@ -8,6 +7,7 @@ use crate::api::extract::NoParameters;
 use crate::app::App;
 use crate::auth::TokensOf;
 use crate::error::{ApiError, ErrorBody};
+use crate::json::Json;
 
 /// The limits of one user
 ///

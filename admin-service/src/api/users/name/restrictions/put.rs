@@ -1,6 +1,5 @@
 //! `PUT /users/{name}/restrictions`: gives one user limits of its own.
 
-use crate::json::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -13,6 +12,7 @@ use crate::app::App;
 use crate::auth::Admin;
 use crate::domain::user_restrictions::UserRestrictions;
 use crate::error::{ApiError, ErrorBody};
+use crate::json::Json;
 
 /// The limits of a user's own to be. A field that is absent is as in `/restrictions`; null means no limit.
 #[derive(Deserialize, ToSchema)]

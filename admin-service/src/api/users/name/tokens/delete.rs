@@ -1,6 +1,5 @@
 //! `DELETE /users/{name}/tokens?status=expired`: tidies up.
 
-use crate::json::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -9,6 +8,7 @@ use crate::api::extract::{Parameters, bad_parameter};
 use crate::app::App;
 use crate::auth::TokensOf;
 use crate::error::{ApiError, Code, ErrorBody};
+use crate::json::Json;
 
 /// Which tokens to delete.
 #[derive(Deserialize, IntoParams)]

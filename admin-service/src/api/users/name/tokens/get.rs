@@ -1,6 +1,5 @@
 //! `GET /users/{name}/tokens`: one user's tokens, in pages.
 
-use crate::json::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -13,6 +12,7 @@ use crate::app::App;
 use crate::auth::TokensOf;
 use crate::domain::token_search::TokenFilter;
 use crate::error::{ApiError, ErrorBody};
+use crate::json::Json;
 
 /// Which tokens to list.
 #[derive(Deserialize, IntoParams)]

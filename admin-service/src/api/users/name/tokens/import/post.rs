@@ -1,7 +1,5 @@
 //! `POST /users/{name}/tokens:import`: stores tokens by their hashes.
 
-use crate::domain::time::Timestamp;
-use crate::json::Json;
 use axum::extract::State;
 use latchkey::token::TokenHash;
 use serde::{Deserialize, Serialize};
@@ -15,8 +13,10 @@ use crate::api::users::name::tokens::post::NewTokenBody;
 use crate::app::App;
 use crate::auth::Admin;
 use crate::domain::import::{Import, Imported, MOST_IMPORTED};
+use crate::domain::time::Timestamp;
 use crate::domain::token::{Networks, NewToken, Schemes};
 use crate::error::{ApiError, Code, ErrorBody};
+use crate::json::Json;
 
 /// The largest body of an import, in bytes.
 pub(crate) const MAX_IMPORT: usize = 1024 * 1024;
