@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use crate::credential::Values;
 use crate::gate::Identity;
-use crate::rules::Target;
+use crate::rules::{MAX_METHODS, Target};
 use crate::trace::Traceparent;
 
 #[cfg(test)]
@@ -170,9 +170,26 @@ impl<'a> Target<'a> {
     fn add_override(&mut self, name: &[u8], value: &'a [u8]) {
         let Some(replaced) = Override::of(name) else { return };
         let overrides = self.overrides.get_or_insert_default();
+        // Of a list, servers take the first, the last or each one, or the value as it is.
+        let mut parts =
+            value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|part| !part.is_empty());
         match replaced {
-            Override::Method => overrides.methods.push(value),
-            Override::Path => overrides.paths.push(value),
+            Override::Method => {
+                // More than are looked at are refused as too many, so they need not be collected.
+                std::iter::once(value).chain(parts).for_each(|part| {
+                    if overrides.methods.len() <= MAX_METHODS && !overrides.methods.contains(&part) {
+                        overrides.methods.push(part);
+                    }
+                });
+            }
+            Override::Path => {
+                let (first, last) = (parts.next(), parts.next_back());
+                for part in std::iter::once(value).chain(first).chain(last) {
+                    if !overrides.paths.contains(&part) {
+                        overrides.paths.push(part);
+                    }
+                }
+            }
         }
     }
 }

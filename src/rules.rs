@@ -22,7 +22,7 @@ mod steps;
 mod tests;
 
 /// How many methods one request may be read as.
-const MAX_METHODS: usize = 8;
+pub(crate) const MAX_METHODS: usize = 8;
 
 /// Whether a request has to present a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]

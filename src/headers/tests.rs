@@ -70,6 +70,24 @@ fn headers_that_override_method_or_path_are_noticed_however_they_are_spelt_and_n
 }
 
 #[test]
+fn each_of_a_list_of_overriding_methods_counts_and_a_long_list_is_too_many() {
+    let read = |name: &str, value: &str| {
+        let pairs = [(name.as_bytes().to_vec(), value.as_bytes().to_vec())];
+        let pairs = pairs.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+        let overrides = RequestHeaders::read(pairs, &IdentityHeaders::default()).target.overrides.unwrap();
+        let texts = |list: &[&[u8]]| list.iter().map(|it| it.escape_ascii().to_string()).collect::<Vec<_>>();
+        (texts(&overrides.methods), texts(&overrides.paths))
+    };
+    let methods = |value| read("x-http-method-override", value).0;
+    assert_eq!(methods("DELETE, GET"), ["DELETE, GET", "DELETE", "GET"]);
+    assert_eq!(methods("DELETE,"), ["DELETE,", "DELETE"]);
+    assert_eq!(methods("GET"), ["GET"]);
+    let many: Vec<_> = (0..5000).map(|number| format!("M{number}")).collect();
+    assert!((9..=10).contains(&methods(&many.join(",")).len()));
+    assert_eq!(read("x-original-url", "/y, /x").1, ["/y, /x", "/y", "/x"]);
+}
+
+#[test]
 fn names_that_would_break_a_request_are_refused() {
     assert_eq!("X-User".parse::<HeaderName>().unwrap().as_str(), "x-user");
     for bad in

@@ -112,7 +112,7 @@ fn is_port(text: &[u8]) -> bool {
 /// Whether it is an IPv4 address in another form than the usual one, such as `127.1` or `0x7f.0.0.1`: browsers and what
 /// follows their standard (WHATWG URL, "ends in a number") read these too.
 fn is_odd_number(host: &[u8]) -> bool {
-    if !host.last().is_some_and(u8::is_ascii_hexdigit) {
+    if !host.last().is_some_and(|byte| byte.is_ascii_hexdigit() || byte.eq_ignore_ascii_case(&b'x')) {
         return false;
     }
     let last = host.rsplit(|byte| *byte == b'.').next().unwrap_or(host);

@@ -137,6 +137,7 @@ fn an_authority_that_servers_may_read_differently_is_never_exempt_and_needs_what
         "[0:0:0:0:0:0:0:1]",
         "[::1%25eth0]",
         "127.1",
+        "127.0.1.0x",
         "2130706433",
         "0x7f.0.0.0x1",
         "127.0.0.01",
