@@ -37,11 +37,11 @@ all)
     ;;
 e2e)
     say "Running the end-to-end tests; Envoy: $LATCHKEY_ENVOY."
-    cargo test --locked -p latchkey --test e2e "$@"
+    cargo test --locked --workspace --test e2e "$@"
     ;;
 *) die "test.sh knows all and e2e, and not \"$scope\"." ;;
 esac
 if [ -n "$whole" ]; then
     say "Searching what the tests left behind for secrets."
-    cargo test --locked -p latchkey --test aftermath -- --nocapture
+    cargo test --locked --workspace --test aftermath -- --nocapture
 fi

@@ -49,6 +49,7 @@ pub fn is_input(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let written = |begin: &str, end: &str| name.starts_with(begin) && name.ends_with(end);
     written("edge-secret-", ".txt")
+        || written("edge-secret-", ".yaml")
         || written("envoy-", ".json")
         || written("envoy-", ".yaml")
         || ["admin-token", "alice-token", "edge-secret", "lds.json"].contains(&&*name)
