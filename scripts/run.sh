@@ -121,7 +121,7 @@ write_envoy_config
 
 say "Starting the service on $STATE_DIR/latchkey.db."
 start service "$DIST/latchkey" serve --database-url "sqlite://$STATE_DIR/latchkey.db" --edge-secret-file "$STATE_DIR/edge-secret" \
-    --listen "127.0.0.1:$MANAGEMENT_PORT" --edge-listen "127.0.0.1:$EDGE_PORT" --metrics-listen "127.0.0.1:$METRICS_PORT"
+    --trusted-proxies 127.0.0.1 --listen "127.0.0.1:$MANAGEMENT_PORT" --edge-listen "127.0.0.1:$EDGE_PORT" --metrics-listen "127.0.0.1:$METRICS_PORT"
 ready service "http://127.0.0.1:$METRICS_PORT/readyz"
 
 say "Starting the gateway, Envoy $ENVOY_VERSION."

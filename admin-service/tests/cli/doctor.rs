@@ -238,7 +238,7 @@ fn an_edge_whose_feed_is_denied_is_told_of_and_the_doctor_itself_is_none() {
     for _ in 0..2 {
         let found = look();
         assert_nothing_wrong(&found);
-        assert!(!found.concat().contains("/edge/v1/changes"), "{found:#?}");
+        assert!(!found.concat().contains("without an accepted edge secret"), "{found:#?}");
     }
     let denied = serving.ask("edge", "GET /edge/v1/changes HTTP/1.1", "");
     assert!(denied.contains("edge_secret_invalid"), "{denied}");
