@@ -71,7 +71,7 @@ async fn no_spelling_reaches_a_handler_whose_scope_the_token_lacks() {
 async fn no_spelling_leaves_the_paths_that_alone_need_no_scope() {
     let Some(scene) = Scene::start(&PLAIN, denying()).await else { return };
     assert_control(&scene).await;
-    scene.attack(&table::requests(), may_where_denied).await.assert_closed();
+    scene.attack_in_turns(&table::requests(), may_where_denied).await.assert_closed();
 }
 
 #[tokio::test]
