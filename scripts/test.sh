@@ -28,6 +28,8 @@ else
     case " $* " in *" -- "*) ;; *) set -- "$@" -- ;; esac
     set -- "$@" --skip in_docker::
 fi
+# Most tests wait more than they compute.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))}
 cd "$ROOT"
 [ -z "$whole" ] || rm -rf "${CARGO_TARGET_DIR:-target}"/e2e-{logs,secrets}
 case $scope in

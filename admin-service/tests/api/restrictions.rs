@@ -183,7 +183,7 @@ async fn a_dry_run_tells_what_exceeds_the_limits_and_changes_nothing() {
           }
         ]
       },
-      "message": "3 active tokens last longer than 30d; they keep their expiry. 1 users have more than 1 active tokens, 1 in all beyond it; they keep them.",
+      "message": "Longer lifetime than 30d: 3 active tokens, which would keep the expiry. More than 1 active token: 1 user, by 1 token in all, which would stay active.",
       "would_exceed": {
         "max_lifetime": 3,
         "max_tokens_per_user": 1,

@@ -181,7 +181,7 @@ async fn tokens_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
     name: `name` must have 1 to 100 characters, and has 101
     description: `description` must have 0 to 500 characters, and has 501
     expires_in: `expires_in` must be a length of time: a whole number and one of s, m (minutes), h, d or w, such as "30d", "12h" or "90m"; a year is "365d"
-    expires_at: A token must expire in the future: it is 2026-01-01T00:00:01Z, and 0s was asked for
+    expires_in: `expires_in` must be longer than none
     expires_in: `expires_in` must be a length of time: a whole number and one of s, m (minutes), h, d or w, such as "30d", "12h" or "90m"; a year is "365d"
     expires_at: `expires_at` must be a time such as 2030-12-31T00:00:00Z (RFC 3339)
     expires_at: A token must expire in the future: it is 2026-01-01T00:00:01Z, and 2025-12-31T00:00:00Z was asked for
@@ -190,7 +190,7 @@ async fn tokens_that_cannot_be_are_refused_with_the_field_that_is_wrong() {
     scopes: `scopes` must be 1 to 64 printable ASCII characters without space, '"' and '\' (RFC 6749)
     scopes: `scopes` must be 1 to 64 printable ASCII characters without space, '"' and '\' (RFC 6749)
     scopes: `scopes` must hold at most 32 scopes, and 33 are given
-    allowed_cidrs: `allowed_cidrs` must hold networks such as "10.0.0.0/8" or addresses such as "2001:db8::1"
+    allowed_cidrs: `allowed_cidrs` must hold networks such as "10.0.0.0/8" or addresses such as "2001:db8::1", and "10.0.0.0/40" is neither
     allowed_cidrs: `allowed_cidrs` must hold networks without bits after their prefix: 10.0.0.0/8 and not 10.1.2.3/8
     `expires_in` and `expires_at` cannot both be given: choose one
     "#);

@@ -98,7 +98,7 @@ fn a_dry_run_tells_what_exceeds_limits_and_changes_nothing() {
     let args = ["restrictions", "set", "--max-lifetime", "1d", "--max-tokens-per-user", "0", "--dry-run"];
     insta::assert_snapshot!(shell.masked(&args), @r"
     dry run                           true
-    message                           1 active tokens last longer than 1d; they keep their expiry. 1 users have more than 0 active tokens, 1 in all beyond it; they keep them.
+    message                           Longer lifetime than 1d: 1 active token, which would keep the expiry. More than 0 active tokens: 1 user, by 1 token in all, which would stay active.
     would exceed max lifetime         1
     would exceed max tokens per user  1
     would exceed users                1

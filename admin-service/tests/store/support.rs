@@ -81,18 +81,18 @@ impl Fixture {
 
     pub async fn on(url: DatabaseUrl, raw: String, folder: Option<tempfile::TempDir>) -> Self {
         let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
-        let store = open(&url, &clock, StoreOptions::default()).await;
+        let store = open(&url, &clock, patient()).await;
         Self { store, clock, url, raw, beside: Mutex::new(None), _folder: folder }
     }
 
     /// Another store on the same database, with connections of its own, as a second process has.
     pub async fn second_store(&self) -> Store {
-        open(&self.url, &self.clock, StoreOptions::default()).await
+        open(&self.url, &self.clock, patient()).await
     }
 
     /// Another store that gives up soon.
     pub async fn impatient_store(&self, patience: Duration) -> Store {
-        open(&self.url, &self.clock, StoreOptions { patience, ..StoreOptions::default() }).await
+        open(&self.url, &self.clock, StoreOptions { patience, ..patient() }).await
     }
 
     pub fn now(&self) -> Timestamp {
@@ -215,6 +215,11 @@ pub async fn note_changes(db: &Fixture, first: u64, touched: &[usize], at: Times
 /// The hash number `n` of a revision of [`note_changes`]; they sort by their numbers.
 pub fn change_hash(revision: u64, n: usize) -> TokenHash {
     format!("{revision:032x}{n:032x}").parse().unwrap()
+}
+
+/// With more patience than the service has: a busy machine makes a test slow, and fails none.
+fn patient() -> StoreOptions {
+    StoreOptions { patience: Duration::from_secs(60), ..StoreOptions::default() }
 }
 
 async fn open(url: &DatabaseUrl, clock: &Arc<ManualClock>, options: StoreOptions) -> Store {

@@ -15,7 +15,7 @@ pub(super) struct DryRunBody {
     /// Always true: nothing was changed.
     dry_run: bool,
     /// What the limits mean for existing tokens, in sentences.
-    #[schema(example = "1002 active tokens last longer than 10d; they keep their expiry.")]
+    #[schema(example = "Longer lifetime than 10d: 1002 active tokens, which would keep the expiry.")]
     message: String,
     would_exceed: ExceedingBody,
     /// What `apply_to_existing=true` would do, where that is given.
@@ -145,21 +145,29 @@ fn sentences(wanted: &Restrictions, exceeding: &Touched, shortened: Option<Short
     let mut sentences = Vec::new();
     match (shortened, wanted.max_lifetime) {
         (Some(Shortened { tokens, at_once }), _) => sentences.push(format!(
-            "{tokens} active tokens would expire sooner, as late as is allowed from when they were made; {at_once} of them at once."
+            "{} would expire sooner, as late as is allowed from when they were made; {at_once} of them at once.",
+            counted(tokens, "active token")
         )),
         (None, Some(longest)) => sentences.push(format!(
-            "{} active tokens last longer than {longest}; they keep their expiry.",
-            lifetime.tokens
+            "Longer lifetime than {longest}: {}, which would keep the expiry.",
+            counted(lifetime.tokens, "active token")
         )),
         (None, None) => {}
     }
     if let Some(most) = wanted.max_tokens_per_user {
         sentences.push(format!(
-            "{} users have more than {most} active tokens, {} in all beyond it; they keep them.",
-            tokens.users, tokens.tokens
+            "More than {}: {}, by {} in all, which would stay active.",
+            counted(most.into(), "active token"),
+            counted(tokens.users, "user"),
+            counted(tokens.tokens, "token")
         ));
     }
     if sentences.is_empty() { "Nothing changes for existing tokens.".to_owned() } else { sentences.join(" ") }
+}
+
+/// A number of things, such as `1 token` or `2 tokens`.
+fn counted(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 impl From<Shortened> for ShortenedBody {

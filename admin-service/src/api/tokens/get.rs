@@ -58,7 +58,8 @@ impl TokensQuery {
 
     fn key(&self) -> ListKey {
         let filters = [
-            ("user", &self.user),
+            // Names are compared without case, so either spelling lists the same.
+            ("user", &self.user.as_deref().map(str::to_ascii_lowercase)),
             ("status", &self.status),
             ("q", &self.q),
             ("expires_before", &self.expires_before),

@@ -17,6 +17,8 @@ use crate::domain::user::UserName;
 const MIN_LENGTH: usize = 8;
 /// The length of an identifier.
 const ID_LENGTH: usize = 36;
+/// How many identifiers are listed where several begin alike.
+const LISTED: usize = 5;
 /// How much of an identifier a terminal gets: the time to the millisecond, and what tells those of one apart.
 const SHOWN_LENGTH: usize = 18;
 
@@ -68,11 +70,17 @@ impl TokenRef {
                 "no token that you may list has an id that begins with {}.",
                 self.0
             ))),
-            several => Err(Failure::Usage(format!(
-                "several tokens have ids that begin with {}: {}; give more of it.",
-                self.0,
-                several.join(", ")
-            ))),
+            several => {
+                let (listed, and_more) = match several.split_at_checked(LISTED) {
+                    Some((listed, [_, ..])) => (listed, " and others"),
+                    _ => (several, ""),
+                };
+                Err(Failure::Usage(format!(
+                    "several tokens have ids that begin with {}: {}{and_more}; give more of it.",
+                    self.0,
+                    listed.join(", ")
+                )))
+            }
         }
     }
 
@@ -82,7 +90,7 @@ impl TokenRef {
             for item in &page.items {
                 let token: Value = serde_json::from_str(item.get()).unwrap_or_default();
                 let id = token.get("id").and_then(Value::as_str).unwrap_or_default();
-                if id.starts_with(&self.0) && found.len() < 5 {
+                if id.starts_with(&self.0) && found.len() <= LISTED {
                     found.push(id.to_owned());
                 }
             }

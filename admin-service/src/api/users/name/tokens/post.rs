@@ -12,6 +12,7 @@ use crate::api::tokens::fields;
 use crate::api::users::field;
 use crate::app::App;
 use crate::auth::TokensOf;
+use crate::domain::period::Period;
 use crate::domain::token::{Expiry, Networks, NewToken, Schemes, TokenSpec};
 use crate::error::{ApiError, ErrorBody};
 
@@ -67,12 +68,13 @@ impl NewTokenBody {
     }
 
     fn expiry(&self) -> Result<Expiry, ApiError> {
-        let period = field("expires_in", self.expires_in.as_deref())?;
+        let period: Option<Period> = field("expires_in", self.expires_in.as_deref())?;
         match (period, self.expires_at.as_deref()) {
             (Some(_), Some(_)) => Err(ApiError::field(
                 "expires_at",
                 "`expires_in` and `expires_at` cannot both be given: choose one",
             )),
+            (Some(period), None) if period.is_zero() => Err(fields::refuse("expires_in", &"must be longer than none")),
             (Some(period), None) => Ok(Expiry::In(period)),
             (None, Some(time)) => fields::time("expires_at", time).map(Expiry::At),
             (None, None) => Ok(Expiry::Latest),
