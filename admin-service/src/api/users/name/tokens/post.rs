@@ -74,7 +74,9 @@ impl NewTokenBody {
                 "expires_at",
                 "`expires_in` and `expires_at` cannot both be given: choose one",
             )),
-            (Some(period), None) if period.is_zero() => Err(fields::refuse("expires_in", &"must be longer than none")),
+            (Some(period), None) if period.is_zero() => {
+                Err(fields::refuse("expires_in", &"must be longer than none"))
+            }
             (Some(period), None) => Ok(Expiry::In(period)),
             (None, Some(time)) => fields::time("expires_at", time).map(Expiry::At),
             (None, None) => Ok(Expiry::Latest),
