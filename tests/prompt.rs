@@ -88,7 +88,7 @@ async fn prompt_a_revoked_token_is_refused_at_every_worker() {
     assert_eq!(world.envoy.metric("feeds_stale").await, 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn prompt_a_token_is_refused_though_the_database_falls_silent_right_after_its_revocation() {
     let port = ports::free();
     let (cluster, address) = (Cluster::primary(port), SocketAddr::from(([127, 0, 0, 1], port)));
