@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use self::space::{Entry, Space};
 use crate::gate::{Usable, Verdict};
-use crate::token::TokenHash;
+use crate::token::{HashPrefix, TokenHash};
 
 mod space;
 #[cfg(test)]
@@ -16,10 +16,10 @@ mod tests;
 /// How many bytes are allowed for each entry that is allowed, on average. Most take less than half.
 const BYTES_PER_ENTRY: usize = 512;
 /// What an entry takes beside what its verdict holds: its place here, in the map, and in the allocator's books.
-const OVERHEAD: usize = size_of::<Entry<Verdict>>() + size_of::<TokenHash>() + 64;
+const OVERHEAD: usize = size_of::<Entry<Verdict>>() + size_of::<HashPrefix>() + 64;
 
 /// What a token takes of which nothing is kept but that it was good.
-const BYTES_PER_FAMILIAR: usize = size_of::<Entry<()>>() + size_of::<TokenHash>() + 64;
+const BYTES_PER_FAMILIAR: usize = size_of::<Entry<()>>() + size_of::<HashPrefix>() + 64;
 
 /// What bounds a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Cache {
         if entry.until > now {
             return Some(entry.value.clone());
         }
-        self.take(hash);
+        self.take(hash.prefix());
         self.evictions.expired += 1;
         None
     }
@@ -95,20 +95,19 @@ impl Cache {
     }
 
     /// Takes out what is kept of a token, and remembers it if it was good. `false`: nothing is.
-    fn take(&mut self, hash: &TokenHash) -> bool {
-        let was_good = self.good.remove(hash);
-        if was_good {
-            let nothing = Entry { value: (), until: Duration::MAX, bytes: BYTES_PER_FAMILIAR };
-            self.familiar.insert(*hash, nothing);
-        }
-        was_good || self.bad.remove(hash)
+    fn take(&mut self, prefix: HashPrefix) -> bool {
+        let Some(Entry { hash, .. }) = self.good.remove(prefix) else {
+            return self.bad.remove(prefix).is_some();
+        };
+        self.familiar.insert(Entry { hash, value: (), until: Duration::MAX, bytes: BYTES_PER_FAMILIAR });
+        true
     }
 
     /// Keeps a verdict, in the place of what was kept of the token before. Never beyond the token's own expiry.
     pub fn insert(&mut self, hash: TokenHash, verdict: Verdict, now: Duration) {
-        self.good.remove(&hash);
-        self.bad.remove(&hash);
-        self.familiar.remove(&hash);
+        self.good.remove(hash.prefix());
+        self.bad.remove(hash.prefix());
+        self.familiar.remove(hash.prefix());
         let (space, ttl, end) = match &verdict {
             Verdict::Usable(token) => (&mut self.good, self.limits.ttl, token.expires_at()),
             Verdict::Refused(_) => (&mut self.bad, self.limits.negative_ttl, None),
@@ -116,12 +115,12 @@ impl Cache {
         let until = now.saturating_add(jittered(ttl, self.jitter.hash_one(hash)));
         let until = end.map_or(until, |end| end.min(until));
         let bytes = OVERHEAD + held(&verdict);
-        self.evictions.capacity += space.insert(hash, Entry { value: verdict, until, bytes });
+        self.evictions.capacity += space.insert(Entry { hash, value: verdict, until, bytes });
     }
 
     /// Forgets a token on which the verdict may have changed.
-    pub fn remove(&mut self, hash: &TokenHash) {
-        if self.take(hash) {
+    pub fn remove(&mut self, prefix: HashPrefix) {
+        if self.take(prefix) {
             self.evictions.changed += 1;
         }
     }

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::token::TokenHash;
+use crate::token::HashPrefix;
 use crate::wire::{CHANGES_PATH, ChangesResponse, VerifyResponse};
 
 #[cfg(test)]
@@ -17,14 +17,26 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// How long after a failure the next question is asked: doubled with each further one, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long the back-off is not cut short again by look-ups of which some are answered and some are not.
+const HURRY_APART: Duration = Duration::from_secs(1);
 /// How many changes are remembered, to tell verify answers that are older.
 const REMEMBERED: usize = 4096;
+
+/// A question to the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Its path, with the position that the feed has reached.
+    pub path: String,
+    /// How many of the tokens that the next change touched are known already: the value of
+    /// [`PREFIX_OFFSET`](crate::wire::PREFIX_OFFSET).
+    pub offset: u64,
+}
 
 /// What an answer of the feed calls for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// The verdicts on these tokens may have changed.
-    Forget(Vec<TokenHash>),
+    Forget(Vec<HashPrefix>),
     /// Any verdict may have changed.
     ForgetAll,
 }
@@ -50,6 +62,10 @@ pub struct Feed {
     asked: Option<(Duration, Duration)>,
     failures: u32,
     next: Duration,
+    /// When the back-off was cut short; `None`: it may be.
+    hurried: Option<Duration>,
+    /// Whether a look-up was answered while a question was under way that followed a failure.
+    answered_meanwhile: bool,
     /// Whether there is somebody who asks.
     followed: bool,
 }
@@ -59,10 +75,12 @@ pub struct Feed {
 struct Position {
     epoch: String,
     revision: u64,
+    /// How many of the tokens are known that the change after `revision` touched.
+    offset: u64,
     /// The revision up to which changes are not remembered.
     floor: u64,
-    changed: HashMap<TokenHash, u64>,
-    order: VecDeque<(TokenHash, u64)>,
+    changed: HashMap<HashPrefix, u64>,
+    order: VecDeque<(HashPrefix, u64)>,
 }
 
 impl Feed {
@@ -76,6 +94,8 @@ impl Feed {
             asked: None,
             failures: 0,
             next: Duration::ZERO,
+            hurried: None,
+            answered_meanwhile: false,
             followed: false,
         }
     }
@@ -87,9 +107,9 @@ impl Feed {
         (self.stale_after / 3).clamp(SHORTEST_WAIT, LONGEST_WAIT)
     }
 
-    /// The path of the next question, if it is time to ask; it counts as asked, and ends with [`Feed::heard`] or
+    /// The next question, if it is time to ask; it counts as asked, and ends with [`Feed::heard`] or
     /// [`Feed::failed`]. Where no verdict may serve without the feed being heard this very moment, there is none.
-    pub fn ask(&mut self, now: Duration) -> Option<String> {
+    pub fn ask(&mut self, now: Duration) -> Option<Question> {
         if self.asked.is_some() || now < self.next || self.stale_after.is_zero() {
             return None;
         }
@@ -99,10 +119,11 @@ impl Feed {
         (self.asked, self.followed) = (Some((now, wait)), true);
         let wait = wait.as_millis();
         Some(match &self.position {
-            Some(Position { epoch, revision, .. }) => {
-                format!("{CHANGES_PATH}?epoch={epoch}&after={revision}&wait_ms={wait}")
-            }
-            None => format!("{CHANGES_PATH}?wait_ms={wait}"),
+            Some(Position { epoch, revision, offset, .. }) => Question {
+                path: format!("{CHANGES_PATH}?epoch={epoch}&after={revision}&wait_ms={wait}"),
+                offset: *offset,
+            },
+            None => Question { path: format!("{CHANGES_PATH}?wait_ms={wait}"), offset: 0 },
         })
     }
 
@@ -117,23 +138,24 @@ impl Feed {
         }
         let (asked, wait) = self.asked.take().unwrap_or((now, Duration::ZERO));
         (self.failures, self.heard) = (0, Some(now));
+        (self.hurried, self.answered_meanwhile) = (None, false);
         let too_soon = now.saturating_sub(asked) < wait / 2;
         self.next = if self.is_in_vain(&answer, too_soon) { now + FIRST_PAUSE } else { now };
         if answer.reset {
             self.position = Some(Position::new(answer.epoch, answer.revision));
             return Ok(Effect::ForgetAll);
         }
+        let touched: Vec<HashPrefix> = answer.touched().collect();
         if let Some(position) = &mut self.position {
-            position.advance(answer.revision, &answer.token_hashes);
+            position.advance(answer.revision, answer.next_offset, &touched);
         }
-        Ok(Effect::Forget(answer.token_hashes))
+        Ok(Effect::Forget(touched))
     }
 
     /// Whether an answer says that asking again at once would only turn in circles: nothing new, and that too soon, or a
     /// history that is lost again and again.
     fn is_in_vain(&self, answer: &ChangesResponse, too_soon: bool) -> bool {
-        let nothing_new = answer.token_hashes.is_empty() && !answer.more;
-        if answer.reset { self.position.is_some() } else { nothing_new && too_soon }
+        if answer.reset { self.position.is_some() } else { answer.is_empty() && too_soon }
     }
 
     /// The question got no answer: the next one is asked a little later each time.
@@ -142,14 +164,51 @@ impl Feed {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
         // Between half of it and all of it, so that edges which lost the service together do not come back together.
-        let share = u32::try_from(random % 1001).unwrap_or(0);
-        self.next = now.saturating_add(pause / 2 + (pause / 2).saturating_mul(share) / 1000);
+        self.next = now.saturating_add(pause / 2 + share_of(pause / 2, random));
+        if std::mem::take(&mut self.answered_meanwhile) {
+            self.hurry(now, random);
+        }
+    }
+
+    /// The service has answered a look-up, so it is there, whatever became of the questions before: a back-off of seconds, in which
+    /// a revoked token would pass, is cut short.
+    ///
+    /// That adds one question to the back-off's for each outage: the next back-off is cut short only when the feed was heard since,
+    /// or a look-up failed ([`Feed::lookup_failed`]). Where the feed alone is out of reach, look-ups do not have it asked in a loop.
+    pub fn lookup_answered(&mut self, now: Duration, random: u64) {
+        if self.failures > 0 && self.asked.is_some() {
+            self.answered_meanwhile = true;
+        } else if self.failures > 0 {
+            self.hurry(now, random);
+        }
+    }
+
+    /// A look-up got no answer: if the service comes back, it is worth asking again.
+    pub fn lookup_failed(&mut self, now: Duration) {
+        self.answered_meanwhile = false;
+        if self.hurried.is_some_and(|hurried| now.saturating_sub(hurried) >= HURRY_APART) {
+            self.hurried = None;
+        }
+    }
+
+    /// Asks within the shortest pause, at any time in it: all workers of all edges notice together that the service is back.
+    fn hurry(&mut self, now: Duration, random: u64) {
+        if self.hurried.is_none() && self.next > now.saturating_add(FIRST_PAUSE) {
+            self.hurried = Some(now);
+            self.next = now.saturating_add(share_of(FIRST_PAUSE, random));
+        }
+    }
+
+    /// Whether the next question is to be asked within the shortest pause, so that somebody should look soon.
+    #[must_use]
+    pub fn asks_soon(&self, now: Duration) -> bool {
+        self.asked.is_none() && self.next > now && self.next - now <= FIRST_PAUSE
     }
 
     /// Whoever asked is gone, and its question with it. Nothing is heard until somebody asks again, so no cached verdict
     /// serves until then.
     pub fn abandon(&mut self) {
-        (self.asked, self.followed) = (None, false);
+        (self.asked, self.followed, self.answered_meanwhile) = (None, false, false);
     }
 
     /// Whether cached verdicts may serve: the feed was heard lately enough, and somebody follows it.
@@ -170,7 +229,8 @@ impl Feed {
         let Some(position) = self.position.as_ref().filter(|position| position.epoch == answer.epoch) else {
             return Age::Unknown;
         };
-        let last_change = position.changed.get(&answer.token_hash).copied().unwrap_or(position.floor);
+        let last_change =
+            position.changed.get(&answer.token_hash.prefix()).copied().unwrap_or(position.floor);
         if answer.revision < last_change { Age::Outdated } else { Age::Current }
     }
 }
@@ -182,30 +242,43 @@ pub struct NotAnAnswer;
 
 impl Position {
     fn new(epoch: String, revision: u64) -> Self {
-        Self { epoch, revision, floor: revision, changed: HashMap::new(), order: VecDeque::new() }
+        Self { epoch, revision, offset: 0, floor: revision, changed: HashMap::new(), order: VecDeque::new() }
     }
 
     fn is_followed_by(&self, answer: &ChangesResponse) -> bool {
-        let tells_nothing = answer.token_hashes.is_empty() && !answer.more;
-        self.epoch == answer.epoch
-            && (answer.revision > self.revision || (answer.revision == self.revision && tells_nothing))
+        let goes_on = match answer.next_offset {
+            // A part of the change after this revision, which is not all of it.
+            Some(offset) if answer.revision == self.revision => offset > self.offset && answer.more,
+            Some(_) => answer.revision > self.revision && answer.more,
+            None => {
+                answer.revision > self.revision || (answer.revision == self.revision && answer.is_empty())
+            }
+        };
+        self.epoch == answer.epoch && goes_on
     }
 
-    /// Remembers that the tokens changed at `revision` or before.
-    fn advance(&mut self, revision: u64, hashes: &[TokenHash]) {
-        self.revision = revision;
-        for hash in hashes {
-            self.changed.insert(*hash, revision);
-            self.order.push_back((*hash, revision));
+    /// Remembers that the tokens changed at `revision` or before, or where there is an `offset`, at the one after it or before.
+    fn advance(&mut self, revision: u64, offset: Option<u64>, touched: &[HashPrefix]) {
+        (self.revision, self.offset) = (revision, offset.unwrap_or(0));
+        // Revisions have no gaps, so the one after it is known before all of it is.
+        let changed_at = revision.saturating_add(u64::from(offset.is_some()));
+        for prefix in touched {
+            self.changed.insert(*prefix, changed_at);
+            self.order.push_back((*prefix, changed_at));
         }
         while self.order.len() > REMEMBERED {
-            let Some((hash, revision)) = self.order.pop_front() else { break };
+            let Some((prefix, revision)) = self.order.pop_front() else { break };
             self.floor = revision;
-            if self.changed.get(&hash) == Some(&revision) {
-                self.changed.remove(&hash);
+            if self.changed.get(&prefix) == Some(&revision) {
+                self.changed.remove(&prefix);
             }
         }
     }
+}
+
+/// A part of a time, by chance.
+fn share_of(time: Duration, random: u64) -> Duration {
+    time.saturating_mul(u32::try_from(random % 1001).unwrap_or(0)) / 1000
 }
 
 /// Whether a text can stand in a query as it is.

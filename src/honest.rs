@@ -12,10 +12,10 @@ use self::service::{Judgement, Moment, Service, State, TOKENS, hash};
 use self::step::Step;
 use crate::cache::{self, Cache};
 use crate::credential::Credential;
-use crate::feed::{Age, Effect, Feed};
+use crate::feed::{Age, Effect, Feed, Question};
 use crate::gate::{self, Verdict};
 use crate::lookups::{self, CallId, Joined, Lookups, Outcome};
-use crate::token::TokenHash;
+use crate::token::{HashPrefix, TokenHash};
 use crate::wire::{ChangesResponse, Scheme, VerifyResponse};
 
 mod service;
@@ -53,10 +53,12 @@ struct World {
     // What is under way.
     questions: Vec<(CallId, usize)>,
     answers: Vec<(CallId, VerifyResponse, Duration)>,
-    feed_question: Option<String>,
+    feed_question: Option<Question>,
     feed_answer: Option<ChangesResponse>,
     // What an honest edge may do.
     told: Option<Moment>,
+    /// The changes of single tokens that are known before all is that changed with them.
+    told_ahead: [Option<Moment>; TOKENS],
     heard: Option<Duration>,
     followed: bool,
     kept: [Option<Kept>; TOKENS],
@@ -80,7 +82,11 @@ fn judge(verdict: &Verdict, token: usize, now: Duration) -> Judgement {
 }
 
 fn token_of(hash_of_it: TokenHash) -> usize {
-    (0..TOKENS).find(|token| hash(*token) == hash_of_it).unwrap()
+    named(hash_of_it.prefix())
+}
+
+fn named(prefix: HashPrefix) -> usize {
+    (0..TOKENS).find(|token| hash(*token).prefix() == prefix).unwrap()
 }
 
 impl World {
@@ -98,6 +104,7 @@ impl World {
             feed_question: None,
             feed_answer: None,
             told: None,
+            told_ahead: [None; TOKENS],
             heard: None,
             followed: false,
             kept: [None; TOKENS],
@@ -117,7 +124,7 @@ impl World {
             Step::TakeFeedUp(page) => {
                 let asked = self.feed_question.take();
                 self.feed_answer =
-                    asked.map(|path| self.service.changes(&path, page)).or(self.feed_answer.take());
+                    asked.map(|asked| self.service.changes(&asked, page)).or(self.feed_answer.take());
             }
             Step::FeedArrives => self.feed_arrives(),
             Step::FeedBreaks => {
@@ -125,10 +132,11 @@ impl World {
                     self.feed.failed(self.now, 0);
                 }
             }
-            Step::Change(token, state) => self.service.change(token, state),
+            Step::Change(token, state) => self.service.change(&[token], state),
+            Step::ChangeAll(state) => self.service.change(&[0, 1, 2], state),
             Step::ExpireIn(token, left) => {
                 let end = self.now + Duration::from_millis(left);
-                self.service.change(token, State::Live { expires_at: Some(end) });
+                self.service.change(&[token], State::Live { expires_at: Some(end) });
             }
             Step::ForgetChanges(most) => self.service.forget_changes(most),
             Step::Restore(lost) => self.service.restore(lost),
@@ -155,7 +163,7 @@ impl World {
             assert!(honest, "a verdict serves, and the feed was heard at {:?} of {now:?}", self.heard);
             self.assert_lately_kept(token);
             let judged = judge(&verdict, token, now);
-            let possible = self.service.judgements(token, self.told.unwrap(), now);
+            let possible = self.service.judgements(token, self.told_of(token).unwrap(), now);
             assert!(possible.contains(&judged), "token {token}: {judged:?} from the cache, not {possible:?}");
             self.latest[token] = Some(judged);
             self.hits += 1;
@@ -168,6 +176,11 @@ impl World {
         if self.lookups.join(self.names, hash(token), true, now, token) == Ok(Joined::Ask) {
             self.send(token);
         }
+    }
+
+    /// The moment since which the edge knows how a token stands.
+    fn told_of(&self, token: usize) -> Option<Moment> {
+        self.told.max(self.told_ahead[token])
     }
 
     fn assert_lately_kept(&self, token: usize) {
@@ -196,6 +209,7 @@ impl World {
         }
         let (call, answer, at) = self.answers.remove(which % self.answers.len());
         let (token, now) = (token_of(answer.token_hash), self.now);
+        self.feed.lookup_answered(now, u64::from(call));
         let asked = self.lookups.asked_at(call).unwrap();
         let verdict = Verdict::of(&answer, answer.token_hash, now).unwrap();
         let outcome = match self.feed.age_of(&answer) {
@@ -221,6 +235,7 @@ impl World {
             let call = calls[which % calls.len()];
             self.questions.retain(|it| it.0 != call);
             self.answers.retain(|it| it.0 != call);
+            self.feed.lookup_failed(self.now);
             self.end(call, if late { Outcome::Timeout } else { Outcome::Failed });
         }
     }
@@ -243,7 +258,7 @@ impl World {
     /// Whoever waited is judged by what the service said, which is no older than what the feed has told.
     fn judge_answer(&self, token: usize, Answered { verdict, moment, at }: &Answered) -> Judgement {
         let judged = judge(verdict, token, self.now);
-        let told = self.told.filter(|told| told.history == moment.history);
+        let told = self.told_of(token).filter(|told| told.history == moment.history);
         let possible = match told {
             Some(told) => self.service.judgements(token, told, *at),
             None => self.service.judgements(token, *moment, *at).drain(..1).collect(),
@@ -253,20 +268,25 @@ impl World {
     }
 
     fn ask_feed(&mut self) {
-        if let Some(path) = self.feed.ask(self.now) {
-            (self.feed_question, self.followed) = (Some(path), true);
+        if let Some(question) = self.feed.ask(self.now) {
+            (self.feed_question, self.followed) = (Some(question), true);
         }
     }
 
     fn feed_arrives(&mut self) {
         let Some(answer) = self.feed_answer.take() else { return };
-        self.told = Some(Service::moment(&answer.epoch, answer.revision));
+        let (told, ahead) = (Service::moment(&answer.epoch, answer.revision), answer.next_offset.is_some());
+        self.told = Some(told);
         self.heard = Some(self.now);
         match self.feed.heard(answer, self.now).unwrap() {
-            Effect::Forget(hashes) => {
-                for hash in hashes {
-                    self.cache.remove(&hash);
-                    self.kept[token_of(hash)] = None;
+            Effect::Forget(prefixes) => {
+                for prefix in prefixes {
+                    self.cache.remove(prefix);
+                    self.kept[named(prefix)] = None;
+                    if ahead {
+                        let next = Moment { revision: told.revision + 1, ..told };
+                        self.told_ahead[named(prefix)] = Some(next);
+                    }
                 }
             }
             Effect::ForgetAll => {

@@ -13,6 +13,7 @@ mod support;
 
 mod accountable;
 mod answers;
+mod bursts;
 mod bytes;
 mod closed;
 mod config_errors;

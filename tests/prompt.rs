@@ -1,11 +1,13 @@
 //! Rule 4, prompt: verdicts are kept, and every worker forgets them when the service says that something has changed.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{Answer, EnvoyConfig, Relay, Service, World, made_up, wait};
+use crate::support::postgres::Cluster;
+use crate::support::{Answer, EnvoyConfig, Relay, Service, World, made_up, ports, wait};
 
 /// Long enough for a busy machine, and shorter than anything but the feed would take.
 const SOON: Duration = Duration::from_secs(8);
@@ -84,6 +86,40 @@ async fn prompt_a_revoked_token_is_refused_at_every_worker() {
     }
     assert!(world.envoy.metric("cache_evictions.changed").await >= 10);
     assert_eq!(world.envoy.metric("feeds_stale").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prompt_a_token_is_refused_though_the_database_falls_silent_right_after_its_revocation() {
+    let port = ports::free();
+    let (cluster, address) = (Cluster::primary(port), SocketAddr::from(([127, 0, 0, 1], port)));
+    let relay = Relay::to(address).await;
+    let url = cluster.database().replace(&address.to_string(), &relay.address().to_string());
+    let service = Service::on(&url).await;
+    // No report of what was used is written meanwhile.
+    let world = World::around(service, |config| config.plugin("usage", json!({"flush_ms": 600_000}))).await;
+    let alice = world.admin.user_with_token("alice").await;
+    warm_up(&world, &alice.token).await;
+    relay.hold_after(b"COMMIT\0");
+    world.admin.revoke(&alice.id).await;
+    let begun = wait::now();
+    assert!(relay.is_holding(), "the database answers nothing any more");
+    // Were the feed only lost, its verdicts would serve for 30 s.
+    wait::until_within(SOON, "each worker has forgotten the token", async || {
+        (world.envoy.metric("cache_evictions.changed").await == 2).then_some(())
+    })
+    .await;
+    println!("each worker had forgotten the token {:?} after its revocation", begun.elapsed());
+    for _ in 0..4 {
+        let answer = Answer::to(world.envoy.http1().get("/").bearer_auth(&alice.token)).await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+    }
+    assert!(relay.is_holding());
+    relay.mend();
+    wait::until("the token is refused", async || {
+        let answer = Answer::to(world.envoy.http1().get("/").bearer_auth(&alice.token)).await;
+        (answer.status == 401).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use lru::LruCache;
 
-use crate::token::TokenHash;
+use crate::token::{HashPrefix, TokenHash};
 
-/// What is kept under a hash.
+/// What is kept of a token.
 #[derive(Debug)]
 pub(super) struct Entry<V> {
+    /// The token's hash, of which the map knows the prefix alone.
+    pub hash: TokenHash,
     pub value: V,
     /// When its time is over.
     pub until: Duration,
@@ -17,12 +19,13 @@ pub(super) struct Entry<V> {
     pub bytes: usize,
 }
 
-/// The map. Nobody chooses where in it a token comes, for its hasher is seeded.
+/// The map. Its keys are prefixes, for those are what the change feed tells; of two tokens with the same one, which hardly ever are,
+/// the later takes the place of the earlier. Nobody chooses where in it a token comes, for its hasher is seeded.
 #[derive(Debug)]
 pub(super) struct Space<V> {
     max_entries: usize,
     max_bytes: usize,
-    entries: LruCache<TokenHash, Entry<V>, RandomState>,
+    entries: LruCache<HashPrefix, Entry<V>, RandomState>,
     bytes: usize,
 }
 
@@ -46,17 +49,18 @@ impl<V> Space<V> {
 
     /// Whether a hash is here; it is not taken for being asked for.
     pub fn contains(&self, hash: &TokenHash) -> bool {
-        self.entries.contains(hash)
+        self.entries.peek(&hash.prefix()).is_some_and(|entry| entry.hash == *hash)
     }
 
     pub fn get(&mut self, hash: &TokenHash) -> Option<&Entry<V>> {
-        self.entries.get(hash)
+        self.entries.get(&hash.prefix()).filter(|entry| entry.hash == *hash)
     }
 
     /// Keeps an entry in the place of the one before, and tells how many others it pushed out. The newest is kept whatever its
     /// size, as long as anything is.
-    pub fn insert(&mut self, hash: TokenHash, entry: Entry<V>) -> u64 {
-        self.remove(&hash);
+    pub fn insert(&mut self, entry: Entry<V>) -> u64 {
+        let prefix = entry.hash.prefix();
+        self.remove(prefix);
         if self.max_entries == 0 {
             return 0;
         }
@@ -67,16 +71,15 @@ impl<V> Space<V> {
             evicted += 1;
         }
         self.bytes += entry.bytes;
-        self.entries.put(hash, entry);
+        self.entries.put(prefix, entry);
         evicted
     }
 
-    pub fn remove(&mut self, hash: &TokenHash) -> bool {
-        let removed = self.entries.pop(hash);
-        if let Some(entry) = &removed {
-            self.bytes = self.bytes.saturating_sub(entry.bytes);
-        }
-        removed.is_some()
+    /// Takes out what is kept under a prefix.
+    pub fn remove(&mut self, prefix: HashPrefix) -> Option<Entry<V>> {
+        let removed = self.entries.pop(&prefix)?;
+        self.bytes = self.bytes.saturating_sub(removed.bytes);
+        Some(removed)
     }
 
     pub fn clear(&mut self) {

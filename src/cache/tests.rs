@@ -67,7 +67,7 @@ fn a_good_token_is_familiar_when_its_time_is_over_or_it_changes_and_a_bad_one_ne
         assert!(!cache.is_familiar(&hash(token)), "it is kept");
     }
     assert_eq!(cache.get(&hash(1), secs(331)), None);
-    cache.remove(&hash(2));
+    cache.remove(hash(2).prefix());
     assert_eq!(cache.get(&hash(3), secs(331)), None);
     let familiar = [1, 2, 3, 4].map(|token| cache.is_familiar(&hash(token)));
     assert_eq!(familiar, [true, true, false, false]);
@@ -75,7 +75,7 @@ fn a_good_token_is_familiar_when_its_time_is_over_or_it_changes_and_a_bad_one_ne
     assert!(!cache.is_familiar(&hash(1)), "it is bad now");
     for token in 100..500 {
         cache.insert(hash(token), good(token, None, secs(331)), secs(331));
-        cache.remove(&hash(token));
+        cache.remove(hash(token).prefix());
     }
     let kept = (100..500).filter(|token| cache.is_familiar(&hash(*token))).count();
     assert_eq!(kept, LIMITS.max_tokens, "what is remembered is bounded");
@@ -107,12 +107,28 @@ fn a_verdict_takes_the_place_of_the_one_before_whichever_they_are() {
         assert_eq!(cache.get(&hash(1), secs(1)), Some(verdict));
         assert_eq!(cache.entries(), 1);
     }
-    cache.remove(&hash(1));
-    cache.remove(&hash(1));
+    cache.remove(hash(1).prefix());
+    cache.remove(hash(1).prefix());
     assert_eq!((cache.get(&hash(1), secs(1)), cache.evictions().changed), (None, 1));
     cache.insert(hash(1), BAD, secs(0));
     cache.clear();
     assert_eq!((cache.entries(), cache.bytes(), cache.evictions().reset), (0, 0, 1));
+}
+
+#[test]
+fn of_two_tokens_with_the_same_prefix_one_is_kept_and_neither_has_the_other_s_verdict() {
+    let mut bytes = *hash(1).as_bytes();
+    bytes[31] ^= 1;
+    let twin = TokenHash::from_bytes(bytes);
+    let mut cache = Cache::new(LIMITS);
+    cache.insert(hash(1), good(1, None, secs(0)), secs(0));
+    assert_eq!(cache.get(&twin, secs(1)), None, "it was never asked about");
+    cache.insert(twin, good(2, None, secs(0)), secs(1));
+    assert_eq!(cache.get(&hash(1), secs(1)), None);
+    assert_eq!(cache.get(&twin, secs(1)), Some(good(2, None, secs(0))));
+    cache.remove(hash(1).prefix());
+    assert_eq!((cache.get(&twin, secs(1)), cache.entries(), cache.bytes()), (None, 0, 0));
+    assert!(cache.is_familiar(&twin) && !cache.is_familiar(&hash(1)));
 }
 
 #[test]
@@ -191,7 +207,7 @@ proptest! {
                     model.insert(token, (BAD, now + secs(11)));
                 }
                 2 => {
-                    cache.remove(&hash(token));
+                    cache.remove(hash(token).prefix());
                     model.remove(&token);
                 }
                 3 => now += secs(number),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::token::TokenHash;
 use crate::wire::RefusalReason;
 
 fn ms(milliseconds: u64) -> Duration {
@@ -15,7 +16,15 @@ fn feed() -> Feed {
 
 fn changes(epoch: &str, revision: u64, tokens: &[u8]) -> ChangesResponse {
     let token_hashes = tokens.iter().copied().map(hash).collect();
-    ChangesResponse { epoch: epoch.to_owned(), revision, reset: false, more: false, token_hashes }
+    ChangesResponse {
+        epoch: epoch.to_owned(),
+        revision,
+        reset: false,
+        more: false,
+        token_hashes,
+        hash_prefixes: Vec::new(),
+        next_offset: None,
+    }
 }
 
 fn reset(epoch: &str, revision: u64) -> ChangesResponse {
@@ -39,12 +48,15 @@ fn started() -> Feed {
 #[test]
 fn the_first_question_names_no_history_and_each_further_one_where_the_last_answer_ended() {
     let mut feed = feed();
-    assert_eq!(feed.ask(ms(0)).unwrap(), "/edge/v1/changes?wait_ms=10000");
+    assert_eq!(feed.ask(ms(0)).unwrap().path, "/edge/v1/changes?wait_ms=10000");
     assert_eq!(feed.ask(ms(0)), None, "one is under way");
     feed.heard(reset("e-1", 7), ms(5)).unwrap();
-    assert_eq!(feed.ask(ms(5)).unwrap(), "/edge/v1/changes?epoch=e-1&after=7&wait_ms=10000");
-    assert_eq!(feed.heard(changes("e-1", 9, &[1, 2]), ms(6)), Ok(Effect::Forget(vec![hash(1), hash(2)])));
-    assert_eq!(feed.ask(ms(6)).unwrap(), "/edge/v1/changes?epoch=e-1&after=9&wait_ms=10000");
+    assert_eq!(feed.ask(ms(5)).unwrap().path, "/edge/v1/changes?epoch=e-1&after=7&wait_ms=10000");
+    assert_eq!(
+        feed.heard(changes("e-1", 9, &[1, 2]), ms(6)),
+        Ok(Effect::Forget(vec![hash(1).prefix(), hash(2).prefix()]))
+    );
+    assert_eq!(feed.ask(ms(6)).unwrap().path, "/edge/v1/changes?epoch=e-1&after=9&wait_ms=10000");
 }
 
 #[test]
@@ -73,7 +85,7 @@ fn a_feed_that_nobody_follows_is_not_fresh_and_is_taken_up_where_it_was_left() {
     feed.ask(ms(0)).unwrap();
     feed.abandon();
     assert!(!feed.is_fresh(ms(1_000)));
-    assert_eq!(feed.ask(ms(1_000)).unwrap(), "/edge/v1/changes?epoch=e&after=7&wait_ms=0");
+    assert_eq!(feed.ask(ms(1_000)).unwrap().path, "/edge/v1/changes?epoch=e&after=7&wait_ms=0");
     assert!(feed.is_fresh(ms(29_999)), "it was heard at 0, whoever follows it now");
     assert!(!feed.is_fresh(ms(30_000)));
 }
@@ -83,9 +95,9 @@ fn after_a_loss_the_first_answer_is_to_come_at_once_and_the_next_question_waits_
     let mut feed = started();
     feed.ask(ms(0)).unwrap();
     feed.failed(ms(5_000), 1000);
-    assert_eq!(feed.ask(ms(5_100)).unwrap(), "/edge/v1/changes?epoch=e&after=7&wait_ms=0");
+    assert_eq!(feed.ask(ms(5_100)).unwrap().path, "/edge/v1/changes?epoch=e&after=7&wait_ms=0");
     feed.heard(changes("e", 7, &[]), ms(5_101)).unwrap();
-    assert_eq!(feed.ask(ms(5_101)).unwrap(), "/edge/v1/changes?epoch=e&after=7&wait_ms=10000");
+    assert_eq!(feed.ask(ms(5_101)).unwrap().path, "/edge/v1/changes?epoch=e&after=7&wait_ms=10000");
 }
 
 #[test]
@@ -141,7 +153,7 @@ fn an_answer_that_no_service_of_ours_gives_changes_nothing() {
         feed.ask(ms(1)).unwrap();
         assert_eq!(feed.heard(answer, ms(1)), Err(NotAnAnswer), "{what}");
         feed.asked = None;
-        assert_eq!(feed.ask(ms(1)).unwrap(), "/edge/v1/changes?epoch=e&after=7&wait_ms=10000", "{what}");
+        assert_eq!(feed.ask(ms(1)).unwrap().path, "/edge/v1/changes?epoch=e&after=7&wait_ms=10000", "{what}");
         assert_eq!(feed.age(ms(1)), Some(ms(1)), "{what}");
     }
     assert_eq!(Feed::new(ms(1)).heard(changes("e", 7, &[]), ms(0)), Err(NotAnAnswer), "it was not asked so");
@@ -177,4 +189,134 @@ fn so_many_changes_that_not_all_are_remembered_make_older_answers_outdated() {
     );
     assert_eq!(feed.age_of(&verify("e", 16, 9)), Age::Outdated, "it may have changed at 17");
     assert_eq!(feed.age_of(&verify("e", 17, 9)), Age::Current);
+}
+
+/// A part of the change after `revision`, up to `offset`.
+fn part(revision: u64, tokens: &[u8], offset: u64) -> ChangesResponse {
+    let hash_prefixes = tokens.iter().map(|token| hash(*token).prefix()).collect();
+    ChangesResponse { hash_prefixes, more: true, next_offset: Some(offset), ..changes("e", revision, &[]) }
+}
+
+#[test]
+fn a_change_that_comes_in_parts_is_followed_from_part_to_part() {
+    let mut feed = started();
+    let told = |tokens: &[u8]| Ok(Effect::Forget(tokens.iter().map(|token| hash(*token).prefix()).collect()));
+    let question =
+        |offset| Question { path: "/edge/v1/changes?epoch=e&after=7&wait_ms=10000".to_owned(), offset };
+    assert_eq!(feed.ask(ms(0)), Some(question(0)));
+    assert_eq!(feed.heard(part(7, &[1, 2], 2), ms(1)), told(&[1, 2]));
+    assert_eq!(feed.ask(ms(1)), Some(question(2)), "at once, where it was left");
+    assert_eq!(feed.heard(part(7, &[3], 2), ms(2)), Err(NotAnAnswer), "it does not go on");
+    feed.failed(ms(2), 0);
+    let again = Question { path: "/edge/v1/changes?epoch=e&after=7&wait_ms=0".to_owned(), offset: 2 };
+    assert_eq!(feed.ask(ms(100)), Some(again), "what was told is told");
+    assert_eq!(feed.heard(part(7, &[3], 3), ms(101)), told(&[3]));
+    feed.ask(ms(101)).unwrap();
+    assert_eq!(
+        feed.heard(part(8, &[4, 1], 1), ms(102)),
+        told(&[4, 1]),
+        "the end of one and a part of the next"
+    );
+    assert_eq!(feed.ask(ms(102)).unwrap(), Question { path: question(0).path.replace('7', "8"), offset: 1 });
+    assert_eq!(
+        feed.heard(changes("e", 9, &[5]), ms(103)),
+        told(&[5]),
+        "whole hashes, as by an earlier version"
+    );
+    assert_eq!(feed.ask(ms(103)).unwrap(), Question { path: question(0).path.replace('7', "9"), offset: 0 });
+}
+
+#[test]
+fn a_verify_answer_older_than_a_change_that_is_known_in_part_is_outdated() {
+    let mut feed = started();
+    feed.ask(ms(0)).unwrap();
+    feed.heard(part(7, &[1], 1), ms(0)).unwrap();
+    assert_eq!(feed.age_of(&verify("e", 7, 1)), Age::Outdated);
+    assert_eq!(feed.age_of(&verify("e", 8, 1)), Age::Current);
+    assert_eq!(feed.age_of(&verify("e", 7, 2)), Age::Current, "nothing of it is known yet");
+}
+
+/// A feed that has failed so often that it waits for five seconds from `ms(60_000)` on.
+fn backing_off() -> Feed {
+    let mut feed = started();
+    for _ in 0..8 {
+        feed.next = ms(60_000);
+        feed.ask(ms(60_000)).unwrap();
+        feed.failed(ms(60_000), 1000);
+    }
+    assert_eq!(feed.next, ms(65_000));
+    feed
+}
+
+#[test]
+fn a_look_up_that_is_answered_cuts_the_back_off_short_and_not_for_all_edges_at_the_same_time() {
+    for (random, then) in [(0, 61_000), (500, 61_050), (1000, 61_100)] {
+        let mut feed = backing_off();
+        feed.lookup_answered(ms(61_000), random);
+        assert_eq!(feed.next, ms(then));
+        assert!(random == 0 || feed.asks_soon(ms(61_000)));
+        assert_eq!(feed.ask(ms(then)).unwrap().path, "/edge/v1/changes?epoch=e&after=7&wait_ms=0");
+        assert_eq!(feed.ask(ms(then)), None, "one is under way");
+    }
+}
+
+#[test]
+fn look_ups_that_are_answered_while_the_feed_is_not_have_it_asked_once_more_and_no_oftener() {
+    let mut feed = backing_off();
+    let mut questions = 0;
+    for now in 60_000..120_000 {
+        if now % 10 == 0 {
+            feed.lookup_answered(ms(now), now);
+        }
+        if feed.ask(ms(now)).is_some() {
+            questions += 1;
+            feed.failed(ms(now), 1000);
+        }
+    }
+    assert!((12..=14).contains(&questions), "{questions} questions in a minute");
+}
+
+#[test]
+fn look_ups_of_which_some_are_answered_have_the_feed_asked_once_a_second_at_most() {
+    let mut feed = backing_off();
+    let mut questions = 0;
+    for now in 60_000..120_000 {
+        match now % 10 {
+            0 => feed.lookup_answered(ms(now), now),
+            5 => feed.lookup_failed(ms(now)),
+            _ => {}
+        }
+        if feed.ask(ms(now)).is_some() {
+            questions += 1;
+            feed.failed(ms(now), 1000);
+        }
+    }
+    assert!((40..=61).contains(&questions), "{questions} questions in a minute");
+}
+
+#[test]
+fn the_back_off_is_cut_short_again_when_the_feed_was_heard_or_a_look_up_has_failed() {
+    let mut feed = backing_off();
+    feed.lookup_answered(ms(60_000), 0);
+    feed.ask(ms(60_000)).unwrap();
+    feed.failed(ms(60_001), 1000);
+    feed.lookup_answered(ms(60_002), 0);
+    assert_eq!(feed.next, ms(65_001), "it was, and was not heard");
+    feed.lookup_failed(ms(61_000));
+    feed.lookup_answered(ms(61_001), 0);
+    assert_eq!(feed.next, ms(61_001));
+    feed.ask(ms(61_001)).unwrap();
+    feed.heard(changes("e", 7, &[]), ms(61_002)).unwrap();
+    feed.lookup_answered(ms(61_003), 0);
+    assert_eq!((feed.next, feed.failures), (ms(61_002), 0), "there is no back-off");
+}
+
+#[test]
+fn a_look_up_that_is_answered_while_a_question_is_in_vain_counts_when_that_has_failed() {
+    let mut feed = backing_off();
+    feed.ask(ms(65_000)).unwrap();
+    feed.lookup_answered(ms(66_000), 0);
+    assert_eq!(feed.ask(ms(66_000)), None, "one at a time");
+    feed.failed(ms(67_000), 1000);
+    assert_eq!(feed.next, ms(67_100));
 }

@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use crate::feed::Question;
 use crate::refusal::Reason;
 use crate::token::TokenHash;
 use crate::wire::{ChangesResponse, RefusalReason, Scheme, TokenFacts, VerifyResponse};
@@ -36,8 +37,8 @@ pub struct Service {
 
 struct History {
     states: Vec<[State; TOKENS]>,
-    /// The token that each revision but the first has changed.
-    changed: Vec<usize>,
+    /// The tokens that each revision but the first has changed.
+    changed: Vec<Vec<usize>>,
     /// The revision up to which changes are not told any more.
     forgotten: usize,
 }
@@ -80,14 +81,16 @@ impl Service {
         self.histories.last().unwrap().states.last().unwrap()[token]
     }
 
-    /// Changes a token. What was revoked stays so.
-    pub fn change(&mut self, token: usize, state: State) {
-        if self.state(token) != State::Revoked {
+    /// Changes tokens together. What was revoked stays so.
+    pub fn change(&mut self, tokens: &[usize], state: State) {
+        let tokens: Vec<usize> =
+            tokens.iter().copied().filter(|token| self.state(*token) != State::Revoked).collect();
+        if !tokens.is_empty() {
             let history = self.history();
             let mut states = *history.states.last().unwrap();
-            states[token] = state;
+            tokens.iter().for_each(|token| states[*token] = state);
             history.states.push(states);
-            history.changed.push(token);
+            history.changed.push(tokens);
         }
     }
 
@@ -142,32 +145,46 @@ impl Service {
         }
     }
 
-    /// Answers a question about changes, in pages of so many.
-    pub fn changes(&self, path: &str, page: usize) -> ChangesResponse {
-        let parameter =
-            |name: &str| path.split(['?', '&']).find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+    /// Answers a question about changes, in pages of so many tokens.
+    pub fn changes(&self, question: &Question, page: usize) -> ChangesResponse {
+        let parameter = |name: &str| {
+            let parts = question.path.split(['?', '&']);
+            parts.into_iter().find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
+        };
         let (epoch, after) =
             (parameter("epoch"), parameter("after").map(|after| after.parse::<usize>().unwrap()));
         let now = self.now().revision;
         let history = self.histories.last().unwrap();
         let known = |after: &usize| epoch == Some(&self.epoch()) && (history.forgotten..=now).contains(after);
-        let answer = |revision: usize, reset, token_hashes| ChangesResponse {
+        let nothing = ChangesResponse {
             epoch: self.epoch(),
-            revision: revision as u64,
-            reset,
-            more: revision < now,
-            token_hashes,
+            revision: now as u64,
+            reset: true,
+            more: false,
+            token_hashes: Vec::new(),
+            hash_prefixes: Vec::new(),
+            next_offset: None,
         };
-        match after.filter(known) {
-            Some(after) => {
-                let through = now.min(after + page);
-                answer(
-                    through,
-                    false,
-                    history.changed[after..through].iter().map(|token| hash(*token)).collect(),
-                )
+        let Some(after) = after.filter(known) else { return nothing };
+        // What is told: the revision of each token, and its place in it.
+        let changed = history.changed.iter().enumerate().skip(after);
+        let changed = changed.flat_map(|(before, tokens)| {
+            tokens.iter().enumerate().map(move |(place, token)| (before as u64, place as u64, hash(*token)))
+        });
+        let mut changed = changed.skip(usize::try_from(question.offset).unwrap());
+        let hashes: Vec<TokenHash> = changed.by_ref().take(page).map(|(.., hash)| hash).collect();
+        let answer = match changed.next() {
+            Some((revision, place, _)) => {
+                let next_offset = (place > 0).then_some(place);
+                ChangesResponse { revision, next_offset, more: true, reset: false, ..nothing }
             }
-            None => answer(now, true, Vec::new()),
+            None => ChangesResponse { reset: false, ..nothing },
+        };
+        // An earlier version tells whole hashes, and each change as a whole.
+        if answer.next_offset.is_none() && question.offset == 0 && page.is_multiple_of(2) {
+            ChangesResponse { token_hashes: hashes, ..answer }
+        } else {
+            ChangesResponse { hash_prefixes: hashes.iter().map(TokenHash::prefix).collect(), ..answer }
         }
     }
 

@@ -14,6 +14,7 @@ pub enum Step {
     FeedArrives,
     FeedBreaks,
     Change(usize, State),
+    ChangeAll(State),
     ExpireIn(usize, u64),
     ForgetChanges(usize),
     Restore(usize),
@@ -25,7 +26,7 @@ pub enum Step {
 impl From<u32> for Step {
     /// A step for each number. Drawing one number is cheap, so there can be many cases.
     fn from(number: u32) -> Self {
-        let (kind, number) = (number % 71, usize::try_from(number / 71).unwrap());
+        let (kind, number) = (number % 73, usize::try_from(number / 73).unwrap());
         let token = number % TOKENS;
         let milliseconds = |most: usize| u64::try_from(1 + number % most).unwrap();
         match kind {
@@ -45,6 +46,8 @@ impl From<u32> for Step {
             60 => Self::Restore(number % 4),
             61 => Self::Abandon,
             62 => Self::Die,
+            63 => Self::ChangeAll(State::Disabled),
+            64 => Self::ChangeAll(State::Live { expires_at: None }),
             _ => Self::Wait(milliseconds(1200)),
         }
     }

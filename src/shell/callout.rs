@@ -67,9 +67,16 @@ pub struct Ended {
     pub body_size: usize,
 }
 
-/// Asks for a path. `None`: Envoy did not send it.
-pub fn get(service: &Service, cluster: &str, path: &str, timeout: Duration) -> Option<CallId> {
-    send(service, cluster, &[(":method", "GET"), (":path", path)], &[], timeout)
+/// Asks for a path, with some headers. `None`: Envoy did not send it.
+pub fn get(
+    service: &Service,
+    cluster: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    timeout: Duration,
+) -> Option<CallId> {
+    let request = [&[(":method", "GET"), (":path", path)], headers].concat();
+    send(service, cluster, &request, &[], timeout)
 }
 
 /// Puts JSON to a path, as a part of `trace`. `None`: Envoy did not send it.

@@ -205,6 +205,7 @@ impl Edge {
         };
         self.end_callout(ended.call, outcome, end);
         self.release();
+        self.shared.follow(self.root);
     }
 
     /// What the service says about `hash`. Envoy's own answers and anything that is not a verdict on this token are none.
@@ -225,6 +226,7 @@ impl Edge {
             self.complain(end);
         }
         let now = host::now();
+        self.shared.lookup_ended(end == CalloutEnd::Ok, now);
         let again = self.lookups.borrow_mut().ended(call, outcome, now);
         if let Some(hash) = again {
             self.send_callout(hash, None);
@@ -245,7 +247,7 @@ impl Edge {
         self.shared.observe(self.root);
         self.shared.publish();
         self.metrics.tell();
-        if self.lookups.borrow().is_idle() {
+        if self.lookups.borrow().is_idle() && !self.shared.asks_soon(now) {
             self.tick_every(IDLE_TICK);
         }
     }

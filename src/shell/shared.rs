@@ -17,7 +17,7 @@ use crate::lookups::CallId;
 use crate::throttle::Throttle;
 use crate::token::TokenHash;
 use crate::usage::Usage;
-use crate::wire::{CHANGE_AGE, ChangesResponse, USAGE_PATH, UsageResponse, VerifyResponse};
+use crate::wire::{CHANGE_AGE, ChangesResponse, PREFIX_OFFSET, USAGE_PATH, UsageResponse, VerifyResponse};
 
 /// The largest answer of the feed that is read, in bytes: some 60,000 changes.
 const MAX_CHANGES: usize = 4 * 1024 * 1024;
@@ -147,9 +147,12 @@ impl Shared {
             let mut feed = self.feed.borrow_mut();
             (feed.ask(now), feed.wait())
         };
-        let Some(path) = question else { return };
+        let Some(question) = question else { return };
         let timeout = wait.saturating_add(self.service.timeout);
-        self.question.set(callout::get(&self.service, &self.service.feed_cluster, &path, timeout));
+        let offset = question.offset.to_string();
+        let headers = [(PREFIX_OFFSET, offset.as_str())];
+        let cluster = &self.service.feed_cluster;
+        self.question.set(callout::get(&self.service, cluster, &question.path, &headers, timeout));
         if self.question.get().is_none() {
             self.lost(CalloutEnd::NotSent, now);
         }
@@ -193,9 +196,24 @@ impl Shared {
     fn apply(&self, effect: &Effect) {
         let mut cache = self.cache.borrow_mut();
         match effect {
-            Effect::Forget(hashes) => hashes.iter().for_each(|hash| cache.remove(hash)),
+            Effect::Forget(prefixes) => prefixes.iter().for_each(|prefix| cache.remove(*prefix)),
             Effect::ForgetAll => cache.clear(),
         }
+    }
+
+    /// A look-up was answered, or came to nothing: that says whether the feed is worth asking.
+    pub fn lookup_ended(&self, answered: bool, now: Duration) {
+        let mut feed = self.feed.borrow_mut();
+        if answered {
+            feed.lookup_answered(now, random(now));
+        } else {
+            feed.lookup_failed(now);
+        }
+    }
+
+    /// Whether the feed is to be asked so soon that the next slow tick would be late.
+    pub fn asks_soon(&self, now: Duration) -> bool {
+        self.feed.borrow().asks_soon(now)
     }
 
     fn lost(&self, end: CalloutEnd, now: Duration) {

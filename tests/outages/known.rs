@@ -247,3 +247,55 @@ async fn steady_with_look_ups_alone_cut_off_known_tokens_always_pass_and_revoked
     let last = bob.iter().filter(|it| it.status == 200).map(|it| it.sent).max();
     assert!(last.is_some_and(|last| last <= revoked + late), "a revoked token passed for longer");
 }
+
+/// How often the feed of the one worker was asked in vain.
+async fn failures(world: &World) -> u64 {
+    let mut failures = 0;
+    for end in ["unreachable", "timeout", "not_sent"] {
+        failures += world.envoy.metric(&format!("feed_answers.{end}")).await;
+    }
+    failures
+}
+
+/// How long a revoked token passed after the service was back and had answered a look-up.
+async fn passed_after_the_return(world: &World, relays: [&Relay; 2], round: usize) -> Duration {
+    let bob = world.admin.create_token("bob", json!({"name": format!("round {round}")})).await;
+    warm_up(world, &bob.token).await;
+    relays.into_iter().for_each(Relay::cut);
+    let before = failures(world).await;
+    world.admin.revoke(&bob.id).await;
+    // The eighth is followed by a pause of two and a half seconds at least.
+    wait::until("the feed backs off", async || (failures(world).await >= before + 8).then_some(())).await;
+    relays.into_iter().for_each(Relay::mend);
+    let gateway = world.envoy.http1();
+    wait::until("a look-up is answered", async || {
+        let answer = Answer::to(gateway.get("/").bearer_auth(made_up::token())).await;
+        (answer.status == 401).then_some(())
+    })
+    .await;
+    let back = wait::now();
+    world.envoy.until_refused(&bob.token).await;
+    back.elapsed()
+}
+
+#[tokio::test]
+async fn prompt_a_feed_that_backs_off_is_asked_at_once_when_a_look_up_is_answered() {
+    let service = Service::start().await;
+    let [look_ups, feed] = [Relay::to(service.edge_address()).await, Relay::to(service.edge_address()).await];
+    let configure = |config: EnvoyConfig| {
+        let config = config.service_at(look_ups.address()).feed(feed.address()).concurrency(1);
+        config.plugin("stale", json!({"max_ms": 600_000}))
+    };
+    let world = World::around(service, configure).await;
+    world.admin.create_user("bob").await;
+    let mut took = Vec::new();
+    // The machine may be busy at one time and not at another.
+    while took.len() < 4 {
+        took.push(passed_after_the_return(&world, [&look_ups, &feed], took.len()).await);
+        if took.last().is_some_and(|took| *took < Duration::from_secs(1)) {
+            println!("a revoked token passed for {took:?} after the service was back");
+            return;
+        }
+    }
+    panic!("a revoked token passed for {took:?} after the service was back");
+}

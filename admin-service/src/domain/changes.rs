@@ -109,6 +109,8 @@ mod tests {
             reset: false,
             more: false,
             token_hashes: vec![TokenHash::of(b"x"); MOST],
+            hash_prefixes: Vec::new(),
+            next_offset: None,
         };
         assert!(serde_json::to_vec(&page).unwrap().len() < 4 * 1024 * 1024);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
@@ -16,7 +16,7 @@ use crate::domain::changes::Position;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{Epoch, Revision};
 use crate::error::{ApiError, chain};
-use crate::feed::Unanswered;
+use crate::feed::{Form, Unanswered};
 use crate::server::LoggedElsewhere;
 use crate::telemetry::CHANGES_ANSWERED;
 
@@ -57,6 +57,16 @@ impl ChangesQuery {
     }
 }
 
+/// In which form the edge is told: that of the contract, unless it asks for the one of this version's filter.
+fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
+    let name = latchkey::wire::PREFIX_OFFSET;
+    let Some(value) = headers.get(name) else { return Ok(Form::Hashes) };
+    match value.to_str().map_err(|_| ()).and_then(number) {
+        Ok(offset) => Ok(Form::Prefixes { offset }),
+        Err(()) => Err(bad_parameter(name, &"must be a whole number")),
+    }
+}
+
 /// Digits alone, without the sign that the standard library allows.
 fn number(text: &str) -> Result<u64, ()> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().map_err(|_| ()) } else { Err(()) }
@@ -70,11 +80,13 @@ fn number(text: &str) -> Result<u64, ()> {
 pub async fn changes(
     _: Edge,
     Parameters(query): Parameters<ChangesQuery>,
+    headers: HeaderMap,
     State(app): State<App>,
 ) -> Result<Response, ApiError> {
-    let (at, wait) = (query.position()?, query.wait()?);
-    drop(query);
-    match app.feed.answer(at.as_ref(), wait).await {
+    let (at, wait, form) = (query.position()?, query.wait()?, form(&headers)?);
+    // Of those who wait, thousands perhaps, nothing more is kept than is needed.
+    drop((query, headers));
+    match app.feed.answer_in(form, at.as_ref(), wait).await {
         Ok(answer) => {
             metrics::counter!(CHANGES_ANSWERED, "outcome" => answer.outcome.as_str()).increment(1);
             let json = HeaderValue::from_static(latchkey::wire::CONTENT_TYPE);

@@ -13,7 +13,6 @@ use crate::domain::verdict::Epoch;
 use crate::error::chain;
 use crate::lifecycle::Shutdown;
 use crate::store::StoreError;
-use crate::telemetry::REVISION;
 
 /// How often to look.
 const POLL: Duration = Duration::from_millis(100);
@@ -44,9 +43,11 @@ impl Follower {
 
     /// Follows the history until the service ends; then all who wait are let go.
     pub async fn run(mut self, mut shutdown: Shutdown) {
+        let commits = super::commits::tell(self.feed.clone(), self.feed.0.store.commits());
         tokio::select! {
             () = shutdown.requested() => {}
             () = self.follow() => {}
+            () = commits => {}
         }
         self.feed.0.heard.send_modify(super::Heard::end);
         self.feed.0.looked.send_replace(Looked { asked: u64::MAX, succeeded: false });
@@ -133,7 +134,6 @@ impl Follower {
             match told.page {
                 Some(page) if page.through == at.revision => return Ok(()),
                 Some(page) => {
-                    metrics::gauge!(REVISION).set(gauge(page.through.0));
                     self.feed.0.heard.send_modify(|heard| heard.go_on(page));
                 }
                 None => self.begin_anew(&at, told.now),
@@ -162,17 +162,10 @@ impl Follower {
 
 impl Feed {
     fn begin(&self, now: Position) {
-        metrics::gauge!(REVISION).set(gauge(now.revision.0));
         self.0.heard.send_modify(|heard| heard.begin(now));
     }
 
     fn set_lost(&self, lost: bool) {
         self.0.heard.send_if_modified(|heard| heard.set_lost(lost));
     }
-}
-
-/// A number as a gauge has it: exact up to 2^53.
-#[expect(clippy::as_conversions, reason = "there is no other way to a float")]
-fn gauge(number: u64) -> f64 {
-    number as f64
 }

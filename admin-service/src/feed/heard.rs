@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::changes::{Change, ChangePage, MOST, PAGE, Position, Told};
+use crate::domain::changes::{Change, ChangePage, MOST, Position, Told};
 use crate::domain::verdict::Revision;
+use crate::telemetry::REVISION;
 
 /// How many token hashes are remembered, of 32 bytes each; the largest page is among them whole.
 const REMEMBERED: usize = 65_536;
@@ -64,14 +65,17 @@ impl Heard {
         self.since = now.revision;
         self.changes.clear();
         self.hashes.0 = 0;
+        metrics::gauge!(REVISION).set(gauge(now.revision.0));
         self.now = Some(now);
     }
 
-    /// Remembers what follows from where the history stood, and forgets the oldest where there is too much.
+    /// Remembers what follows from where the history stood, and forgets the oldest where there is too much. What was heard already,
+    /// from memory while the database was asked, is not heard again.
     pub(super) fn go_on(&mut self, page: ChangePage) {
-        let Some(now) = &mut self.now else { return };
-        now.revision = page.through;
-        for change in page.changes {
+        let Some(now) = self.now.as_mut().filter(|now| now.revision < page.through) else { return };
+        let known = std::mem::replace(&mut now.revision, page.through);
+        metrics::gauge!(REVISION).set(gauge(page.through.0));
+        for change in page.changes.into_iter().filter(|change| change.revision > known) {
             self.hashes.0 += change.token_hashes.len();
             self.changes.push_back(change);
         }
@@ -112,17 +116,19 @@ impl Heard {
         }
     }
 
-    /// A page of what follows a position; `None` where that is not remembered.
-    pub(super) fn told(&self, at: &Position) -> Option<Told> {
-        self.page(at, PAGE)
-    }
-
-    fn page(&self, at: &Position, size: usize) -> Option<Told> {
+    /// A page of what follows a position, of about so many token hashes; `None` where that is not remembered.
+    pub(super) fn told(&self, at: &Position, size: usize) -> Option<Told> {
         let now = self.now.clone().filter(|_| self.look(at) == Look::News)?;
         let first = self.changes.partition_point(|change| change.revision <= at.revision);
         let page = ChangePage::first(self.changes.range(first..).cloned(), size, now.revision);
         Some(Told { now, page: Some(page) })
     }
+}
+
+/// A number as a gauge has it: exact up to 2^53.
+#[expect(clippy::as_conversions, reason = "there is no other way to a float")]
+fn gauge(number: u64) -> f64 {
+    number as f64
 }
 
 #[cfg(test)]
@@ -177,7 +183,21 @@ mod tests {
         heard.begin(at("f", 2));
         assert_eq!(heard.look(&at("e", 1)), Look::Elsewhere);
         assert_eq!(heard.look(&at("f", 1)), Look::Behind);
-        assert_eq!(heard.told(&at("f", 1)), None);
+        assert_eq!(heard.told(&at("f", 1), 10), None);
+    }
+
+    #[test]
+    fn what_is_heard_twice_from_memory_and_from_the_database_is_told_once_and_nothing_goes_back() {
+        let mut heard = Heard::default();
+        heard.begin(at("e", 4));
+        heard.go_on(page(vec![change(5, 1), change(6, 1)], 6));
+        heard.go_on(page(vec![change(5, 1)], 5));
+        assert_eq!(heard.now(), Some(&at("e", 6)));
+        heard.go_on(page(vec![change(5, 1), change(6, 1), change(8, 1)], 8));
+        let told = heard.told(&at("e", 4), 10).unwrap().page.unwrap();
+        let revisions: Vec<u64> = told.changes.iter().map(|change| change.revision.0).collect();
+        assert_eq!((revisions.as_slice(), told.through), ([5, 6, 8].as_slice(), Revision(8)));
+        assert_eq!(heard.hashes.0, 3);
     }
 
     proptest! {
@@ -203,7 +223,7 @@ mod tests {
                     .flat_map(|change| change.token_hashes.iter().copied()).collect();
                 let (mut reader, mut found) = (at("e", join), Vec::new());
                 let forgotten = heard.look(&reader) == Look::Behind;
-                while let Some(told) = heard.page(&reader, size) {
+                while let Some(told) = heard.told(&reader, size) {
                     let page = told.page.unwrap();
                     prop_assert!(page.changes.len() <= 1 || page.token_hashes().count() <= size);
                     prop_assert!(page.through > reader.revision);

@@ -1,7 +1,8 @@
-//! The change feed inside this process. One task follows the history in the database; all who wait for changes wait for
-//! what it has heard, and are answered from memory. Only who is further behind than that is answered from the database.
+//! The change feed inside this process. One task follows the history in the database, and hears at once of what this process
+//! itself commits; all who wait for changes wait for what it has heard, and are answered from memory. Only who is further behind than that is answered from the database.
 
 mod answer;
+mod commits;
 mod follow;
 mod heard;
 mod recent;
@@ -12,13 +13,13 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use crate::domain::changes::{PAGE, Position};
+use crate::domain::changes::{MOST, Position};
 use crate::store::{Store, StoreError};
 use crate::telemetry::FEEDS_WAITING;
 use heard::{Heard, Look};
 use recent::Recent;
 
-pub use answer::{Answer, Outcome};
+pub use answer::{Answer, Form, Outcome};
 pub use follow::Follower;
 
 /// How many may wait at a time.
@@ -89,12 +90,25 @@ impl Feed {
         PLACES - self.0.places.available_permits()
     }
 
+    /// What has changed since `at`, by whole hashes; see [`Feed::answer_in`].
+    ///
+    /// # Errors
+    /// [`Unanswered`]: then nobody knows whether something has changed.
+    pub async fn answer(&self, at: Option<&Position>, wait: Duration) -> Result<Answer, Unanswered> {
+        self.answer_in(Form::Hashes, at, wait).await
+    }
+
     /// What has changed since `at`; where nothing has, what changes within `wait`. It comes at once when there is a
     /// change already, when the service is ending, and, as a reset, when `at` is nothing the service knows.
     ///
     /// # Errors
     /// [`Unanswered`]: then nobody knows whether something has changed.
-    pub async fn answer(&self, at: Option<&Position>, wait: Duration) -> Result<Answer, Unanswered> {
+    pub async fn answer_in(
+        &self,
+        form: Form,
+        at: Option<&Position>,
+        wait: Duration,
+    ) -> Result<Answer, Unanswered> {
         let Some(at) = at else {
             return Ok(Answer::reset(&Box::pin(self.look()).await?));
         };
@@ -111,35 +125,46 @@ impl Feed {
             Ok(Look::Lost) => Err(Unanswered::Lost),
             // Boxed, so that those who wait need no memory for what few of them come to.
             Ok(Look::Elsewhere) => Ok(Answer::reset(&Box::pin(self.look()).await?)),
-            Ok(Look::Behind) => Box::pin(self.read(at)).await,
-            Ok(Look::News) => match self.remembered(at) {
+            Ok(Look::Behind) => Box::pin(self.read(at, form)).await,
+            Ok(Look::News) => match self.remembered(at, form) {
                 Some(answer) => Ok(answer),
-                None => Box::pin(self.read(at)).await,
+                None => Box::pin(self.read(at, form)).await,
             },
         }
     }
 
     /// The answer from memory; `None` when just now too much has come since.
-    fn remembered(&self, at: &Position) -> Option<Answer> {
+    fn remembered(&self, at: &Position, form: Form) -> Option<Answer> {
         let now = self.0.heard.borrow().now().cloned()?;
-        self.0.recent.shared(at, &now, || self.0.heard.borrow().told(at))
+        self.0.recent.shared(at, form, &now, || self.0.heard.borrow().told(at, form.page()))
     }
 
     /// The answer from the database, unless too many wait for theirs already.
-    async fn read(&self, at: &Position) -> Result<Answer, Unanswered> {
-        timeout(PATIENCE, self.read_in_turn(at)).await.unwrap_or(Err(Unanswered::Lost))
+    async fn read(&self, at: &Position, form: Form) -> Result<Answer, Unanswered> {
+        timeout(PATIENCE, self.read_in_turn(at, form)).await.unwrap_or(Err(Unanswered::Lost))
     }
 
-    async fn read_in_turn(&self, at: &Position) -> Result<Answer, Unanswered> {
+    async fn read_in_turn(&self, at: &Position, form: Form) -> Result<Answer, Unanswered> {
         // Never closed, so this only waits.
         let _turn = self.0.readers.acquire().await;
         let now = self.0.heard.borrow().now().cloned();
-        if let Some(answer) = now.and_then(|now| self.0.recent.find(at, &now)) {
+        if let Some(answer) = now.and_then(|now| self.0.recent.find(at, form, &now)) {
             return Ok(answer);
         }
-        let told = self.0.store.changes(at, PAGE).await?;
+        let told = self.0.store.changes(at, form.page()).await?;
         let now = told.now.clone();
-        Ok(self.0.recent.shared(at, &now, || Some(told)).unwrap_or_else(|| Answer::reset(&now)))
+        let more = told.page.as_ref().is_some_and(|page| page.through < now.revision);
+        if more && self.is_cheaper_to_begin_anew(at, form).await? {
+            return Ok(Answer::reset(&now));
+        }
+        Ok(self.0.recent.shared(at, form, &now, || Some(told)).unwrap_or_else(|| Answer::reset(&now)))
+    }
+
+    /// Whether an edge had better forget all that it knows than be told what has changed: that is several times as much as its cache
+    /// holds by default, and while it reads page after page, what was revoked last passes. One who asks for whole hashes is told
+    /// all the same, as long as it is kept.
+    async fn is_cheaper_to_begin_anew(&self, at: &Position, form: Form) -> Result<bool, StoreError> {
+        Ok(form != Form::Hashes && self.0.store.has_more_changes_than(at, MOST).await?)
     }
 
     /// Where the history stands, by a look at the database that begins after this call; all who ask meanwhile share one.

@@ -4,50 +4,57 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::answer::Answer;
+use super::answer::{Answer, Form};
 use crate::domain::changes::{Position, Told};
 
 /// How many are kept.
 const KEPT: usize = 8;
 
+/// Where somebody was, and how it is told.
+type Key = (Position, Form);
+
 /// See the module's text.
 #[derive(Debug, Default)]
-pub(super) struct Recent(Mutex<VecDeque<(Position, Answer)>>);
+pub(super) struct Recent(Mutex<VecDeque<(Key, Answer)>>);
 
 impl Recent {
     /// The answer to who is `at`, if it was given already, and nothing is to be added to it.
-    pub(super) fn find(&self, at: &Position, now: &Position) -> Option<Answer> {
-        find(&self.lock(), at, now)
+    pub(super) fn find(&self, at: &Position, form: Form, now: &Position) -> Option<Answer> {
+        find(&self.lock(), at, form, now)
     }
 
     /// The same, or else what `tell` tells; others wait meanwhile, so that it is written once.
     pub(super) fn shared(
         &self,
         at: &Position,
+        form: Form,
         now: &Position,
         tell: impl FnOnce() -> Option<Told>,
     ) -> Option<Answer> {
         let mut kept = self.lock();
-        if let Some(answer) = find(&kept, at, now) {
+        if let Some(answer) = find(&kept, at, form, now) {
             return Some(answer);
         }
         let told = tell()?;
-        let answer = Answer::changes(&told.now, &told.page?);
-        kept.retain(|(position, _)| position != at);
+        let answer = Answer::changes(&told.now, &told.page?, form);
+        kept.retain(|((position, told), _)| position != at || *told != form);
         kept.truncate(KEPT - 1);
-        kept.push_front((at.clone(), answer.clone()));
+        kept.push_front(((at.clone(), form), answer.clone()));
         Some(answer)
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(Position, Answer)>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(Key, Answer)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A page that others follow stays as it is; the last one grows with the history.
-fn find(kept: &VecDeque<(Position, Answer)>, at: &Position, now: &Position) -> Option<Answer> {
-    let same = |(position, answer): &&(Position, Answer)| {
-        position == at && position.epoch == now.epoch && (answer.more || answer.through >= now.revision)
+fn find(kept: &VecDeque<(Key, Answer)>, at: &Position, form: Form, now: &Position) -> Option<Answer> {
+    let same = |((position, told), answer): &&(Key, Answer)| {
+        position == at
+            && *told == form
+            && position.epoch == now.epoch
+            && (answer.more || answer.through >= now.revision)
     };
     kept.iter().find(same).map(|(_, answer)| answer.clone())
 }
@@ -74,23 +81,27 @@ mod tests {
     #[test]
     fn an_answer_is_written_once_as_long_as_nothing_is_to_be_added() {
         let recent = Recent::default();
-        let first = recent.shared(&at(1), &at(2), || Some(told(2, 2))).unwrap();
-        let again = recent.shared(&at(1), &at(2), || panic!("it was given already")).unwrap();
+        let first = recent.shared(&at(1), Form::Hashes, &at(2), || Some(told(2, 2))).unwrap();
+        let again = recent.shared(&at(1), Form::Hashes, &at(2), || panic!("it was given already")).unwrap();
         assert_eq!(first.body.as_ptr(), again.body.as_ptr());
-        assert_eq!(recent.find(&at(1), &at(3)), None);
-        let page = recent.shared(&at(1), &at(3), || Some(told(3, 2))).unwrap();
-        assert_eq!(recent.find(&at(1), &at(9)), Some(page));
+        assert_eq!(recent.find(&at(1), Form::Hashes, &at(3)), None);
+        let page = recent.shared(&at(1), Form::Hashes, &at(3), || Some(told(3, 2))).unwrap();
+        assert_eq!(recent.find(&at(1), Form::Hashes, &at(9)), Some(page));
         let elsewhere = Position { epoch: Epoch("f".to_owned()), ..at(9) };
-        assert_eq!(recent.find(&at(1), &elsewhere), None);
+        assert_eq!(recent.find(&at(1), Form::Hashes, &elsewhere), None);
+        assert_eq!(recent.find(&at(1), Form::Prefixes { offset: 0 }, &at(3)), None, "that is another answer");
     }
 
     #[test]
     fn only_the_latest_answers_are_kept() {
         let recent = Recent::default();
         for revision in 0..100 {
-            recent.shared(&at(revision), &at(100), || Some(told(100, revision + 1))).unwrap();
+            recent.shared(&at(revision), Form::Hashes, &at(100), || Some(told(100, revision + 1))).unwrap();
         }
         assert_eq!(recent.lock().len(), KEPT);
-        assert!(recent.find(&at(99), &at(100)).is_some() && recent.find(&at(0), &at(100)).is_none());
+        assert!(
+            recent.find(&at(99), Form::Hashes, &at(100)).is_some()
+                && recent.find(&at(0), Form::Hashes, &at(100)).is_none()
+        );
     }
 }

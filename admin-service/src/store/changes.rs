@@ -27,6 +27,20 @@ impl Store {
         Ok(read.told(size))
     }
 
+    /// Whether more than so many token hashes follow a position.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn has_more_changes_than(&self, after: &Position, most: usize) -> Result<bool, StoreError> {
+        let text = format!(
+            "SELECT COUNT(*) AS following FROM (SELECT revision FROM changes WHERE revision > $1 LIMIT {}) c",
+            most.saturating_add(1)
+        );
+        let revision = i64::try_from(after.revision.0).unwrap_or(i64::MAX);
+        let row = self.one(query(AssertSqlSafe(text)).bind(revision)).await?;
+        Ok(row.number::<u64>("following")? > u64::try_from(most).unwrap_or(u64::MAX))
+    }
+
     /// Reads at most `most` token hashes, and whether there is one more.
     async fn read(&self, after: &Position, most: usize) -> Result<Read, StoreError> {
         // The limit is in the text and not bound: not knowing it, PostgreSQL would rather read the whole table.

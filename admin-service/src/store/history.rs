@@ -1,17 +1,32 @@
 //! The history of changes that can alter a verdict: one counter, and the token hashes that each step touched.
 
+use std::sync::Arc;
+
+use latchkey::token::TokenHash;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
 
 use super::Store;
 use super::error::StoreError;
 use super::row::{Columns, MANY, list, millis};
-use super::transaction::Tx;
-use crate::domain::changes::Position;
+use super::transaction::{Statement, Tx};
+use crate::domain::changes::{Change, Position};
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenId;
 use crate::domain::user::UserId;
 use crate::domain::verdict::{Epoch, Revision};
+
+/// The most tokens of a change that is announced when it is committed; of larger ones the database tells.
+const ANNOUNCED: usize = 1_000;
+
+/// A change that this process has committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The history that it is in.
+    pub epoch: Epoch,
+    /// The change, as the database tells of it.
+    pub change: Change,
+}
 
 impl Store {
     /// Where the history stands: its name and its latest revision.
@@ -37,10 +52,10 @@ pub(super) async fn revision(tx: &mut Tx<'_>) -> Result<Revision, StoreError> {
 
 /// Takes the next revision. The row stays locked until the transaction ends, so revisions commit in order with no gaps;
 /// therefore this comes last.
-async fn next_revision(tx: &mut Tx<'_>) -> Result<i64, StoreError> {
-    let row = query("UPDATE history SET revision = revision + 1 RETURNING revision");
+async fn next_revision(tx: &mut Tx<'_>) -> Result<Position, StoreError> {
+    let row = query("UPDATE history SET revision = revision + 1 RETURNING epoch, revision");
     tx.took_revision = true;
-    row.fetch_one(&mut *tx.connection).await?.number("revision")
+    position(&row.fetch_one(&mut *tx.connection).await?)
 }
 
 /// Notes that the verdict on a token may be another from now on.
@@ -57,35 +72,80 @@ pub(super) async fn tokens_changed(
     if ids.is_empty() {
         return Ok(());
     }
-    let revision = next_revision(tx).await?;
+    let mut taken = Taken::next(tx, ids.len(), now).await?;
     for some in ids.chunks(MANY) {
-        let insert =
-            "INSERT INTO changes (revision, token_hash, at) SELECT $1, hash, $2 FROM tokens WHERE id IN";
-        let statement = query(AssertSqlSafe(format!("{insert} {}", list(3, some.len()))));
-        let statement = statement.bind(revision).bind(millis(now));
+        let text = taken.text(&format!("id IN {}", list(3, some.len())));
+        let statement = taken.bind(query(AssertSqlSafe(text)));
         let statement = some.iter().fold(statement, |statement, id| statement.bind(id.to_string()));
-        statement.execute(&mut *tx.connection).await?;
+        taken.insert(tx, statement).await?;
     }
+    taken.announce(tx);
     Ok(())
 }
 
 /// Notes that the verdicts on all live tokens of a user may be others from now on. The caller holds the user's row, so
 /// that no token is made meanwhile. A user without live tokens takes no revision: no verdict changes.
 pub(super) async fn user_changed(tx: &mut Tx<'_>, id: UserId, now: Timestamp) -> Result<(), StoreError> {
-    if live_tokens(tx, id, now).await? == 0 {
+    let live = live_tokens(tx, id, now).await?;
+    if live == 0 {
         return Ok(());
     }
-    let revision = next_revision(tx).await?;
-    query(
-        "INSERT INTO changes (revision, token_hash, at) SELECT $1, hash, $2 FROM tokens \
-         WHERE user_id = $3 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)",
-    )
-    .bind(revision)
-    .bind(millis(now))
-    .bind(id.to_string())
-    .execute(&mut *tx.connection)
-    .await?;
+    let mut taken = Taken::next(tx, usize::try_from(live).unwrap_or(usize::MAX), now).await?;
+    let text = taken.text("user_id = $3 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)");
+    let statement = taken.bind(query(AssertSqlSafe(text))).bind(id.to_string());
+    taken.insert(tx, statement).await?;
+    taken.announce(tx);
     Ok(())
+}
+
+/// A revision that a transaction has taken, and the tokens that it touches.
+struct Taken {
+    position: Position,
+    at: Timestamp,
+    /// The hashes of the tokens, if they are announced.
+    hashes: Option<Vec<TokenHash>>,
+}
+
+impl Taken {
+    /// Takes the next revision, for a change of so many tokens.
+    async fn next(tx: &mut Tx<'_>, tokens: usize, at: Timestamp) -> Result<Self, StoreError> {
+        let hashes = (tokens <= ANNOUNCED).then(|| Vec::with_capacity(tokens));
+        Ok(Self { position: next_revision(tx).await?, at, hashes })
+    }
+
+    /// The statement that notes some of the tokens.
+    fn text(&self, which: &str) -> String {
+        let returning = if self.hashes.is_some() { " RETURNING token_hash" } else { "" };
+        format!(
+            "INSERT INTO changes (revision, token_hash, at) SELECT $1, hash, $2 FROM tokens WHERE {which}{returning}"
+        )
+    }
+
+    /// Binds what is the same for all tokens: `$1` and `$2`.
+    fn bind<'q>(&self, statement: Statement<'q>) -> Statement<'q> {
+        let revision = i64::try_from(self.position.revision.0).unwrap_or(i64::MAX);
+        statement.bind(revision).bind(millis(self.at))
+    }
+
+    async fn insert(&mut self, tx: &mut Tx<'_>, statement: Statement<'_>) -> Result<(), StoreError> {
+        let Some(hashes) = &mut self.hashes else {
+            statement.execute(&mut *tx.connection).await?;
+            return Ok(());
+        };
+        for row in statement.fetch_all(&mut *tx.connection).await? {
+            hashes.push(row.token_hash("token_hash")?);
+        }
+        Ok(())
+    }
+
+    /// Has the change announced when the transaction is committed, its hashes in the order in which the database tells them.
+    fn announce(self, tx: &mut Tx<'_>) {
+        let Some(mut hashes) = self.hashes else { return };
+        hashes.sort_unstable();
+        let Position { epoch, revision } = self.position;
+        let change = Change { revision, at: self.at, token_hashes: Arc::from(hashes) };
+        tx.announced.push(Committed { epoch, change });
+    }
 }
 
 /// How many live tokens of a user count against the limit: those that were not rotated. Exact while the caller holds the

@@ -114,7 +114,7 @@ pub(super) async fn migrate(
 
 /// Names the history of a new database.
 async fn begin_history(connection: &mut AnyConnection, sources: &Sources) -> Result<(), OpenError> {
-    let tx = Tx { connection, sources, took_revision: false };
+    let tx = Tx { connection, sources, took_revision: false, announced: Vec::new() };
     let epoch = sources.new_id(tx.now())?.to_string();
     sqlx::query(
         "INSERT INTO history (singleton, epoch, revision, retained_after) VALUES (1, $1, 0, 0) \

@@ -51,7 +51,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::AnyPool;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::clock::Sources;
 use look_ups::LookUps;
@@ -61,6 +61,7 @@ use reserve::Reserve;
 pub use backup::{BackupError, Contents, Lost, Restored};
 pub use error::{Failure, StoreError};
 pub use examine::Examination;
+pub use history::Committed;
 pub use leases::{Holder, Lease};
 pub use migrate::Schema;
 pub use open::OpenError;
@@ -71,6 +72,9 @@ pub use server_error::ServerError;
 pub use shorten::{Shortened, WouldShorten};
 pub use touched::{EXAMPLES, OverLifetime, OverTokens, Touched, TouchedToken, TouchedUser};
 pub use url::{DatabaseUrl, InvalidDatabaseUrl};
+
+/// How many commits are kept for one who follows the history and is slower than they are.
+const COMMITS_KEPT: usize = 256;
 
 /// How to use the database.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +114,7 @@ struct Inner {
     look_ups: LookUps,
     restrictions_changed: watch::Sender<()>,
     history_changed: watch::Sender<()>,
+    committed: broadcast::Sender<Committed>,
     /// How many edges have reported for the first time.
     new_edges: AtomicU32,
     /// Why the latest change could not be written, if it could not.
@@ -156,6 +161,13 @@ impl Store {
     #[must_use]
     pub fn history_changes(&self) -> watch::Receiver<()> {
         self.0.history_changed.subscribe()
+    }
+
+    /// Hears of each of these changes itself, as soon as it is committed, though not always in their order; not of those that touch
+    /// very many tokens.
+    #[must_use]
+    pub fn commits(&self) -> broadcast::Receiver<Committed> {
+        self.0.committed.subscribe()
     }
 
     /// Ends all connections, when the calls under way are done. SQLite writes its log back into the file.

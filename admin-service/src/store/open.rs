@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::MigrateError;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use super::files::create_private;
 use super::look_ups::LookUps;
@@ -18,7 +18,7 @@ use super::presence::{Absent, Presence};
 use super::reserve::Reserve;
 use super::server_error::ServerError;
 use super::url::{DatabaseUrl, Location};
-use super::{Inner, Store, StoreOptions};
+use super::{COMMITS_KEPT, Inner, Store, StoreOptions};
 use crate::clock::{NoEntropy, Sources};
 
 /// How often a server that is not up yet is tried.
@@ -294,6 +294,7 @@ pub(super) fn pools(
         look_ups: LookUps::default(),
         restrictions_changed: watch::Sender::new(()),
         history_changed: watch::Sender::new(()),
+        committed: broadcast::Sender::new(COMMITS_KEPT),
         new_edges: AtomicU32::default(),
         trouble: Mutex::default(),
     }

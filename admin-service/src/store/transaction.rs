@@ -11,6 +11,7 @@ use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, Connection};
 
 use super::error::{Failure, StoreError};
+use super::history::Committed;
 use super::reserve::{self, Reserve};
 use super::row::Columns;
 use super::{Inner, Store};
@@ -32,6 +33,8 @@ pub(super) struct Tx<'c> {
     pub sources: &'c Sources,
     /// Whether it has altered the history, so that those who follow it are told once it is committed.
     pub took_revision: bool,
+    /// The changes of the history that they are told of from memory then.
+    pub announced: Vec<Committed>,
 }
 
 impl Tx<'_> {
@@ -225,12 +228,21 @@ impl Inner {
         work: &W,
     ) -> Result<Transacted<W::Output>, StoreError> {
         let mut transaction = connection.begin_with(self.begin).await?;
-        let mut tx = Tx { connection: &mut transaction, sources: &self.sources, took_revision: false };
+        let mut tx = Tx {
+            connection: &mut transaction,
+            sources: &self.sources,
+            took_revision: false,
+            announced: Vec::new(),
+        };
         let done = work.run(&mut tx).await;
-        let took_revision = tx.took_revision;
+        let (took_revision, announced) = (tx.took_revision, tx.announced);
         match done {
             Ok(output) => {
                 transaction.commit().await?;
+                for committed in announced {
+                    // Nobody may follow the history, as in most commands.
+                    let _ = self.committed.send(committed);
+                }
                 if took_revision {
                     self.history_changed.send_replace(());
                 }

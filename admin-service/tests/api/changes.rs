@@ -101,9 +101,36 @@ async fn expect_told(
         reset: false,
         more: false,
         token_hashes: vec![hash(token)],
+        hash_prefixes: Vec::new(),
+        next_offset: None,
     };
     assert_eq!(answer, expected);
     answer
+}
+
+#[tokio::test]
+async fn who_asks_for_prefixes_is_told_by_them_and_a_wrong_offset_is_refused() {
+    let service = TestService::start().await;
+    let token = service.user_with("alice", &[]).await;
+    let here = join(&service.edge()).await;
+    service.admin().delete(&format!("/tokens/{}", token.id)).await.expect(StatusCode::NO_CONTENT);
+    let path = format!("{CHANGES_PATH}?epoch={}&after={}&wait_ms={LONG_MS}", here.epoch, here.revision);
+    let ask = async |offset: &str| {
+        let request = service.edge().request(Method::GET, &path);
+        Answer::to(request.header("x-latchkey-prefix-offset", offset)).await
+    };
+    let answer: ChangesResponse = serde_json::from_str(&ask("0").await.expect(StatusCode::OK).text).unwrap();
+    let expected = ChangesResponse {
+        reset: false,
+        revision: here.revision + 1,
+        hash_prefixes: vec![hash(&token.token).prefix()],
+        ..here.clone()
+    };
+    assert_eq!(answer, expected);
+    for wrong in ["", "-1", "x", "+1", "0, 0"] {
+        let answer = ask(wrong).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{wrong:?}: {}", answer.text);
+    }
 }
 
 #[tokio::test]

@@ -10,12 +10,19 @@
 
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres;
+#[path = "../../../tests/support/relay.rs"]
+#[allow(dead_code, reason = "shared with the end-to-end tests")]
+mod relay;
 mod support;
+#[path = "../../../tests/support/wait.rs"]
+#[allow(dead_code, reason = "shared with the end-to-end tests")]
+mod wait;
 
 mod audit;
 mod authority;
 mod bootstrap;
 mod changes;
+mod commits;
 mod epoch;
 mod examine;
 mod feed;
