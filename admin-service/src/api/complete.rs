@@ -61,6 +61,11 @@ const GENERAL: [(Code, Of, &str); 20] = [
     (Code::InternalError, Of::All, "something failed in the service."),
     (Code::Unavailable, Of::All, "the service cannot do this now; try again."),
     (
+        Code::NotBootstrapped,
+        Of::All,
+        "the database never had an administrator, so nothing is said of users and tokens; the operator has to run `latchkey bootstrap`.",
+    ),
+    (
         Code::Overloaded,
         Of::All,
         "the service works on as many requests as it can, or on as many of this caller's as one may have: `limit`; try again.",

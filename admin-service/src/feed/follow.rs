@@ -2,17 +2,18 @@
 //! asks for it, and every 100 ms, for other processes write too. Nothing but the counter row tells of their changes, so
 //! any database will do.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::{Feed, Looked};
-use crate::domain::changes::{MOST, Position};
+use crate::domain::changes::{MOST, Position, Stamp, Told};
 use crate::domain::verdict::Epoch;
 use crate::error::chain;
 use crate::lifecycle::Shutdown;
-use crate::store::StoreError;
+use crate::store::{Standing, StoreError};
 use crate::telemetry::REVISION;
 
 /// How often to look.
@@ -32,6 +33,8 @@ pub struct Follower {
     asked: watch::Receiver<u64>,
     /// The history that has lost revisions, until it has another name.
     damaged: Option<Epoch>,
+    /// The stamp of the revision that was heard last; `None` while more is known to follow.
+    stamp: Option<Stamp>,
     /// How many looks have failed one after the other.
     failures: u32,
 }
@@ -39,7 +42,7 @@ pub struct Follower {
 impl Follower {
     pub(super) fn new(feed: Feed) -> Self {
         let (commits, asked) = (feed.0.store.history_changes(), feed.0.asked.subscribe());
-        Self { feed, commits, asked, damaged: None, failures: 0 }
+        Self { feed, commits, asked, damaged: None, stamp: None, failures: 0 }
     }
 
     /// Follows the history until the service ends; then all who wait are let go.
@@ -90,6 +93,10 @@ impl Follower {
         };
         match heard {
             Ok(()) => self.succeeded(),
+            Err(StoreError::NotBootstrapped) => {
+                self.awaits_bootstrap();
+                return false;
+            }
             Err(error) => self.failed(&error),
         }
         self.failures == 0
@@ -99,8 +106,24 @@ impl Follower {
         if self.failures > 0 {
             tracing::info!("the change feed follows the database again");
         }
+        if self.feed.0.awaits_bootstrap.swap(false, Ordering::Relaxed) {
+            tracing::info!("the database has an administrator now: the change feed and look-ups are answered");
+        }
         self.failures = 0;
         self.feed.set_lost(false);
+    }
+
+    /// The database answers, but nobody is told what it says. Nothing else is wrong with it, so it is looked at as often as ever.
+    fn awaits_bootstrap(&mut self) {
+        if !self.feed.0.awaits_bootstrap.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "the database has never had an administrator: look-ups, the change feed and the management API answer 503 \
+                 (not_bootstrapped) until `latchkey bootstrap` makes one; if there should be one, the service is on another \
+                 database than before: check that its volume is mounted and its path right"
+            );
+        }
+        self.failures = 0;
+        self.feed.set_lost(true);
     }
 
     fn failed(&mut self, error: &StoreError) {
@@ -126,17 +149,34 @@ impl Follower {
             }
             let at = self.feed.0.heard.borrow().now().cloned();
             let Some(at) = at else {
-                self.feed.begin(store.position().await?);
+                let Standing { position, stamp } = store.standing().await?;
+                self.stamp = Some(stamp);
+                self.feed.begin(position);
                 return Ok(());
             };
-            let told = store.changes(&at, MOST).await?;
-            match told.page {
-                Some(page) if page.through == at.revision => return Ok(()),
+            let Told { now, stamp, page } = store.changes(&at, MOST).await?;
+            match page {
+                Some(page) if page.through == at.revision => {
+                    if self.stamp.is_none() || self.stamp == stamp {
+                        self.stamp = stamp;
+                        return Ok(());
+                    }
+                    tracing::warn!(
+                        revision = %at.revision,
+                        "the history was replaced by another of the same revision, as when a backup is restored: it gets a new \
+                         epoch, and edges forget their verdicts"
+                    );
+                    self.damaged = Some(now.epoch);
+                }
                 Some(page) => {
                     metrics::gauge!(REVISION).set(gauge(page.through.0));
+                    self.stamp = stamp.filter(|_| page.through == now.revision);
                     self.feed.0.heard.send_modify(|heard| heard.go_on(page));
                 }
-                None => self.begin_anew(&at, told.now),
+                None => {
+                    self.stamp = stamp;
+                    self.begin_anew(&at, now);
+                }
             }
         }
     }

@@ -121,7 +121,7 @@ impl Heard {
         let now = self.now.clone().filter(|_| self.look(at) == Look::News)?;
         let first = self.changes.partition_point(|change| change.revision <= at.revision);
         let page = ChangePage::first(self.changes.range(first..).cloned(), size, now.revision);
-        Some(Told { now, page: Some(page) })
+        Some(Told { now, stamp: None, page: Some(page) })
     }
 }
 

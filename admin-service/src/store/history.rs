@@ -7,13 +7,31 @@ use super::Store;
 use super::error::StoreError;
 use super::row::{Columns, MANY, list, millis};
 use super::transaction::Tx;
-use crate::domain::changes::Position;
+use crate::domain::changes::{Position, Stamp};
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenId;
 use crate::domain::user::UserId;
 use crate::domain::verdict::{Epoch, Revision};
 
+/// Where a history stands, for those who go by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its name and its latest revision.
+    pub position: Position,
+    /// What tells it from another history that has come to the same position.
+    pub stamp: Stamp,
+}
+
 impl Store {
+    /// Where the history stands, if there is one to go by.
+    ///
+    /// # Errors
+    /// [`StoreError::NotBootstrapped`], [`StoreError::Unavailable`].
+    pub async fn standing(&self) -> Result<Standing, StoreError> {
+        let row = self.one(query("SELECT epoch, revision, stamp, bootstrapped FROM history")).await?;
+        Ok(Standing { position: valid_position(&row)?, stamp: stamp(&row)? })
+    }
+
     /// Where the history stands: its name and its latest revision.
     ///
     /// # Errors
@@ -29,6 +47,31 @@ pub(super) fn position(row: &AnyRow) -> Result<Position, StoreError> {
     Ok(Position { epoch: Epoch(row.text("epoch")?), revision: Revision(row.number("revision")?) })
 }
 
+/// The same for verdicts and for those who follow the history, from `bootstrapped` as well: a database that never had an administrator
+/// says nothing.
+pub(super) fn valid_position(row: &AnyRow) -> Result<Position, StoreError> {
+    if row.flag("bootstrapped")? { position(row) } else { Err(StoreError::NotBootstrapped) }
+}
+
+/// Reads the column `stamp`.
+pub(super) fn stamp(row: &AnyRow) -> Result<Stamp, StoreError> {
+    row.column("stamp").map(Stamp)
+}
+
+/// A stamp that no history has had.
+pub(super) fn new_stamp(tx: &Tx<'_>) -> Result<Stamp, StoreError> {
+    let mut random = [0; 8];
+    tx.sources.fill(&mut random)?;
+    Ok(Stamp(i64::from_be_bytes(random)))
+}
+
+/// Notes that there is an administrator, or was. Those who follow the history begin with it now.
+pub(super) async fn bootstrapped(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    let noted = query("UPDATE history SET bootstrapped = 1 WHERE singleton = 1 AND bootstrapped = 0");
+    tx.took_revision |= noted.execute(&mut *tx.connection).await?.rows_affected() > 0;
+    Ok(())
+}
+
 /// The latest revision as a transaction sees it.
 pub(super) async fn revision(tx: &mut Tx<'_>) -> Result<Revision, StoreError> {
     let row = query("SELECT revision FROM history").fetch_one(&mut *tx.connection).await?;
@@ -38,7 +81,8 @@ pub(super) async fn revision(tx: &mut Tx<'_>) -> Result<Revision, StoreError> {
 /// Takes the next revision. The row stays locked until the transaction ends, so revisions commit in order with no gaps;
 /// therefore this comes last.
 async fn next_revision(tx: &mut Tx<'_>) -> Result<i64, StoreError> {
-    let row = query("UPDATE history SET revision = revision + 1 RETURNING revision");
+    let stamp = new_stamp(tx)?;
+    let row = query("UPDATE history SET revision = revision + 1, stamp = $1 RETURNING revision").bind(stamp.0);
     tx.took_revision = true;
     row.fetch_one(&mut *tx.connection).await?.number("revision")
 }
