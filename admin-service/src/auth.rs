@@ -111,7 +111,7 @@ impl From<Refusal> for Denied {
 /// Judges the request's credential as the filter does, with the same words for what is wrong.
 async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Denied> {
     let values = parts.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-    let credential = credential::read(values.collect(), &ACCEPTED)?;
+    let credential = credential::read(values.collect(), &ACCEPTED).map_err(Refusal::from)?;
     let client = client(parts);
     let unavailable = || Refusal::new(Reason::Unavailable, Some(credential.scheme));
     let found = LookedUp::of(&credential, app).await.map_err(|none| match none {

@@ -179,7 +179,8 @@ struct ErrorDetail {
 impl ApiError {
     /// An error with a code and a sentence.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        let retry_after = matches!(code, Code::Unavailable | Code::NotBootstrapped | Code::Overloaded).then_some(1);
+        let retry_after =
+            matches!(code, Code::Unavailable | Code::NotBootstrapped | Code::Overloaded).then_some(1);
         Self { code, message: message.into(), details: Map::new(), challenges: Vec::new(), retry_after }
     }
 

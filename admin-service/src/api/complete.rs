@@ -29,7 +29,7 @@ enum Of {
 }
 
 /// The errors that say nothing of one operation, in the order in which they are told of.
-const GENERAL: [(Code, Of, &str); 20] = [
+const GENERAL: [(Code, Of, &str); 21] = [
     (Code::MalformedJson, Of::Body, "the body is no JSON."),
     (Code::InvalidBody, Of::Body, "a field is unknown, missing or of the wrong type."),
     (Code::InvalidQuery, Of::All, "a query parameter is unknown or impossible."),

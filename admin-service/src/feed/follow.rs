@@ -107,7 +107,9 @@ impl Follower {
             tracing::info!("the change feed follows the database again");
         }
         if self.feed.0.awaits_bootstrap.swap(false, Ordering::Relaxed) {
-            tracing::info!("the database has an administrator now: the change feed and look-ups are answered");
+            tracing::info!(
+                "the database has an administrator now: the change feed and look-ups are answered"
+            );
         }
         self.failures = 0;
         self.feed.set_lost(false);

@@ -16,8 +16,8 @@ struct FileId {
     inode: u64,
 }
 
-impl From<Metadata> for FileId {
-    fn from(about: Metadata) -> Self {
+impl From<&Metadata> for FileId {
+    fn from(about: &Metadata) -> Self {
         Self { device: about.dev(), inode: about.ino() }
     }
 }
@@ -77,7 +77,7 @@ struct Opened {
 
 impl Opened {
     fn at(path: PathBuf, is_log: bool) -> io::Result<Self> {
-        let id = fs::metadata(&path)?.into();
+        let id = FileId::from(&fs::metadata(&path)?);
         Ok(Self { path, id, is_log })
     }
 
@@ -85,7 +85,7 @@ impl Opened {
     fn displaced(&self) -> Option<Displaced> {
         let path = || self.path.clone();
         match fs::metadata(&self.path) {
-            Ok(about) if FileId::from(about) == self.id => None,
+            Ok(about) if FileId::from(&about) == self.id => None,
             Ok(_) if self.is_log => Some(Displaced::LogGone(path())),
             Ok(_) => Some(Displaced::Replaced(path())),
             Err(error) if is_missing(&error) && self.is_log => Some(Displaced::LogGone(path())),
@@ -113,10 +113,12 @@ impl DatabaseFile {
     pub fn of(database: &Path) -> io::Result<Self> {
         // As it was named, too, as links may lead elsewhere later.
         let named = std::path::absolute(database)?;
-        let mut files = vec![Opened::at(beside(database, ""), false)?];
-        if named != files[0].path {
+        let opened = beside(database, "");
+        let mut files = Vec::new();
+        if named != opened {
             files.push(Opened::at(named, false)?);
         }
+        files.push(Opened::at(opened, false)?);
         // Where SQLite keeps its index in memory, there is no file of it.
         let logs = ["-wal", "-shm"].map(|ending| Opened::at(beside(database, ending), true));
         files.extend(logs.into_iter().filter_map(Result::ok));
@@ -168,10 +170,10 @@ mod tests {
         assert_eq!(files.log_size(), 15);
 
         fs::rename(path("latchkey.db"), path("away.db")).unwrap();
-        assert_eq!(files.check(), Err(Displaced::Gone(path("latchkey.db"))));
+        assert_eq!(files.check(), Err(Displaced::Gone(path("link.db"))));
         fs::copy(path("away.db"), path("latchkey.db")).unwrap();
-        assert_eq!(files.check(), Err(Displaced::Replaced(path("latchkey.db"))));
-        assert_eq!(files.displaced(), Some(Displaced::Replaced(path("latchkey.db"))));
+        assert_eq!(files.check(), Err(Displaced::Replaced(path("link.db"))));
+        assert_eq!(files.displaced(), Some(Displaced::Replaced(path("link.db"))));
         fs::rename(path("away.db"), path("latchkey.db")).unwrap();
         assert_eq!(files.check(), Ok(()));
 

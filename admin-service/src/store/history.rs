@@ -82,7 +82,8 @@ pub(super) async fn revision(tx: &mut Tx<'_>) -> Result<Revision, StoreError> {
 /// therefore this comes last.
 async fn next_revision(tx: &mut Tx<'_>) -> Result<i64, StoreError> {
     let stamp = new_stamp(tx)?;
-    let row = query("UPDATE history SET revision = revision + 1, stamp = $1 RETURNING revision").bind(stamp.0);
+    let row =
+        query("UPDATE history SET revision = revision + 1, stamp = $1 RETURNING revision").bind(stamp.0);
     tx.took_revision = true;
     row.fetch_one(&mut *tx.connection).await?.number("revision")
 }

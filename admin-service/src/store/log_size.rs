@@ -16,15 +16,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Full`].
     pub async fn shrink_log(&self) -> Result<(), StoreError> {
-        let Some(file) = self.0.file.as_ref().filter(|file| file.log_size() > LOG_LIMIT) else { return Ok(()) };
+        let Some(file) = self.0.file.as_ref().filter(|file| file.log_size() > LOG_LIMIT) else {
+            return Ok(());
+        };
         let mut anchor = self.0.anchor.lock().await;
         let Some(anchor) = anchor.as_mut() else { return Ok(()) };
         let before = file.log_size();
-        for statement in [
-            "PRAGMA busy_timeout = 0",
-            "PRAGMA wal_checkpoint(PASSIVE)",
-            "PRAGMA wal_checkpoint(TRUNCATE)",
-        ] {
+        for statement in
+            ["PRAGMA busy_timeout = 0", "PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA wal_checkpoint(TRUNCATE)"]
+        {
             query(statement).fetch_all(&mut *anchor).await?;
         }
         let after = file.log_size();

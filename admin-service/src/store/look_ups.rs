@@ -34,7 +34,9 @@ const MOST: usize = 64;
 /// The statements, each with its size: token, user and revision are of one moment.
 static STATEMENTS: LazyLock<[(usize, Arc<str>); SIZES.len()]> = LazyLock::new(|| {
     SIZES.map(|size| {
-        let select = select_token!(", h.epoch, h.revision, h.bootstrapped FROM history h LEFT JOIN tokens t ON t.hash IN");
+        let select = select_token!(
+            ", h.epoch, h.revision, h.bootstrapped FROM history h LEFT JOIN tokens t ON t.hash IN"
+        );
         (size, format!("{select} {} LEFT JOIN users u ON u.id = t.user_id", list(1, size)).into())
     })
 });

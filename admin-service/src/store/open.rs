@@ -124,7 +124,8 @@ impl Store {
         let Location::Sqlite(path) = &url.0 else {
             let (kind, connect) = connect_options(url)?;
             let prepared = prepare(&connect, kind, options, &sources).await;
-            let prepared = prepared.and_then(|connection| connection.ok_or_else(|| OpenError::Empty(url.clone())));
+            let prepared =
+                prepared.and_then(|connection| connection.ok_or_else(|| OpenError::Empty(url.clone())));
             let connection = prepared.map_err(|error| ServerError::explain(error, url))?;
             let _ = connection.close().await;
             return Ok(Self(Arc::new(pools(&connect, kind, options, sources))));
@@ -341,7 +342,11 @@ pub(super) fn pools(
 fn find_or_make_file(path: &Path, options: StoreOptions) -> Result<(), OpenError> {
     let failed = |source| OpenError::File { path: path.to_owned(), source };
     if options.must_exist {
-        return if path.try_exists().map_err(failed)? { Ok(()) } else { Err(OpenError::Missing(path.to_owned())) };
+        return if path.try_exists().map_err(failed)? {
+            Ok(())
+        } else {
+            Err(OpenError::Missing(path.to_owned()))
+        };
     }
     match create_private(path) {
         Ok(_) => {

@@ -35,18 +35,30 @@ async fn nothing_is_said_of_any_token_until_there_is_an_administrator() {
     "#);
     for refused in [
         edge(&service, Method::GET, "changes"),
-        edge(&service, Method::GET, "changes?epoch=019ab000-0000-7000-8000-000000000000&after=7&wait_ms=60000"),
+        edge(
+            &service,
+            Method::GET,
+            "changes?epoch=019ab000-0000-7000-8000-000000000000&after=7&wait_ms=60000",
+        ),
         edge(&service, Method::POST, "usage").json(&usage),
     ] {
         let answer = Answer::to(refused).await;
-        assert_eq!((answer.status.as_u16(), answer.code()), (503, "not_bootstrapped".into()), "{}", answer.show());
+        assert_eq!(
+            (answer.status.as_u16(), answer.code()),
+            (503, "not_bootstrapped".into()),
+            "{}",
+            answer.show()
+        );
         assert_eq!(answer.header("retry-after"), ["1"]);
     }
     let authz = Answer::to(edge(&service, Method::GET, "authz").bearer_auth(elsewhere)).await;
     assert_eq!(authz.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(authz.json()["error"]["message"], "Authorization is temporarily unavailable");
     assert!(authz.header("www-authenticate").is_empty());
-    let introspect = Answer::to(edge(&service, Method::POST, "introspect").form(&[("token", elsewhere)])).await;
+    let form = edge(&service, Method::POST, "introspect")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(format!("token={elsewhere}"));
+    let introspect = Answer::to(form).await;
     assert_eq!(introspect.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(introspect.json()["error"], "temporarily_unavailable");
     assert!(introspect.text.contains("not_bootstrapped"), "{}", introspect.text);

@@ -26,7 +26,10 @@ fn a_new_database_is_told_of_and_the_service_waits_for_its_administrator() {
     for (listener, path) in [("edge", "/edge/v1/changes"), ("metrics", "/readyz")] {
         let (status, body) = answer(&serving, listener, path);
         assert_eq!(status, "503", "{body}");
-        assert!(body.contains(r#""code":"not_bootstrapped""#) && body.contains("latchkey bootstrap"), "{body}");
+        assert!(
+            body.contains(r#""code":"not_bootstrapped""#) && body.contains("latchkey bootstrap"),
+            "{body}"
+        );
     }
     let token = place.bootstrap();
     assert_eq!(answer(&serving, "metrics", "/readyz").0, "200");
@@ -41,7 +44,15 @@ fn a_new_database_is_told_of_and_the_service_waits_for_its_administrator() {
 #[test]
 fn a_database_that_must_exist_is_not_made() {
     let place = Place::new();
-    let serve = ["serve", "--listen", "127.0.0.1:0", "--edge-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
+    let serve = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--edge-listen",
+        "127.0.0.1:0",
+        "--metrics-listen",
+        "127.0.0.1:0",
+    ];
     let by_flag = || place.run(&[&serve[..], &["--database-must-exist"]].concat());
     let by_variable = || place.command(&serve).env("LATCHKEY_DATABASE_MUST_EXIST", "true").output().unwrap();
     for refused in [by_flag(), by_variable()] {

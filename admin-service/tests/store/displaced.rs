@@ -65,7 +65,8 @@ async fn a_database_that_is_not_in_its_place_is_not_used_and_goes_on_when_it_is_
     let (feed, _trigger) = start(&db.store);
     let here = db.position().await;
     let (file, log, index) = (path(&db), beside(&path(&db), "-wal"), beside(&path(&db), "-shm"));
-    for (round, (moved, replaced)) in [&file, &log, &index].into_iter().flat_map(|it| [(it, false), (it, true)]).enumerate()
+    for (round, (moved, replaced)) in
+        [&file, &log, &index].into_iter().flat_map(|it| [(it, false), (it, true)]).enumerate()
     {
         let away = beside(moved, ".away");
         // Removed, but for another name that is there already.
@@ -90,7 +91,8 @@ async fn a_database_that_is_not_in_its_place_is_not_used_and_goes_on_when_it_is_
         db.store.create_user(&origin(), &NewUser::named(user.clone())).await.unwrap();
         assert!(db.is_valid(&token).await);
         assert_eq!((db.store.displaced(), db.store.write_trouble()), (None, None));
-        eventually("those who follow go on", async || feed.answer(Some(&here), Duration::ZERO).await.is_ok()).await;
+        eventually("those who follow go on", async || feed.answer(Some(&here), Duration::ZERO).await.is_ok())
+            .await;
         assert_eq!(db.position().await, here, "a file that is back is no other history");
         assert!(db.store.user(&name("lost")).await.is_err(), "a refused change was made");
         assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 1);
