@@ -176,7 +176,7 @@ async fn a_new_file_is_its_owners_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("with space & 100%.db");
     let store = open(&DatabaseUrl::sqlite_file(&path)).await.unwrap();
-    store.ping().await.unwrap();
+    store.position().await.unwrap();
     let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap()).collect();
     assert!(files.len() >= 2, "the file and its log");
     for file in files {
