@@ -5,6 +5,7 @@ use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::files::beside;
@@ -106,6 +107,8 @@ pub(super) struct DatabaseFile {
     log: PathBuf,
     /// What was wrong at the latest look, so that the log says it once.
     displaced: Mutex<Option<Displaced>>,
+    /// Whether the store is closed: then SQLite takes its log away, and nothing is looked at any more.
+    is_closed: AtomicBool,
 }
 
 impl DatabaseFile {
@@ -122,11 +125,19 @@ impl DatabaseFile {
         // Where SQLite keeps its index in memory, there is no file of it.
         let logs = ["-wal", "-shm"].map(|ending| Opened::at(beside(database, ending), true));
         files.extend(logs.into_iter().filter_map(Result::ok));
-        Ok(Self { files, log: beside(database, "-wal"), displaced: Mutex::default() })
+        Ok(Self {
+            files,
+            log: beside(database, "-wal"),
+            displaced: Mutex::default(),
+            is_closed: AtomicBool::default(),
+        })
     }
 
     /// Looks whether the database is where it was. A few microseconds, so it is done for every statement.
     pub fn check(&self) -> Result<(), Displaced> {
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let found = self.files.iter().find_map(Opened::displaced);
         let mut known = self.displaced.lock().unwrap_or_else(PoisonError::into_inner);
         if *known != found {
@@ -140,6 +151,11 @@ impl DatabaseFile {
             known.clone_from(&found);
         }
         found.map_or(Ok(()), Err)
+    }
+
+    /// Looks no more, as the connections are closed.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
     }
 
     /// What was wrong at the latest look.

@@ -178,6 +178,9 @@ impl Store {
 
     /// Ends all connections, when the calls under way are done. SQLite writes its log back into the file.
     pub async fn close(&self) {
+        if let Some(file) = &self.0.file {
+            file.close();
+        }
         self.0.readers.close().await;
         self.0.writer.close().await;
         if let Some(anchor) = self.0.anchor.lock().await.take() {
