@@ -122,7 +122,8 @@ write_envoy_config
 say "Starting the service on $STATE_DIR/latchkey.db."
 start service "$DIST/latchkey" serve --database-url "sqlite://$STATE_DIR/latchkey.db" --edge-secret-file "$STATE_DIR/edge-secret" \
     --trusted-proxies 127.0.0.1 --listen "127.0.0.1:$MANAGEMENT_PORT" --edge-listen "127.0.0.1:$EDGE_PORT" --metrics-listen "127.0.0.1:$METRICS_PORT"
-ready service "http://127.0.0.1:$METRICS_PORT/readyz"
+# Not `/readyz`: a new database waits for its administrator, whom `prepare` makes.
+ready service "http://127.0.0.1:$METRICS_PORT/livez"
 
 say "Starting the gateway, Envoy $ENVOY_VERSION."
 LATCHKEY_EDGE_SECRET=$LATCHKEY_EDGE_SECRET start envoy "$envoy" -c "$STATE_DIR/envoy.yaml" --disable-hot-restart --log-level warning \

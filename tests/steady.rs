@@ -3,11 +3,12 @@
 use reqwest::Method;
 use serde_json::json;
 
+use crate::prompt::warm_up;
 use crate::support::clients::Clients;
 use crate::support::database::Database;
 use crate::support::postgres::Cluster;
 use crate::support::small_disk::SmallDisk;
-use crate::support::{Answer, EnvoyConfig, Service, World, wait};
+use crate::support::{Answer, EnvoyConfig, Service, World, test_dir, wait};
 
 #[tokio::test]
 async fn steady_a_lost_postgres_is_said_by_readyz_refuses_nobody_and_is_used_again_with_no_restart() {
@@ -127,4 +128,48 @@ async fn steady_a_full_disk_refuses_changes_and_no_request_and_is_written_again_
     assert_eq!(world.service.readiness().await.json()["checks"].get("changes"), None);
     clients.assert_saw_only(&[200]).await;
     assert_eq!(world.service.process().id(), process);
+}
+
+/// The volume of the database is not mounted when the service starts again: the database that it makes knows no token.
+#[tokio::test]
+async fn steady_a_service_on_an_empty_folder_refuses_no_valid_token_and_is_right_again_with_the_old_one() {
+    let folder = test_dir::file("data", "dir");
+    let away = folder.with_extension("away");
+    std::fs::create_dir(&folder).expect("a folder");
+    let service = Service::on(&format!("sqlite://{}", folder.join("latchkey.db").display())).await;
+    let long = |config: EnvoyConfig| config.plugin("stale", json!({"max_ms": 300_000}));
+    let mut world = World::around(service, long).await;
+    let alice = world.admin.user_with_token("alice").await;
+    let bob = world.admin.user_with_token("bob").await;
+    warm_up(&world, &alice.token).await;
+    let (gateway, of_bob) = (world.envoy.http1(), world.envoy.http1());
+    let known = Clients::start(&gateway, "/orders", &alice.token);
+    known.see(200).await;
+
+    world.service.signal("TERM");
+    world.service.process().wait().await;
+    std::fs::rename(&folder, &away).expect("the volume goes");
+    std::fs::create_dir(&folder).expect("an empty folder");
+    world.service.start_again().await;
+    let unknown = Clients::start(&of_bob, "/orders", &bob.token);
+    unknown.see(503).await;
+    known.see(200).await;
+    let ready = world.service.readiness().await;
+    assert_eq!((ready.status, &ready.json()["code"]), (503, &json!("not_bootstrapped")), "{ready:?}");
+    let call = world.admin.call(Method::GET, "/me", None).await;
+    assert_eq!((call.status, &call.json()["error"]["code"]), (503, &json!("not_bootstrapped")));
+    let log = world.service.log();
+    assert!(log.contains("made a new, empty database") && log.contains("latchkey bootstrap"), "{log}");
+
+    world.service.signal("TERM");
+    world.service.process().wait().await;
+    std::fs::remove_dir_all(&folder).expect("the empty folder goes");
+    std::fs::rename(&away, &folder).expect("the volume is back");
+    world.service.start_again().await;
+    unknown.see(200).await;
+    known.assert_saw_only(&[200]).await;
+    unknown.assert_saw_only(&[200, 503]).await;
+    assert_eq!(world.envoy.metric("cache_evictions.reset").await, 0, "the edge has forgotten what it knew");
+    world.admin.revoke(&alice.id).await;
+    world.envoy.until_refused(&alice.token).await.assert_refused(401, "Provided API key is invalid");
 }

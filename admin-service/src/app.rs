@@ -84,7 +84,7 @@ impl App {
         api: SocketAddr,
         sources: Sources,
     ) -> Result<(Self, Tasks), OpenError> {
-        let options = StoreOptions::default();
+        let options = StoreOptions { must_exist: config.database_must_exist, ..StoreOptions::default() };
         let (url, wait) = (&config.database_url, config.database_wait);
         let store = Store::open_within(url, options, sources.clone(), wait).await?;
         let (runner, scheduler) = Runner::new(store.clone(), holder(&sources)?);

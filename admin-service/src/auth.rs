@@ -20,9 +20,10 @@ use crate::domain::token::{Networks, Schemes as TokenSchemes, Token, TokenId};
 use crate::domain::user::UserName;
 use crate::domain::verdict::Outcome;
 use crate::error::{ApiError, Code};
-use crate::look_up::LookedUp;
+use crate::look_up::{LookedUp, NoVerdict};
 use crate::rate::TooMany;
 use crate::server::{ClientAddress, RequestFacts, RequestPermit};
+use crate::store::StoreError;
 use crate::telemetry::REFUSED;
 
 /// What callers present: either scheme. Tokens of any shape are looked up, so that a changed prefix locks nobody out.
@@ -84,24 +85,44 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let caller =
-            authenticate(parts, app).await.map_err(|refusal| refused(&refusal, client(parts), app))?;
+        let caller = authenticate(parts, app).await.map_err(|denied| match denied {
+            Denied::Refused(refusal) => refused(&refusal, client(parts), app),
+            // Not that the token is unknown: the database that knows it may be another.
+            Denied::NotBootstrapped => StoreError::NotBootstrapped.into(),
+        })?;
         RequestPermit::attribute_to(parts, &caller.user)?;
         Ok(caller)
     }
 }
 
+/// Why a request has no caller.
+enum Denied {
+    Refused(Refusal),
+    /// The database never had an administrator, and says nothing of tokens.
+    NotBootstrapped,
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 /// Judges the request's credential as the filter does, with the same words for what is wrong.
-async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Refusal> {
+async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Denied> {
     let values = parts.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-    let credential = credential::read(values.collect(), &ACCEPTED)?;
+    let credential = credential::read(values.collect(), &ACCEPTED).map_err(Refusal::from)?;
     let client = client(parts);
-    let found = LookedUp::of(&credential, app).await?;
+    let unavailable = || Refusal::new(Reason::Unavailable, Some(credential.scheme));
+    let found = LookedUp::of(&credential, app).await.map_err(|none| match none {
+        NoVerdict::NotBootstrapped => Denied::NotBootstrapped,
+        NoVerdict::Unavailable => unavailable().into(),
+    })?;
     found.judge(&credential, &Arc::from([]), client)?;
     match (found.outcome, client) {
         (Outcome::Valid(token), Some(address)) => Ok(caller(*token, address, parts)),
         // The judge has refused the first; the listener gives every request the address of its client.
-        _ => Err(Refusal::new(Reason::Unavailable, Some(credential.scheme))),
+        _ => Err(unavailable().into()),
     }
 }
 

@@ -128,6 +128,11 @@ pub struct ServeArgs {
     #[arg(long, env = "LATCHKEY_DATABASE_WAIT", value_name = "PERIOD", default_value = "60s")]
     pub(crate) database_wait: Period,
 
+    /// Refuse to start where there is no database yet, rather than make one: set it once the first one is made, and a volume that is not
+    /// mounted or a wrong path is noticed at once
+    #[arg(long, env = "LATCHKEY_DATABASE_MUST_EXIST")]
+    pub(crate) database_must_exist: bool,
+
     /// Where the management API listens
     #[arg(long, env = "LATCHKEY_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8100", value_parser = address)]
     pub(crate) listen: SocketAddr,
@@ -190,6 +195,8 @@ pub struct Config {
     pub database_url: DatabaseUrl,
     /// How long it is waited for a server that is not up yet.
     pub database_wait: Duration,
+    /// Whether a database that is not there yet is refused, and not made.
+    pub database_must_exist: bool,
     /// The management API's address.
     pub listen: SocketAddr,
     /// The edge API's address.
@@ -242,6 +249,7 @@ impl ServeArgs {
         Ok(Config {
             database_url: self.database.url()?,
             database_wait: self.database_wait.into(),
+            database_must_exist: self.database_must_exist,
             listen: self.listen,
             edge_listen: self.edge_listen,
             metrics_listen: self.metrics_listen,

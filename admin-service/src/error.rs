@@ -88,6 +88,8 @@ pub enum Code {
     InternalError,
     /// 503: the service cannot do this now; a later try may succeed.
     Unavailable,
+    /// 503: the database never had an administrator, so nothing is said of users and tokens; `latchkey bootstrap` makes the first one.
+    NotBootstrapped,
     /// 503: the service works on as many requests as it can already.
     Overloaded,
     /// 507: the database's disk is full, so nothing can be changed.
@@ -135,7 +137,7 @@ impl Code {
             }
             Self::TooManyFailures | Self::TooManyChanges => StatusCode::TOO_MANY_REQUESTS,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::NotBootstrapped | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::InsufficientStorage => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
@@ -177,7 +179,8 @@ struct ErrorDetail {
 impl ApiError {
     /// An error with a code and a sentence.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        let retry_after = matches!(code, Code::Unavailable | Code::Overloaded).then_some(1);
+        let retry_after =
+            matches!(code, Code::Unavailable | Code::NotBootstrapped | Code::Overloaded).then_some(1);
         Self { code, message: message.into(), details: Map::new(), challenges: Vec::new(), retry_after }
     }
 
@@ -291,6 +294,7 @@ impl From<StoreError> for ApiError {
                 tracing::warn!(cause = chain(&error), "the database cannot be used");
                 Self::unavailable("The service cannot reach its database now; try again")
             }
+            StoreError::NotBootstrapped => Self::new(Code::NotBootstrapped, message),
             StoreError::Full(_) => {
                 tracing::warn!(cause = chain(&error), "nothing can be written");
                 let message = "The disk of the service's database is full, so nothing was changed; tokens are still verified";

@@ -7,16 +7,25 @@ use std::time::Duration;
 
 use latchkey::credential::Credential;
 use latchkey::gate::{self, Identity};
-use latchkey::refusal::{Reason, Refusal};
+use latchkey::refusal::Refusal;
 
 use crate::app::App;
 use crate::domain::changes::Position;
 use crate::domain::verdict::Outcome;
 use crate::edge::verify::wire_answer;
 use crate::error::chain;
+use crate::store::StoreError;
 
 /// The moment of the look-up, on a clock of its own: what was found is judged as soon as it is found.
 const NOW: Duration = Duration::ZERO;
+
+/// Why nothing was found out.
+pub enum NoVerdict {
+    /// The database never had an administrator, so it says nothing of tokens.
+    NotBootstrapped,
+    /// The database does not answer; the log says why.
+    Unavailable,
+}
 
 /// What was found.
 pub struct LookedUp {
@@ -31,15 +40,17 @@ impl LookedUp {
     /// Looks a credential's token up.
     ///
     /// # Errors
-    /// [`Reason::Unavailable`] where the database does not answer; the log says why.
-    pub async fn of(credential: &Credential, app: &App) -> Result<Self, Refusal> {
-        let unavailable = || Refusal::new(Reason::Unavailable, Some(credential.scheme));
-        let found = app.store.verify(credential.hash).await.map_err(|error| {
-            tracing::warn!(cause = chain(&error), "a token cannot be looked up");
-            unavailable()
+    /// [`NoVerdict`].
+    pub async fn of(credential: &Credential, app: &App) -> Result<Self, NoVerdict> {
+        let found = app.store.verify(credential.hash).await.map_err(|error| match error {
+            StoreError::NotBootstrapped => NoVerdict::NotBootstrapped,
+            error => {
+                tracing::warn!(cause = chain(&error), "a token cannot be looked up");
+                NoVerdict::Unavailable
+            }
         })?;
         let answer = wire_answer(credential.hash, &found, app.sources.now());
-        let verdict = gate::Verdict::of(&answer, credential.hash, NOW).ok_or_else(unavailable)?;
+        let verdict = gate::Verdict::of(&answer, credential.hash, NOW).ok_or(NoVerdict::Unavailable)?;
         let at = Position { epoch: found.epoch, revision: found.revision };
         Ok(Self { outcome: found.outcome, at, verdict })
     }

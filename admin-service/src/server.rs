@@ -37,6 +37,7 @@ use crate::app::{App, Tasks};
 use crate::config::Config;
 use crate::edge::secret::reload_on_hangup;
 use crate::error::{ApiError, Code};
+use crate::jobs::keep_log_small;
 use crate::lifecycle::Shutdown;
 use crate::{api, edge, telemetry};
 use client_address::ClientAddresses;
@@ -214,6 +215,7 @@ pub async fn run(app: App, tasks: Tasks, listeners: Listeners, shutdown: Shutdow
     tokio::join!(
         tasks.runner.run(async move { runner_end.requested().await }),
         tasks.follower.run(shutdown.clone()),
+        keep_log_small(app.store.clone(), shutdown.clone()),
         app.used.clone().run(shutdown.clone()),
         connections::serve("api", listeners.api, management, API_LIMITS, shutdown.clone()),
         connections::serve("edge", listeners.edge, edges, edge_limits(), shutdown.clone()),

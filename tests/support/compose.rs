@@ -2,12 +2,12 @@
 
 use std::process::{Command, Stdio};
 
-use super::client::Caller;
+use super::client::{Answer, Caller};
 use super::docker;
 use super::envoy::IMAGE;
 use super::envoy_config::EDGE_SECRET;
 use super::process::output_of;
-use super::service::Admin;
+use super::service::{Admin, is_up};
 use super::test_dir::{self, root};
 use super::{ports, wait};
 
@@ -63,8 +63,8 @@ impl Compose {
         {
             let caller = Caller::http1(&format!("http://127.0.0.1:{port}"));
             wait::until(what, async || {
-                let answer = caller.get(path).send().await.ok()?;
-                answer.status().is_success().then_some(())
+                let answer = Answer::try_to(caller.get(path)).await.ok()?;
+                is_up(&answer).then_some(())
             })
             .await;
         }

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use super::client::Caller;
+use super::client::{Answer, Caller};
 use super::docker::{self, Network, docker};
 use super::envoy_config::EDGE_SECRET;
 use super::process::output_of;
-use super::service::Admin;
+use super::service::{Admin, is_up};
 use super::{ports, test_dir, wait};
 
 /// The host name under which Envoy looks for it.
@@ -44,8 +44,8 @@ impl ServiceContainer {
     pub async fn ready(&self) {
         let metrics = Caller::http1(&format!("http://127.0.0.1:{}", self.metrics));
         wait::until("the service's container is ready", async || {
-            let answer = metrics.get("/readyz").send().await.ok()?;
-            answer.status().is_success().then_some(())
+            let answer = Answer::try_to(metrics.get("/readyz")).await.ok()?;
+            is_up(&answer).then_some(())
         })
         .await;
     }

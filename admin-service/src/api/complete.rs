@@ -29,7 +29,7 @@ enum Of {
 }
 
 /// The errors that say nothing of one operation, in the order in which they are told of.
-const GENERAL: [(Code, Of, &str); 20] = [
+const GENERAL: [(Code, Of, &str); 21] = [
     (Code::MalformedJson, Of::Body, "the body is no JSON."),
     (Code::InvalidBody, Of::Body, "a field is unknown, missing or of the wrong type."),
     (Code::InvalidQuery, Of::All, "a query parameter is unknown or impossible."),
@@ -60,6 +60,11 @@ const GENERAL: [(Code, Of, &str); 20] = [
     ),
     (Code::InternalError, Of::All, "something failed in the service."),
     (Code::Unavailable, Of::All, "the service cannot do this now; try again."),
+    (
+        Code::NotBootstrapped,
+        Of::All,
+        "the database never had an administrator, so nothing is said of users and tokens; the operator has to run `latchkey bootstrap`.",
+    ),
     (
         Code::Overloaded,
         Of::All,

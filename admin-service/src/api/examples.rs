@@ -92,6 +92,9 @@ fn trouble(code: Code) -> &'static str {
         }
         Code::Overloaded => "The service works on 1024 requests already; try again",
         Code::Unavailable => "The service cannot reach its database now; try again",
+        Code::NotBootstrapped => {
+            "The database has never had an administrator; make the first one with `latchkey bootstrap`"
+        }
         Code::InsufficientStorage => {
             "The disk of the service's database is full, so nothing was changed; tokens are still verified"
         }

@@ -23,6 +23,11 @@ pub struct Position {
     pub revision: Revision,
 }
 
+/// Tells histories apart that have come to the same position in different ways, as a restored backup has: random, and another with
+/// each revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp(pub i64);
+
 /// What one revision touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -48,6 +53,8 @@ pub struct ChangePage {
 pub struct Told {
     /// Where the history stands.
     pub now: Position,
+    /// The stamp that it has there, where the database itself was asked.
+    pub stamp: Option<Stamp>,
     /// What comes next for the reader; `None` when that is not known any more, or the reader's position never was.
     pub page: Option<ChangePage>,
 }

@@ -21,7 +21,7 @@ use crate::attempts::is_failed;
 use crate::auth::code;
 use crate::domain::changes::Position;
 use crate::error::{ApiError, Code};
-use crate::look_up::LookedUp;
+use crate::look_up::{LookedUp, NoVerdict};
 use crate::rate::TooMany;
 use crate::server::{Beyond, ClientAddress, RequestFacts};
 use crate::telemetry::AUTHZ;
@@ -110,8 +110,13 @@ async fn judge(
 }
 
 async fn look_up(credential: &Credential, app: &App) -> Result<LookedUp, Refusal> {
-    let late = |_| Refusal::new(Reason::Unavailable, Some(credential.scheme));
-    timeout(PATIENCE, LookedUp::of(credential, app)).await.map_err(late)?
+    // Of a database that says nothing of tokens, too: what the client gets is the same for every outage.
+    match timeout(PATIENCE, LookedUp::of(credential, app)).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(NoVerdict::NotBootstrapped | NoVerdict::Unavailable)) | Err(_) => {
+            Err(Refusal::new(Reason::Unavailable, Some(credential.scheme)))
+        }
+    }
 }
 
 /// Whether a refusal is no failed attempt, or one within the limit of its source.

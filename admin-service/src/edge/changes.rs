@@ -18,6 +18,7 @@ use crate::domain::verdict::{Epoch, Revision};
 use crate::error::{ApiError, chain};
 use crate::feed::{Form, Unanswered};
 use crate::server::LoggedElsewhere;
+use crate::store::StoreError;
 use crate::telemetry::CHANGES_ANSWERED;
 
 /// Tells an edge how old the oldest change of an answer is: what its metric of the time from change to eviction is made of.
@@ -108,12 +109,15 @@ fn age(change: Timestamp, now: Timestamp) -> u64 {
 /// The answer where there is none. The feed itself logs that it has lost its database, once and not for each edge.
 fn unanswered(problem: &Unanswered) -> Response {
     metrics::counter!(CHANGES_ANSWERED, "outcome" => "unavailable").increment(1);
-    if !matches!(problem, Unanswered::Lost) {
+    if !matches!(problem, Unanswered::Lost | Unanswered::NotBootstrapped) {
         tracing::debug!(cause = chain(problem), "an edge cannot be told of changes");
     }
-    let message = match problem {
-        Unanswered::Full => "Too many edges wait for changes already; try again",
-        _ => "The service cannot tell of changes now; try again",
+    let error = match problem {
+        Unanswered::Full => ApiError::unavailable("Too many edges wait for changes already; try again"),
+        Unanswered::NotBootstrapped | Unanswered::Store(StoreError::NotBootstrapped) => {
+            StoreError::NotBootstrapped.into()
+        }
+        _ => ApiError::unavailable("The service cannot tell of changes now; try again"),
     };
-    (Extension(LoggedElsewhere), ApiError::unavailable(message)).into_response()
+    (Extension(LoggedElsewhere), error).into_response()
 }

@@ -23,8 +23,9 @@ use super::verify::Edge;
 use crate::app::App;
 use crate::domain::token::Token;
 use crate::domain::verdict::Outcome;
-use crate::error::Code;
-use crate::look_up::LookedUp;
+use crate::error::{Code, sentence};
+use crate::look_up::{LookedUp, NoVerdict};
+use crate::store::StoreError;
 use crate::telemetry::INTROSPECTIONS;
 
 /// How a service shows that it may ask. The secret is also taken as the password of `Basic`, with any user name: many
@@ -140,7 +141,7 @@ pub async fn introspect(
     let outcome = match &answered {
         Ok(Answer::Active(_)) => "active",
         Ok(Answer::Inactive { .. }) => "inactive",
-        Err(Refused::Unavailable) => "unavailable",
+        Err(Refused::Unavailable | Refused::NotBootstrapped) => "unavailable",
         Err(_) => "refused",
     };
     metrics::counter!(INTROSPECTIONS, "outcome" => outcome).increment(1);
@@ -151,7 +152,7 @@ async fn answer(app: &App, question: Result<Form<Question>, FormRejection>) -> R
     let Form(question) = question.map_err(|refused| Refused::form(&refused))?;
     // How the token was presented, the service that asks has judged.
     let mut credential = Credential { scheme: Scheme::Bearer, user: None, hash: question.hash()? };
-    let found = LookedUp::of(&credential, app).await.map_err(|_| Refused::Unavailable)?;
+    let found = LookedUp::of(&credential, app).await?;
     let Outcome::Valid(token) = &found.outcome else {
         if let Some(token) = found.token_id() {
             app.used.count(token, false);
@@ -180,6 +181,17 @@ pub enum Refused {
     TooLarge(String),
     /// The database does not answer.
     Unavailable,
+    /// The database never had an administrator.
+    NotBootstrapped,
+}
+
+impl From<NoVerdict> for Refused {
+    fn from(none: NoVerdict) -> Self {
+        match none {
+            NoVerdict::NotBootstrapped => Self::NotBootstrapped,
+            NoVerdict::Unavailable => Self::Unavailable,
+        }
+    }
 }
 
 impl Refused {
@@ -212,17 +224,23 @@ impl Refused {
                 let description = "The service cannot look tokens up now; try again".to_owned();
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", description)
             }
+            Self::NotBootstrapped => {
+                let description = format!("not_bootstrapped: {}", sentence(&StoreError::NotBootstrapped));
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", description)
+            }
         }
     }
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
+        let is_not_bootstrapped = matches!(self, Self::NotBootstrapped);
         let (status, error, description) = self.parts();
         let body = Json(json!({"error": error, "error_description": description}));
         let mut response = (status, body).into_response();
         let code = match status {
             StatusCode::PAYLOAD_TOO_LARGE => Some(Code::BodyTooLarge),
+            StatusCode::SERVICE_UNAVAILABLE if is_not_bootstrapped => Some(Code::NotBootstrapped),
             StatusCode::SERVICE_UNAVAILABLE => Some(Code::Unavailable),
             _ => None,
         };

@@ -35,8 +35,11 @@ pub async fn usage(
             count("refused");
             return refusal(&refused);
         }
-        tracing::warn!(cause = chain(&error), "a usage report cannot be counted");
         count("unavailable");
+        if matches!(error, StoreError::NotBootstrapped) {
+            return error.into();
+        }
+        tracing::warn!(cause = chain(&error), "a usage report cannot be counted");
         match error {
             StoreError::Full(_) => error.into(),
             _ => ApiError::unavailable("The service cannot count usage now; send the same report again"),

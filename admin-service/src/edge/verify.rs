@@ -17,6 +17,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::token::Token;
 use crate::domain::verdict::{Outcome, Verdict};
 use crate::error::{ApiError, Code, chain};
+use crate::store::StoreError;
 use crate::telemetry::VERDICTS;
 
 /// The proof that the caller presented an edge secret, or that none is configured.
@@ -65,8 +66,11 @@ pub async fn verify(
     let body = body.map_err(|_| extract::too_large(extract::MAX_BODY, None))?;
     let VerifyRequest { token_hash } = extract::parse(&body)?;
     let verdict = app.store.verify(token_hash).await.map_err(|error| {
-        tracing::warn!(cause = chain(&error), "a verdict cannot be given");
         count("unavailable");
+        if matches!(error, StoreError::NotBootstrapped) {
+            return error.into();
+        }
+        tracing::warn!(cause = chain(&error), "a verdict cannot be given");
         ApiError::unavailable("The service cannot look tokens up now; try again")
     })?;
     let answer = wire_answer(token_hash, &verdict, app.sources.now());

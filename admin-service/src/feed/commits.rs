@@ -17,7 +17,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Feed;
-use crate::domain::changes::{ChangePage, Position};
+use crate::domain::changes::{ChangePage, Position, Stamp};
 use crate::store::Committed;
 
 /// How many commits wait at most for one before them; the database tells of the others.
@@ -45,11 +45,22 @@ pub(super) async fn tell(feed: Feed, mut commits: Receiver<Committed>) {
 impl Feed {
     fn tell(&self, early: &mut Early) {
         self.0.heard.send_if_modified(|heard| {
-            let Some(page) = heard.now().and_then(|now| early.following(now)) else { return false };
+            let Some(Following { page, stamp }) = heard.now().and_then(|now| early.following(now)) else {
+                return false;
+            };
             heard.go_on(page);
+            if let Some(now) = heard.now().cloned() {
+                heard.note_stamp(&now, Some(stamp));
+            }
             true
         });
     }
+}
+
+/// What follows where the history stood, and its stamp after that.
+struct Following {
+    page: ChangePage,
+    stamp: Stamp,
 }
 
 /// Commits that were not told yet, by their revisions.
@@ -65,18 +76,20 @@ impl Early {
     }
 
     /// Takes out what follows `now` with nothing between, and forgets what is known there.
-    fn following(&mut self, now: &Position) -> Option<ChangePage> {
+    fn following(&mut self, now: &Position) -> Option<Following> {
         self.0 = self.0.split_off(&now.revision.0.saturating_add(1));
         let mut page = ChangePage { changes: Vec::new(), through: now.revision };
+        let mut stamp = None;
         while let Some(next) = self.0.first_entry()
             && *next.key() == page.through.0.saturating_add(1)
             && next.get().epoch == now.epoch
         {
-            let change = next.remove().change;
-            page.through = change.revision;
-            page.changes.push(change);
+            let commit = next.remove();
+            page.through = commit.change.revision;
+            page.changes.push(commit.change);
+            stamp = Some(commit.stamp);
         }
-        (!page.changes.is_empty()).then_some(page)
+        stamp.map(|stamp| Following { page, stamp })
     }
 }
 
@@ -92,17 +105,18 @@ mod tests {
     fn commit(epoch: &str, revision: u64) -> Committed {
         let token_hashes = [TokenHash::of(&revision.to_be_bytes())].into();
         let change = Change { revision: Revision(revision), at: Timestamp::UNIX_EPOCH, token_hashes };
-        Committed { epoch: Epoch(epoch.to_owned()), change }
+        Committed { epoch: Epoch(epoch.to_owned()), stamp: Stamp(i64::try_from(revision).unwrap()), change }
     }
 
     /// What follows a position, and how many commits wait then.
     fn following(early: &mut Early, epoch: &str, revision: u64) -> (Vec<u64>, usize) {
         let now = Position { epoch: Epoch(epoch.to_owned()), revision: Revision(revision) };
-        let page = early.following(&now);
-        if let Some(page) = &page {
+        let following = early.following(&now);
+        if let Some(Following { page, stamp }) = &following {
             assert_eq!(Some(page.through), page.changes.last().map(|change| change.revision));
+            assert_eq!(u64::try_from(stamp.0), Ok(page.through.0));
         }
-        let changes = page.map(|page| page.changes).unwrap_or_default();
+        let changes = following.map(|following| following.page.changes).unwrap_or_default();
         (changes.iter().map(|change| change.revision.0).collect(), early.0.len())
     }
 

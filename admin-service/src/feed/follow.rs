@@ -2,17 +2,18 @@
 //! asks for it, and every 100 ms, for other processes write too. Nothing but the counter row tells of their changes, so
 //! any database will do.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::{Feed, Looked};
-use crate::domain::changes::{MOST, Position};
+use crate::domain::changes::{MOST, Position, Stamp, Told};
 use crate::domain::verdict::Epoch;
 use crate::error::chain;
 use crate::lifecycle::Shutdown;
-use crate::store::StoreError;
+use crate::store::{Standing, StoreError};
 
 /// How often to look.
 const POLL: Duration = Duration::from_millis(100);
@@ -91,6 +92,10 @@ impl Follower {
         };
         match heard {
             Ok(()) => self.succeeded(),
+            Err(StoreError::NotBootstrapped) => {
+                self.awaits_bootstrap();
+                return false;
+            }
             Err(error) => self.failed(&error),
         }
         self.failures == 0
@@ -100,8 +105,26 @@ impl Follower {
         if self.failures > 0 {
             tracing::info!("the change feed follows the database again");
         }
+        if self.feed.0.awaits_bootstrap.swap(false, Ordering::Relaxed) {
+            tracing::info!(
+                "the database has an administrator now: the change feed and look-ups are answered"
+            );
+        }
         self.failures = 0;
         self.feed.set_lost(false);
+    }
+
+    /// The database answers, but nobody is told what it says. Nothing else is wrong with it, so it is looked at as often as ever.
+    fn awaits_bootstrap(&mut self) {
+        if !self.feed.0.awaits_bootstrap.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "the database has never had an administrator: look-ups, the change feed and the management API answer 503 \
+                 (not_bootstrapped) until `latchkey bootstrap` makes one; if there should be one, the service is on another \
+                 database than before: check that its volume is mounted and its path right"
+            );
+        }
+        self.failures = 0;
+        self.feed.set_lost(true);
     }
 
     fn failed(&mut self, error: &StoreError) {
@@ -127,22 +150,36 @@ impl Follower {
             }
             let at = self.feed.0.heard.borrow().now().cloned();
             let Some(at) = at else {
-                self.feed.begin(store.position().await?);
+                let Standing { position, stamp } = store.standing().await?;
+                self.feed.begin(position, Some(stamp));
                 return Ok(());
             };
-            let told = store.changes(&at, MOST).await?;
-            match told.page {
-                Some(page) if page.through == at.revision => return Ok(()),
-                Some(page) => {
-                    self.feed.0.heard.send_modify(|heard| heard.go_on(page));
+            let Told { now, stamp, page } = store.changes(&at, MOST).await?;
+            match page {
+                Some(page) if page.through == at.revision => {
+                    if self.feed.is_still_at(&at, stamp) {
+                        return Ok(());
+                    }
+                    tracing::warn!(
+                        revision = %at.revision,
+                        "the history was replaced by another of the same revision, as when a backup is restored: it gets a new \
+                         epoch, and edges forget their verdicts"
+                    );
+                    self.damaged = Some(now.epoch);
                 }
-                None => self.begin_anew(&at, told.now),
+                Some(page) => {
+                    self.feed.0.heard.send_modify(|heard| {
+                        heard.go_on(page);
+                        heard.note_stamp(&now, stamp);
+                    });
+                }
+                None => self.begin_anew(&at, now, stamp),
             }
         }
     }
 
     /// What was heard does not lead to where the history stands `now`.
-    fn begin_anew(&mut self, at: &Position, now: Position) {
+    fn begin_anew(&mut self, at: &Position, now: Position, stamp: Option<Stamp>) {
         if now.epoch != at.epoch {
             tracing::info!(epoch = %now.epoch, "the history has a new epoch: edges forget their verdicts");
         } else if now.revision < at.revision {
@@ -156,13 +193,29 @@ impl Follower {
         } else {
             tracing::warn!("more has changed than the feed can tell: edges forget their verdicts");
         }
-        self.feed.begin(now);
+        self.feed.begin(now, stamp);
     }
 }
 
 impl Feed {
-    fn begin(&self, now: Position) {
-        self.0.heard.send_modify(|heard| heard.begin(now));
+    fn begin(&self, now: Position, stamp: Option<Stamp>) {
+        self.0.heard.send_modify(|heard| {
+            heard.begin(now.clone());
+            heard.note_stamp(&now, stamp);
+        });
+    }
+
+    /// Whether the history that was found at a position can be the one that was heard; its stamp is noted if so.
+    fn is_still_at(&self, at: &Position, stamp: Option<Stamp>) -> bool {
+        let mut same = true;
+        self.0.heard.send_if_modified(|heard| {
+            same = heard.can_have(at, stamp);
+            if same {
+                heard.note_stamp(at, stamp);
+            }
+            false
+        });
+        same
     }
 
     fn set_lost(&self, lost: bool) {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::changes::{Change, ChangePage, MOST, Position, Told};
+use crate::domain::changes::{Change, ChangePage, MOST, Position, Stamp, Told};
 use crate::domain::verdict::Revision;
 use crate::telemetry::REVISION;
 
@@ -15,6 +15,8 @@ const _: () = assert!(REMEMBERED >= MOST);
 pub(super) struct Heard {
     /// `None` before the first look at the database.
     now: Option<Position>,
+    /// The stamp of the history there, where it is known.
+    stamp: Option<Stamp>,
     /// The revision after which all changes are remembered.
     since: Revision,
     changes: VecDeque<Change>,
@@ -52,7 +54,7 @@ impl Heard {
     /// Nothing heard yet, and room for so many token hashes.
     fn remembering(most: usize) -> Self {
         let changes = VecDeque::new();
-        Self { now: None, since: Revision(0), changes, hashes: (0, most), lost: false, ending: false }
+        Self { now: None, stamp: None, since: Revision(0), changes, hashes: (0, most), lost: false, ending: false }
     }
 
     /// Where the history stands, as far as it was heard.
@@ -66,7 +68,7 @@ impl Heard {
         self.changes.clear();
         self.hashes.0 = 0;
         metrics::gauge!(REVISION).set(gauge(now.revision.0));
-        self.now = Some(now);
+        (self.now, self.stamp) = (Some(now), None);
     }
 
     /// Remembers what follows from where the history stood, and forgets the oldest where there is too much. What was heard already,
@@ -74,6 +76,7 @@ impl Heard {
     pub(super) fn go_on(&mut self, page: ChangePage) {
         let Some(now) = self.now.as_mut().filter(|now| now.revision < page.through) else { return };
         let known = std::mem::replace(&mut now.revision, page.through);
+        self.stamp = None;
         metrics::gauge!(REVISION).set(gauge(page.through.0));
         for change in page.changes.into_iter().filter(|change| change.revision > known) {
             self.hashes.0 += change.token_hashes.len();
@@ -84,6 +87,19 @@ impl Heard {
             self.hashes.0 -= oldest.token_hashes.len();
             self.since = oldest.revision;
         }
+    }
+
+    /// Notes the stamp of the history at a position, if that is where it stands.
+    pub(super) fn note_stamp(&mut self, at: &Position, stamp: Option<Stamp>) {
+        if self.now.as_ref() == Some(at) {
+            self.stamp = stamp;
+        }
+    }
+
+    /// Whether a stamp that was found at a position can be that of the history that was heard; one that was told of since, from
+    /// memory, stands elsewhere.
+    pub(super) fn can_have(&self, at: &Position, stamp: Option<Stamp>) -> bool {
+        self.now.as_ref() != Some(at) || self.stamp.is_none() || stamp.is_none() || self.stamp == stamp
     }
 
     /// Notes whether the database is heard; says whether that is new.
@@ -121,7 +137,7 @@ impl Heard {
         let now = self.now.clone().filter(|_| self.look(at) == Look::News)?;
         let first = self.changes.partition_point(|change| change.revision <= at.revision);
         let page = ChangePage::first(self.changes.range(first..).cloned(), size, now.revision);
-        Some(Told { now, page: Some(page) })
+        Some(Told { now, stamp: None, page: Some(page) })
     }
 }
 

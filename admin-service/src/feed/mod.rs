@@ -8,6 +8,7 @@ mod heard;
 mod recent;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
@@ -35,6 +36,9 @@ pub enum Unanswered {
     /// Whether anything has changed cannot be told now.
     #[error("the service cannot follow its database now")]
     Lost,
+    /// The database never had an administrator, so it says nothing.
+    #[error("the database has never had an administrator")]
+    NotBootstrapped,
     /// Too many wait already.
     #[error("{PLACES} feeds wait already")]
     Full,
@@ -54,6 +58,8 @@ struct Inner {
     /// How often somebody has asked for a look at the database.
     asked: watch::Sender<u64>,
     looked: watch::Sender<Looked>,
+    /// Whether the database says nothing because it never had an administrator.
+    awaits_bootstrap: AtomicBool,
     recent: Recent,
     places: Semaphore,
     readers: Semaphore,
@@ -76,6 +82,7 @@ impl Feed {
             heard: watch::Sender::default(),
             asked: watch::Sender::default(),
             looked: watch::Sender::default(),
+            awaits_bootstrap: AtomicBool::default(),
             recent: Recent::default(),
             places: Semaphore::new(PLACES),
             readers: Semaphore::new(READERS),
@@ -122,7 +129,7 @@ impl Feed {
         match timeout(wait, news(at, &mut heard)).await {
             Err(_) => Ok(Answer::nothing(at, Outcome::Timeout)),
             Ok(Look::Same | Look::Ending) => Ok(Answer::nothing(at, Outcome::Ending)),
-            Ok(Look::Lost) => Err(Unanswered::Lost),
+            Ok(Look::Lost) => Err(self.lost()),
             // Boxed, so that those who wait need no memory for what few of them come to.
             Ok(Look::Elsewhere) => Ok(Answer::reset(&Box::pin(self.look()).await?)),
             Ok(Look::Behind) => Box::pin(self.read(at, form)).await,
@@ -167,6 +174,15 @@ impl Feed {
         Ok(form != Form::Hashes && self.0.store.has_more_changes_than(at, MOST).await?)
     }
 
+    /// Why the history is not heard.
+    fn lost(&self) -> Unanswered {
+        if self.0.awaits_bootstrap.load(Ordering::Relaxed) {
+            Unanswered::NotBootstrapped
+        } else {
+            Unanswered::Lost
+        }
+    }
+
     /// Where the history stands, by a look at the database that begins after this call; all who ask meanwhile share one.
     async fn look(&self) -> Result<Position, Unanswered> {
         let mut looked = self.0.looked.subscribe();
@@ -177,7 +193,7 @@ impl Feed {
         });
         let done = timeout(PATIENCE, looked.wait_for(|looked| looked.asked >= mine)).await;
         if !done.is_ok_and(|looked| looked.is_ok_and(|looked| looked.succeeded)) {
-            return Err(Unanswered::Lost);
+            return Err(self.lost());
         }
         self.0.heard.borrow().now().cloned().ok_or(Unanswered::Lost)
     }

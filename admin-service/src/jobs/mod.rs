@@ -8,11 +8,13 @@
 pub mod delete_expired;
 pub mod forget;
 mod runner;
+mod shrink_log;
 
 use crate::clock::{NoEntropy, Sources};
 use crate::store::Holder;
 
 pub use runner::{Run, RunError, Runner, RunnerHandle};
+pub use shrink_log::keep_log_small;
 
 /// A name for this process that no other has: host, process and a random part.
 ///

@@ -1,5 +1,6 @@
 //! The metrics listener: what monitoring and orchestrators ask.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -12,9 +13,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::error::chain;
+use crate::error::{Code, chain};
 use crate::lifecycle::Shutdown;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// How long the database has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -59,7 +60,7 @@ async fn is_live() -> impl IntoResponse {
 /// What was looked at, and what of it is not as it should be.
 #[derive(Serialize)]
 struct Checks {
-    database: &'static str,
+    database: Cow<'static, str>,
     service: &'static str,
     /// Told while the latest change could not be written, and no reason to send questions elsewhere: they are answered.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,22 +69,52 @@ struct Checks {
 
 /// Whether requests can be answered now, and if not, why.
 async fn is_ready(State(probed): State<Probed>) -> impl IntoResponse {
-    let database = match tokio::time::timeout(PATIENCE, probed.store.ping()).await {
-        Ok(Ok(())) => "ok",
-        Ok(Err(error)) => {
-            tracing::warn!(cause = chain(&error), "the database does not answer");
-            "does not answer; the log says more"
-        }
-        Err(_) => "does not answer within 2 s",
-    };
+    let Database { code, says: database } = look(&probed.store).await;
     let service = if probed.shutdown.is_requested() { "is ending" } else { "ok" };
     let ok = database == "ok" && service == "ok";
-    let (code, status) =
+    let (answer, status) =
         if ok { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
     let changes = probed.store.write_trouble().filter(|_| database == "ok").map(|kind| match kind {
         "full" => "cannot be written: the disk is full",
         _ => "cannot be written; the log says more",
     });
     let checks = Checks { database, service, changes };
-    (code, Json(json!({"status": status, "checks": checks})))
+    (answer, Json(Readiness { status, code, checks }))
+}
+
+/// The answer of `/readyz`.
+#[derive(Serialize)]
+struct Readiness {
+    status: &'static str,
+    /// As errors of the API have it, where the operator has something to do before anything is answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<Code>,
+    checks: Checks,
+}
+
+/// How it is with the database.
+struct Database {
+    code: Option<Code>,
+    says: Cow<'static, str>,
+}
+
+/// Asks for a verdict, as edges do: whatever keeps them from theirs keeps this from its own.
+async fn look(store: &Store) -> Database {
+    let mut code = None;
+    let says = match tokio::time::timeout(PATIENCE, store.ping()).await {
+        Ok(Ok(())) => "ok".into(),
+        Ok(Err(error @ StoreError::NotBootstrapped)) => {
+            code = Some(Code::NotBootstrapped);
+            format!("is not used: {error}").into()
+        }
+        Ok(Err(error)) => match store.displaced() {
+            Some(displaced) => format!("is not used: {displaced}; the log says what to do").into(),
+            None => {
+                tracing::warn!(cause = chain(&error), "the database does not answer");
+                "does not answer; the log says more".into()
+            }
+        },
+        Err(_) => "does not answer within 2 s".into(),
+    };
+    Database { code, says }
 }

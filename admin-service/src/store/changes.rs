@@ -5,9 +5,9 @@ use sqlx::{AssertSqlSafe, query};
 
 use super::Store;
 use super::error::StoreError;
-use super::history::position;
+use super::history::{stamp, valid_position};
 use super::row::Columns;
-use crate::domain::changes::{Change, ChangePage, MOST, Position, Told};
+use crate::domain::changes::{Change, ChangePage, MOST, Position, Stamp, Told};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Revision;
 
@@ -18,7 +18,7 @@ impl Store {
     /// Position and changes are of one moment, so nothing is lost between two pages.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::NotBootstrapped`], [`StoreError::Unavailable`].
     pub async fn changes(&self, after: &Position, size: usize) -> Result<Told, StoreError> {
         let mut read = self.read(after, size).await?;
         if read.first_is_cut() && size < MOST {
@@ -45,7 +45,7 @@ impl Store {
     async fn read(&self, after: &Position, most: usize) -> Result<Read, StoreError> {
         // The limit is in the text and not bound: not knowing it, PostgreSQL would rather read the whole table.
         let text = format!(
-            "SELECT h.epoch, h.revision, h.retained_after, c.changed_by, c.changed_at, c.token_hash FROM history h LEFT JOIN \
+            "SELECT h.epoch, h.revision, h.retained_after, h.stamp, h.bootstrapped, c.changed_by, c.changed_at, c.token_hash FROM history h LEFT JOIN \
              (SELECT revision AS changed_by, at AS changed_at, token_hash FROM changes WHERE revision > $1 \
              ORDER BY revision, token_hash LIMIT {}) c ON 1 = 1 ORDER BY c.changed_by, c.token_hash",
             most.saturating_add(1)
@@ -53,17 +53,18 @@ impl Store {
         let revision = i64::try_from(after.revision.0).unwrap_or(i64::MAX);
         let rows = self.rows(query(AssertSqlSafe(text)).bind(revision)).await?;
         let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let now = position(head)?;
+        let (now, stamp) = (valid_position(head)?, stamp(head)?);
         let retained_after = Revision(head.number("retained_after")?);
         let retained = (retained_after..=now.revision).contains(&after.revision);
         let changes = grouped(&rows)?;
-        Ok(Read { known: retained && after.epoch == now.epoch, now, cut: rows.len() > most, changes })
+        Ok(Read { known: retained && after.epoch == now.epoch, now, stamp, cut: rows.len() > most, changes })
     }
 }
 
 /// What one statement found.
 struct Read {
     now: Position,
+    stamp: Stamp,
     /// Whether the reader's position is in the history that is retained.
     known: bool,
     changes: Vec<Change>,
@@ -86,7 +87,7 @@ impl Read {
             _ => Some(self.now.revision),
         };
         let page = last.filter(|_| self.known).map(|last| ChangePage::first(self.changes, size, last));
-        Told { now: self.now, page }
+        Told { now: self.now, stamp: Some(self.stamp), page }
     }
 }
 

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, query};
 
 use super::authority::Confirmed;
 use super::error::StoreError;
-use super::history::position;
+use super::history::{new_stamp, position};
 use super::transaction::{Tx, Work};
 use super::{Store, audit};
 use crate::domain::audit::{Action, Origin, Subject};
@@ -59,8 +59,10 @@ impl Work for Rename<'_> {
         });
         let by = Confirmed::when_begun(&self.origin);
         audit::record(tx, &by, Action::EpochChanged, Subject::epoch(), details, tx.now()).await?;
-        let renamed =
-            query("UPDATE history SET epoch = $1, retained_after = revision RETURNING epoch, revision");
-        position(&renamed.bind(epoch).fetch_one(&mut *tx.connection).await?)
+        let stamp = new_stamp(tx)?;
+        let renamed = query(
+            "UPDATE history SET epoch = $1, stamp = $2, retained_after = revision RETURNING epoch, revision",
+        );
+        position(&renamed.bind(epoch).bind(stamp.0).fetch_one(&mut *tx.connection).await?)
     }
 }

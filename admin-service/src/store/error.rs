@@ -2,6 +2,7 @@
 
 use crate::domain::time::Timestamp;
 
+use super::database_file::Displaced;
 use crate::clock::NoEntropy;
 use crate::domain::authority::Beyond;
 use crate::domain::limits::{ExpiryRefusal, Whose};
@@ -105,6 +106,9 @@ pub enum StoreError {
     /// Another replica holds the lease of a job, or took it over.
     #[error("another replica holds the lease")]
     LeaseLost,
+    /// There never was an administrator in this database, so it may be another than the one that is meant: it says nothing of tokens.
+    #[error("the database has never had an administrator; make the first one with `latchkey bootstrap`")]
+    NotBootstrapped,
     /// The database's disk is full: it can be read, and not written.
     #[error("the database's disk is full")]
     Full(#[source] sqlx::Error),
@@ -129,6 +133,9 @@ pub enum Failure {
     /// A row holds what this program would never write.
     #[error("the database holds {0}, which this program would not have written")]
     Damaged(String),
+    /// The database is not where it was opened, so that what is written may be lost and what is read may be out of date.
+    #[error(transparent)]
+    Displaced(#[from] Displaced),
     /// It kept the statement from working that this call shared with others.
     #[error(transparent)]
     Shared(std::sync::Arc<StoreError>),

@@ -10,7 +10,7 @@ use super::Store;
 use super::error::StoreError;
 use super::row::{Columns, MANY, list, millis};
 use super::transaction::{Statement, Tx};
-use crate::domain::changes::{Change, Position};
+use crate::domain::changes::{Change, Position, Stamp};
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenId;
 use crate::domain::user::UserId;
@@ -24,11 +24,31 @@ const ANNOUNCED: usize = 1_000;
 pub struct Committed {
     /// The history that it is in.
     pub epoch: Epoch,
+    /// The stamp that the history has with it.
+    pub stamp: Stamp,
     /// The change, as the database tells of it.
     pub change: Change,
 }
 
+/// Where a history stands, for those who go by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its name and its latest revision.
+    pub position: Position,
+    /// What tells it from another history that has come to the same position.
+    pub stamp: Stamp,
+}
+
 impl Store {
+    /// Where the history stands, if there is one to go by.
+    ///
+    /// # Errors
+    /// [`StoreError::NotBootstrapped`], [`StoreError::Unavailable`].
+    pub async fn standing(&self) -> Result<Standing, StoreError> {
+        let row = self.one(query("SELECT epoch, revision, stamp, bootstrapped FROM history")).await?;
+        Ok(Standing { position: valid_position(&row)?, stamp: stamp(&row)? })
+    }
+
     /// Where the history stands: its name and its latest revision.
     ///
     /// # Errors
@@ -44,6 +64,31 @@ pub(super) fn position(row: &AnyRow) -> Result<Position, StoreError> {
     Ok(Position { epoch: Epoch(row.text("epoch")?), revision: Revision(row.number("revision")?) })
 }
 
+/// The same for verdicts and for those who follow the history, from `bootstrapped` as well: a database that never had an administrator
+/// says nothing.
+pub(super) fn valid_position(row: &AnyRow) -> Result<Position, StoreError> {
+    if row.flag("bootstrapped")? { position(row) } else { Err(StoreError::NotBootstrapped) }
+}
+
+/// Reads the column `stamp`.
+pub(super) fn stamp(row: &AnyRow) -> Result<Stamp, StoreError> {
+    row.column("stamp").map(Stamp)
+}
+
+/// A stamp that no history has had.
+pub(super) fn new_stamp(tx: &Tx<'_>) -> Result<Stamp, StoreError> {
+    let mut random = [0; 8];
+    tx.sources.fill(&mut random)?;
+    Ok(Stamp(i64::from_be_bytes(random)))
+}
+
+/// Notes that there is an administrator, or was. Those who follow the history begin with it now.
+pub(super) async fn bootstrapped(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    let noted = query("UPDATE history SET bootstrapped = 1 WHERE singleton = 1 AND bootstrapped = 0");
+    tx.took_revision |= noted.execute(&mut *tx.connection).await?.rows_affected() > 0;
+    Ok(())
+}
+
 /// The latest revision as a transaction sees it.
 pub(super) async fn revision(tx: &mut Tx<'_>) -> Result<Revision, StoreError> {
     let row = query("SELECT revision FROM history").fetch_one(&mut *tx.connection).await?;
@@ -52,10 +97,13 @@ pub(super) async fn revision(tx: &mut Tx<'_>) -> Result<Revision, StoreError> {
 
 /// Takes the next revision. The row stays locked until the transaction ends, so revisions commit in order with no gaps;
 /// therefore this comes last.
-async fn next_revision(tx: &mut Tx<'_>) -> Result<Position, StoreError> {
-    let row = query("UPDATE history SET revision = revision + 1 RETURNING epoch, revision");
+async fn next_revision(tx: &mut Tx<'_>) -> Result<Standing, StoreError> {
+    let stamp = new_stamp(tx)?;
+    let row =
+        query("UPDATE history SET revision = revision + 1, stamp = $1 RETURNING epoch, revision").bind(stamp.0);
     tx.took_revision = true;
-    position(&row.fetch_one(&mut *tx.connection).await?)
+    let position = position(&row.fetch_one(&mut *tx.connection).await?)?;
+    Ok(Standing { position, stamp })
 }
 
 /// Notes that the verdict on a token may be another from now on.
@@ -100,7 +148,7 @@ pub(super) async fn user_changed(tx: &mut Tx<'_>, id: UserId, now: Timestamp) ->
 
 /// A revision that a transaction has taken, and the tokens that it touches.
 struct Taken {
-    position: Position,
+    standing: Standing,
     at: Timestamp,
     /// The hashes of the tokens, if they are announced.
     hashes: Option<Vec<TokenHash>>,
@@ -110,7 +158,7 @@ impl Taken {
     /// Takes the next revision, for a change of so many tokens.
     async fn next(tx: &mut Tx<'_>, tokens: usize, at: Timestamp) -> Result<Self, StoreError> {
         let hashes = (tokens <= ANNOUNCED).then(|| Vec::with_capacity(tokens));
-        Ok(Self { position: next_revision(tx).await?, at, hashes })
+        Ok(Self { standing: next_revision(tx).await?, at, hashes })
     }
 
     /// The statement that notes some of the tokens.
@@ -123,7 +171,7 @@ impl Taken {
 
     /// Binds what is the same for all tokens: `$1` and `$2`.
     fn bind<'q>(&self, statement: Statement<'q>) -> Statement<'q> {
-        let revision = i64::try_from(self.position.revision.0).unwrap_or(i64::MAX);
+        let revision = i64::try_from(self.standing.position.revision.0).unwrap_or(i64::MAX);
         statement.bind(revision).bind(millis(self.at))
     }
 
@@ -142,9 +190,9 @@ impl Taken {
     fn announce(self, tx: &mut Tx<'_>) {
         let Some(mut hashes) = self.hashes else { return };
         hashes.sort_unstable();
-        let Position { epoch, revision } = self.position;
+        let Standing { position: Position { epoch, revision }, stamp } = self.standing;
         let change = Change { revision, at: self.at, token_hashes: Arc::from(hashes) };
-        tx.announced.push(Committed { epoch, change });
+        tx.announced.push(Committed { epoch, stamp, change });
     }
 }
 

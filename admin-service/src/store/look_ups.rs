@@ -34,7 +34,9 @@ const MOST: usize = 64;
 /// The statements, each with its size: token, user and revision are of one moment.
 static STATEMENTS: LazyLock<[(usize, Arc<str>); SIZES.len()]> = LazyLock::new(|| {
     SIZES.map(|size| {
-        let select = select_token!(", h.epoch, h.revision FROM history h LEFT JOIN tokens t ON t.hash IN");
+        let select = select_token!(
+            ", h.epoch, h.revision, h.bootstrapped FROM history h LEFT JOIN tokens t ON t.hash IN"
+        );
         (size, format!("{select} {} LEFT JOIN users u ON u.id = t.user_id", list(1, size)).into())
     })
 });
@@ -86,7 +88,7 @@ impl Store {
     /// What the service says of a token hash.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: then there is no verdict, neither yes nor no.
+    /// [`StoreError::NotBootstrapped`], [`StoreError::Unavailable`]: then there is no verdict, neither yes nor no.
     pub async fn verify(&self, hash: TokenHash) -> Result<Verdict, StoreError> {
         let (answer, verdict) = oneshot::channel();
         self.0.look_ups.add(LookUp { hash, answer });
@@ -199,6 +201,7 @@ fn verdict(
 ) -> Result<Verdict, StoreError> {
     match found {
         Ok(found) => found.verdict(hash, now),
+        Err(error) if matches!(**error, StoreError::NotBootstrapped) => Err(StoreError::NotBootstrapped),
         Err(error) => Err(Failure::Shared(error.clone()).into()),
     }
 }
@@ -213,7 +216,7 @@ struct Found {
 impl Found {
     /// Reads the rows of those tokens that are known; where none is, one row that tells the history alone.
     fn of(rows: Vec<AnyRow>) -> Result<Self, StoreError> {
-        let at = history::position(rows.first().ok_or(sqlx::Error::RowNotFound)?)?;
+        let at = history::valid_position(rows.first().ok_or(sqlx::Error::RowNotFound)?)?;
         let mut known = HashMap::with_capacity(rows.len());
         for row in rows {
             if let Some(hash) = row.token_hash_or_null("hash")? {

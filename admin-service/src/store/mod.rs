@@ -13,6 +13,7 @@ mod authority;
 mod backup;
 mod bootstrap;
 mod changes;
+mod database_file;
 mod epoch;
 mod error;
 mod examine;
@@ -21,6 +22,7 @@ mod history;
 mod import;
 mod leases;
 mod lineage;
+mod log_size;
 mod look_ups;
 mod migrate;
 mod open;
@@ -50,18 +52,21 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::AnyPool;
+use latchkey::token::TokenHash;
+use sqlx::{AnyConnection, AnyPool, Connection};
 use tokio::sync::{broadcast, watch};
 
 use crate::clock::Sources;
+use database_file::DatabaseFile;
 use look_ups::LookUps;
 use presence::Presence;
 use reserve::Reserve;
 
 pub use backup::{BackupError, Contents, Lost, Restored};
+pub use database_file::Displaced;
 pub use error::{Failure, StoreError};
 pub use examine::Examination;
-pub use history::Committed;
+pub use history::{Committed, Standing};
 pub use leases::{Holder, Lease};
 pub use migrate::Schema;
 pub use open::OpenError;
@@ -83,12 +88,14 @@ pub struct StoreOptions {
     pub connections: u32,
     /// How long a call waits for a connection, and again for the database to answer.
     pub patience: Duration,
+    /// Whether a database that is not there yet is refused, and not made.
+    pub must_exist: bool,
 }
 
 impl Default for StoreOptions {
-    /// 10 connections, 5 seconds.
+    /// 10 connections, 5 seconds; a database that is not there is made.
     fn default() -> Self {
-        Self { connections: 10, patience: Duration::from_secs(5) }
+        Self { connections: 10, patience: Duration::from_secs(5), must_exist: false }
     }
 }
 
@@ -108,6 +115,10 @@ struct Inner {
     patience: Duration,
     /// Disk space for revocations; `None` on PostgreSQL, whose disk is its own.
     reserve: Option<Reserve>,
+    /// The files of the database; `None` on PostgreSQL.
+    file: Option<DatabaseFile>,
+    /// A connection that stays open, so that SQLite never removes its log under the others; [`Store::shrink_log`] works on it.
+    anchor: tokio::sync::Mutex<Option<AnyConnection>>,
     /// Says that the database is in use; `None` on PostgreSQL, and where there are no locks.
     presence: Option<Presence>,
     sources: Sources,
@@ -128,12 +139,18 @@ impl Store {
         &self.0.sources
     }
 
-    /// Whether the database answers, and can be read.
+    /// Whether verdicts are given: looks a token up that nobody has, together with the look-ups of others.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when it does not within the store's patience.
+    /// As [`Store::verify`].
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.position().await.map(|_| ())
+        self.verify(TokenHash::from_bytes([0; 32])).await.map(|_| ())
+    }
+
+    /// What is wrong with the database's files, as far as the latest look has shown.
+    #[must_use]
+    pub fn displaced(&self) -> Option<Displaced> {
+        self.0.file.as_ref().and_then(DatabaseFile::displaced)
     }
 
     /// What kept the latest change from being written: `full` or `unavailable`; `None`: it was written, or refused for what
@@ -172,7 +189,14 @@ impl Store {
 
     /// Ends all connections, when the calls under way are done. SQLite writes its log back into the file.
     pub async fn close(&self) {
+        if let Some(file) = &self.0.file {
+            file.close();
+        }
         self.0.readers.close().await;
         self.0.writer.close().await;
+        if let Some(anchor) = self.0.anchor.lock().await.take() {
+            // Where that fails, the next one who opens the database finds the log.
+            let _ = anchor.close().await;
+        }
     }
 }

@@ -11,9 +11,11 @@ use sqlx::migrate::MigrateError;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use tokio::sync::{broadcast, watch};
 
+use super::database_file::DatabaseFile;
 use super::files::create_private;
+use super::log_size::LOG_LIMIT;
 use super::look_ups::LookUps;
-use super::migrate::{Kind, check, migrate};
+use super::migrate::{Kind, Schema, check, migrate};
 use super::presence::{Absent, Presence};
 use super::reserve::Reserve;
 use super::server_error::ServerError;
@@ -42,6 +44,19 @@ pub enum OpenError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// There is no file, and none is to be made.
+    #[error(
+        "there is no database at {}, and --database-must-exist is set; check that its volume is mounted and its path right, or \
+         make the first one with `latchkey bootstrap`",
+        .0.display()
+    )]
+    Missing(PathBuf),
+    /// The database holds nothing, and none is to be made.
+    #[error(
+        "the database {0} is empty, and --database-must-exist is set; check that it is the right one, or make the first one with \
+         `latchkey bootstrap`"
+    )]
+    Empty(DatabaseUrl),
     /// The file's content is no SQLite database, or a broken one.
     #[error(
         "the database cannot be read: it is damaged, or not a SQLite database; restore it from a backup, or name another file"
@@ -108,24 +123,32 @@ impl Store {
     pub async fn open(url: &DatabaseUrl, options: StoreOptions, sources: Sources) -> Result<Self, OpenError> {
         let Location::Sqlite(path) = &url.0 else {
             let (kind, connect) = connect_options(url)?;
-            let prepared = prepare(&connect, kind, options.patience, &sources).await;
-            prepared.map_err(|error| ServerError::explain(error, url))?;
+            let prepared = prepare(&connect, kind, options, &sources).await;
+            let prepared =
+                prepared.and_then(|connection| connection.ok_or_else(|| OpenError::Empty(url.clone())));
+            let connection = prepared.map_err(|error| ServerError::explain(error, url))?;
+            let _ = connection.close().await;
             return Ok(Self(Arc::new(pools(&connect, kind, options, sources))));
         };
-        make_file(path)?;
+        find_or_make_file(path, options)?;
         let presence = join(path).await?;
         let (kind, connect) = connect_options(url)?;
         let reserve = Reserve::of(path);
         // SQLite makes files of its own beside this one, for which a full disk has no room but the reserve's.
-        while let Err(error) = prepare(&connect, kind, options.patience, &sources).await {
-            if !error.is_full() || !reserve.release() {
-                return Err(error);
+        let anchor = loop {
+            match prepare(&connect, kind, options, &sources).await {
+                Ok(anchor) => break anchor.ok_or_else(|| OpenError::Empty(url.clone()))?,
+                Err(error) if error.is_full() && reserve.release() => {}
+                Err(error) => return Err(error),
             }
-        }
-        let inner = Inner { presence, reserve: Some(reserve), ..pools(&connect, kind, options, sources) };
-        let store = Self(Arc::new(inner));
+        };
         // With a connection open, those files are there, and the reserve can be taken from what is left.
-        if store.ping().await.is_ok() && !store.0.reserve.as_ref().is_none_or(Reserve::refill) {
+        let file = DatabaseFile::of(path).map_err(|source| OpenError::File { path: path.clone(), source })?;
+        let anchor = tokio::sync::Mutex::new(Some(anchor));
+        let pools = pools(&connect, kind, options, sources);
+        let inner = Inner { presence, reserve: Some(reserve), file: Some(file), anchor, ..pools };
+        let store = Self(Arc::new(inner));
+        if !store.0.reserve.as_ref().is_none_or(Reserve::refill) {
             tracing::warn!(
                 "the disk of the database is full: until it has room, nothing but revocations is written"
             );
@@ -185,41 +208,53 @@ pub(super) fn connect_options(url: &DatabaseUrl) -> Result<(Kind, AnyConnectOpti
     Ok((kind, url.parse()?))
 }
 
-/// Checks and migrates the database on a connection of its own.
+/// Checks and migrates the database on a connection of its own, which it gives back; `None`: the database is empty, and that is
+/// refused.
 async fn prepare(
     connect: &AnyConnectOptions,
     kind: Kind,
-    patience: Duration,
+    options: StoreOptions,
     sources: &Sources,
-) -> Result<(), OpenError> {
-    let late = |_| OpenError::TimedOut(patience);
+) -> Result<Option<AnyConnection>, OpenError> {
+    let late = |_| OpenError::TimedOut(options.patience);
     let connecting = AnyConnection::connect_with(connect);
-    let mut connection = tokio::time::timeout(patience, connecting).await.map_err(late)??;
-    let prepared = prepare_on(&mut connection, kind, patience, sources).await;
-    // Of a database that is refused, too: SQLite takes away the files that it has made beside it.
-    let closed = connection.close().await;
-    prepared?;
-    Ok(closed?)
+    let mut connection = tokio::time::timeout(options.patience, connecting).await.map_err(late)??;
+    match prepare_on(&mut connection, kind, options, sources).await {
+        Ok(true) => Ok(Some(connection)),
+        refused => {
+            // SQLite takes away the files that it has made beside it.
+            let closed = connection.close().await;
+            refused?;
+            closed?;
+            Ok(None)
+        }
+    }
 }
 
+/// Does the same on a connection; `false`: the database is empty, and that is refused.
 async fn prepare_on(
     connection: &mut AnyConnection,
     kind: Kind,
-    patience: Duration,
+    options: StoreOptions,
     sources: &Sources,
-) -> Result<(), OpenError> {
+) -> Result<bool, OpenError> {
+    let patience = options.patience;
     let late = |_| OpenError::TimedOut(patience);
     if kind == Kind::Postgres {
         // That tables and columns are there already is no news.
         connection.execute("SET client_min_messages = warning").await?;
     }
-    let _ = tokio::time::timeout(patience, check(connection, kind)).await.map_err(late)??;
+    let schema = tokio::time::timeout(patience, check(connection, kind)).await.map_err(late)??;
+    if options.must_exist && schema == Schema::Empty {
+        return Ok(false);
+    }
     if kind == Kind::Sqlite {
         connection.execute(AssertSqlSafe(sqlite_settings(patience, false))).await?;
         tokio::time::timeout(patience, write_ahead(connection)).await.map_err(late)??;
     }
     // This may take its time: a migration may change every row, or wait for another process that does.
-    migrate(connection, kind, sources).await
+    migrate(connection, kind, sources).await?;
+    Ok(true)
 }
 
 /// Turns on the write-ahead log, which stays on. SQLite does not wait for others here, so this does.
@@ -234,10 +269,12 @@ async fn write_ahead(connection: &mut AnyConnection) -> Result<(), sqlx::Error> 
     }
 }
 
-/// What each SQLite connection is told. `FULL` makes every commit wait for the disk.
+/// What each SQLite connection is told. `FULL` makes every commit wait for the disk. A log that has grown beyond the limit is cut
+/// when it is begun anew.
 pub(super) fn sqlite_settings(patience: Duration, reads_only: bool) -> String {
     format!(
-        "PRAGMA busy_timeout = {}; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA query_only = {};",
+        "PRAGMA busy_timeout = {}; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = {LOG_LIMIT}; \
+         PRAGMA query_only = {};",
         patience.as_millis(),
         if reads_only { "ON" } else { "OFF" },
     )
@@ -289,6 +326,8 @@ pub(super) fn pools(
         begin,
         patience: options.patience,
         reserve: None,
+        file: None,
+        anchor: tokio::sync::Mutex::default(),
         presence: None,
         sources,
         look_ups: LookUps::default(),
@@ -300,13 +339,26 @@ pub(super) fn pools(
     }
 }
 
-/// Makes the file if there is none, readable by its owner alone.
-fn make_file(path: &Path) -> Result<(), OpenError> {
+/// Makes the file if there is none and one may be made, readable by its owner alone.
+fn find_or_make_file(path: &Path, options: StoreOptions) -> Result<(), OpenError> {
+    let failed = |source| OpenError::File { path: path.to_owned(), source };
+    if options.must_exist {
+        return if path.try_exists().map_err(failed)? {
+            Ok(())
+        } else {
+            Err(OpenError::Missing(path.to_owned()))
+        };
+    }
     match create_private(path) {
-        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-            Err(OpenError::File { path: path.to_owned(), source })
+        Ok(_) => {
+            tracing::warn!(
+                file = %path.display(),
+                "made a new, empty database; if there should be one already, check that its volume is mounted and its path right"
+            );
+            Ok(())
         }
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(failed(error)),
     }
 }
 

@@ -182,13 +182,16 @@ pub(super) async fn admit(
     Ok(())
 }
 
-/// Writes new tokens.
+/// Writes new tokens. The first one of an administrator, however it is made, is what the database waits for.
 pub(super) async fn save(tx: &mut Tx<'_>, tokens: &[Token]) -> Result<(), StoreError> {
     for some in tokens.chunks(MANY) {
         let insert = "INSERT INTO tokens (id, user_id, hash, name, description, hint, schemes, scopes, \
              allowed_cidrs, created_at, expires_at, rotated_from, folded, made_by) VALUES";
         let statement = query(AssertSqlSafe(format!("{insert} {}", places(some.len(), 14))));
         some.iter().fold(statement, bound).execute(&mut *tx.connection).await?;
+    }
+    if tokens.iter().any(|token| token.scopes.is_admin()) {
+        history::bootstrapped(tx).await?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, Connection};
 
+use super::database_file::DatabaseFile;
 use super::error::{Failure, StoreError};
 use super::history::Committed;
 use super::reserve::{self, Reserve};
@@ -66,7 +67,7 @@ pub(super) trait Work: Sync {
 impl Store {
     /// Does one transaction that writes.
     pub(super) async fn write<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
-        let done = self.write_with_reserve(work).await;
+        let done = self.write_in_place(work).await;
         let mut trouble = done.as_ref().err().and_then(StoreError::trouble);
         if let Some(kind) = trouble {
             metrics::counter!(WRITES_FAILED, "kind" => kind).increment(1);
@@ -76,6 +77,15 @@ impl Store {
         }
         *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
         done
+    }
+
+    /// Writes while the database is where it was opened, and looks again before it says that this was done: nothing is
+    /// acknowledged that is in a file which nobody finds again.
+    async fn write_in_place<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
+        self.0.in_place()?;
+        let done = self.write_with_reserve(work).await?;
+        self.0.in_place()?;
+        Ok(done)
     }
 
     /// Writes within what the disk has beside its reserve, which is there for revocations alone.
@@ -122,16 +132,22 @@ impl Store {
 
     /// Reads all rows of one statement.
     pub(super) async fn rows(&self, statement: Statement<'_>) -> Result<Vec<AnyRow>, StoreError> {
+        self.0.in_place()?;
         let mut connection = self.0.readers.acquire().await?;
         let done = tokio::time::timeout(self.0.patience, statement.fetch_all(&mut *connection)).await;
-        Ok(self.0.in_time(&mut connection, done)??)
+        let rows = self.0.in_time(&mut connection, done)??;
+        self.0.still_in_place(&mut connection)?;
+        Ok(rows)
     }
 
     /// Reads at most one row of one statement.
     pub(super) async fn row(&self, statement: Statement<'_>) -> Result<Option<AnyRow>, StoreError> {
+        self.0.in_place()?;
         let mut connection = self.0.readers.acquire().await?;
         let done = tokio::time::timeout(self.0.patience, statement.fetch_optional(&mut *connection)).await;
-        Ok(self.0.in_time(&mut connection, done)??)
+        let row = self.0.in_time(&mut connection, done)??;
+        self.0.still_in_place(&mut connection)?;
+        Ok(row)
     }
 
     /// Reads the one row that a statement always has.
@@ -164,11 +180,23 @@ struct Transacted<T> {
 }
 
 impl Inner {
+    /// Whether the database is where it was opened. Asked before a connection is taken, as none must be opened to another file: SQLite
+    /// would take our log for that one's.
+    fn in_place(&self) -> Result<(), StoreError> {
+        let checked = self.file.as_ref().map_or(Ok(()), DatabaseFile::check);
+        checked.map_err(|displaced| Failure::from(displaced).into())
+    }
+
+    /// The same, and gives a connection up where it is not, which may have been opened since to another file.
+    fn still_in_place(&self, connection: &mut PoolConnection<Any>) -> Result<(), StoreError> {
+        self.in_place().inspect_err(|_| connection.close_on_drop())
+    }
+
     /// Writes the log back while there is room for that, if much of the database is in it alone. What was acknowledged is safe
-    /// in either, so that this may fail.
+    /// in either, so that this may fail. It waits for nobody who reads an old state, so that writers need not wait for them either.
     async fn settle(&self, reserve: &Reserve) {
         if self.growth(reserve).await.is_ok_and(Reserve::is_too_much) {
-            let _ = self.write_back().await;
+            let _ = self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)").await;
         }
     }
 
@@ -195,8 +223,12 @@ impl Inner {
     /// Writes SQLite's log back, so that the next transaction begins it anew. One who still reads an old state of the
     /// database keeps it from that, which is no error.
     async fn write_back(&self) -> Result<(), StoreError> {
+        self.checkpoint("PRAGMA wal_checkpoint(RESTART)").await
+    }
+
+    async fn checkpoint(&self, how: &'static str) -> Result<(), StoreError> {
         let mut connection = self.writer.acquire().await?;
-        let checkpoint = sqlx::query("PRAGMA wal_checkpoint(RESTART)").fetch_all(&mut *connection);
+        let checkpoint = sqlx::query(how).fetch_all(&mut *connection);
         let done = tokio::time::timeout(self.patience, checkpoint).await;
         self.in_time(&mut connection, done)??;
         Ok(())
@@ -204,7 +236,9 @@ impl Inner {
 
     /// Tries a transaction once.
     async fn attempt<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
-        let mut held = Held { connection: self.writer.acquire().await?, finished: false };
+        let mut connection = self.writer.acquire().await?;
+        self.still_in_place(&mut connection)?;
+        let mut held = Held { connection, finished: false };
         let done = tokio::time::timeout(self.patience, self.transact(&mut held.connection, work)).await;
         held.finished = true;
         let Transacted { outcome, ended } = self.in_time(&mut held.connection, done)?;
@@ -266,5 +300,45 @@ impl Inner {
             connection.close_on_drop();
             Failure::TimedOut(self.patience).into()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::store::{DatabaseUrl, StoreOptions};
+
+    /// Writes something, and moves the database away before that is committed.
+    struct MovesTheFile<'a> {
+        from: &'a Path,
+        to: &'a Path,
+    }
+
+    impl Work for MovesTheFile<'_> {
+        type Output = ();
+
+        async fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+            let write = "UPDATE restrictions SET max_tokens_per_user = 77";
+            sqlx::query(write).execute(&mut *tx.connection).await?;
+            fs::rename(self.from, self.to).unwrap();
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_that_was_committed_to_a_file_which_has_moved_is_not_acknowledged() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, away) = (folder.path().join("latchkey.db"), folder.path().join("away.db"));
+        let url = DatabaseUrl::sqlite_file(&file);
+        let store = Store::open(&url, StoreOptions::default(), Sources::system()).await.unwrap();
+        let error = store.write(&MovesTheFile { from: &file, to: &away }).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable(Failure::Displaced(_))), "{error}");
+        assert_eq!(store.write_trouble(), Some("unavailable"));
+        // As where an answer is lost: whoever asks again finds it done, once the file is back.
+        fs::rename(&away, &file).unwrap();
+        assert_eq!(store.restrictions().await.unwrap().max_tokens_per_user, Some(77));
     }
 }

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, query};
 
 use super::Store;
 use super::error::StoreError;
-use super::history::position;
+use super::history::valid_position;
 use super::row::{Columns, millis};
 use super::transaction::{Tx, Work};
 use crate::domain::time::Timestamp;
@@ -79,8 +79,9 @@ impl Work for Count<'_> {
             self.count_in_hour(tx, &found).await?;
             self.note_last_uses(tx, &found).await?;
         }
-        let at = query("SELECT epoch, revision FROM history").fetch_one(&mut *tx.connection).await?;
-        Ok((Receipt { counted, at: position(&at)? }, since.is_none()))
+        let at =
+            query("SELECT epoch, revision, bootstrapped FROM history").fetch_one(&mut *tx.connection).await?;
+        Ok((Receipt { counted, at: valid_position(&at)? }, since.is_none()))
     }
 }
 

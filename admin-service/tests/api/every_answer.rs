@@ -16,7 +16,8 @@ use crate::support::{Answer, Client, Made, TestService};
 
 const UNKNOWN: &str = "lk_0000000000000000000000000000000000000000000000000";
 /// What a healthy service does not answer with; `trouble`, `attempts` and the tests of the limits show that an ailing one does.
-const TROUBLE: [&str; 4] = ["internal_error", "overloaded", "request_timeout", "insufficient_storage"];
+const TROUBLE: [&str; 5] =
+    ["internal_error", "not_bootstrapped", "overloaded", "request_timeout", "insufficient_storage"];
 
 /// Users and tokens in every state that an error tells of.
 struct World {
@@ -295,6 +296,19 @@ async fn every_operation_is_unavailable_without_the_database() {
         let ask = world.usual(&operation);
         let answer = ask.client.send(operation.method.clone(), &path(&operation, &ask), ask.body).await;
         let expected = (StatusCode::SERVICE_UNAVAILABLE, "unavailable");
+        assert_eq!((answer.status, answer.code().as_str()), expected, "{}", operation.name());
+    }
+}
+
+#[tokio::test]
+async fn every_operation_is_not_bootstrapped_where_there_never_was_an_administrator() {
+    let world = World::new().await;
+    let service = TestService::start_without_administrator().await;
+    for operation in operations() {
+        let ask = world.usual(&operation);
+        let client = service.with(&world.service.admin_token);
+        let answer = client.send(operation.method.clone(), &path(&operation, &ask), ask.body).await;
+        let expected = (StatusCode::SERVICE_UNAVAILABLE, "not_bootstrapped");
         assert_eq!((answer.status, answer.code().as_str()), expected, "{}", operation.name());
     }
 }

@@ -29,6 +29,7 @@ mod introspect;
 mod lineage;
 mod loopback;
 mod monitoring;
+mod not_bootstrapped;
 mod restrictions;
 mod scheduler;
 mod stats;

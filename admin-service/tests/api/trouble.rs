@@ -252,3 +252,95 @@ async fn a_postgres_history_that_is_locked_for_ten_seconds_gives_verdicts_and_re
     let service = TestService::start_on(Some(url.parse().unwrap()), None).await;
     a_lock_of_ten_seconds(service, &url, "BEGIN;UPDATE history SET revision = revision").await;
 }
+
+/// `/readyz` asks what look-ups ask.
+#[tokio::test]
+async fn a_postgres_table_of_tokens_that_is_locked_makes_the_service_not_ready() {
+    let url = postgres::shared().database();
+    let service = TestService::start_on(Some(url.parse().unwrap()), None).await;
+    readiness(&service).await.expect(StatusCode::OK);
+    sqlx::any::install_default_drivers();
+    let mut other = AnyConnection::connect(&url).await.unwrap();
+    other.execute("BEGIN").await.unwrap();
+    other.execute("LOCK TABLE tokens IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    for _ in 0..2 {
+        let answer = readiness(&service).await.expect(StatusCode::SERVICE_UNAVAILABLE);
+        let says = answer.json()["checks"]["database"].as_str().unwrap().to_owned();
+        assert!(says.starts_with("does not answer"), "{says}");
+    }
+    other.execute("COMMIT").await.unwrap();
+    eventually("it is ready again", async || readiness(&service).await.status == StatusCode::OK).await;
+}
+
+/// While somebody reads an old state of the database, its log grows with each change; afterwards the disk gets that back.
+#[tokio::test]
+async fn a_log_that_has_grown_under_a_long_reader_shrinks_when_the_reader_is_gone() {
+    const LARGE: u64 = 16 * 1024 * 1024;
+    let service = TestService::start().await;
+    service.make_user("owner").await;
+    let path = service.database_url.to_string();
+    let path = path.strip_prefix("sqlite://").unwrap().to_owned();
+    let log = format!("{path}-wal");
+    sqlx::any::install_default_drivers();
+    let mut reader = AnyConnection::connect(&format!("sqlite://{path}")).await.unwrap();
+    reader.execute("BEGIN").await.unwrap();
+    let users = "SELECT COUNT(*) FROM users";
+    let before: i64 = sqlx::query_scalar(users).fetch_one(&mut reader).await.unwrap();
+    let mut imported = 0;
+    while std::fs::metadata(&log).unwrap().len() < 2 * LARGE {
+        let hash = |n: usize| format!("{:064x}", imported + n);
+        let batch: Vec<_> =
+            (0..500).map(|n| json!({"token_hash": hash(n), "name": "old", "expires_in": "30d"})).collect();
+        let body = json!({"tokens": batch, "ignore_restrictions": true});
+        #[expect(clippy::disallowed_methods, reason = "nobody waits for the reader")]
+        let begun = Instant::now();
+        service.admin().post("/users/owner/tokens:import", body).await.expect(StatusCode::OK);
+        assert!(begun.elapsed() < Duration::from_secs(60), "a change waits for the reader");
+        imported += 500;
+    }
+    service.store.shrink_log().await.unwrap();
+    assert!(std::fs::metadata(&log).unwrap().len() >= 2 * LARGE, "it was cut under a reader");
+    let still: i64 = sqlx::query_scalar(users).fetch_one(&mut reader).await.unwrap();
+    assert_eq!(still, before, "the reader sees another state");
+
+    reader.execute("COMMIT").await.unwrap();
+    eventually("the log shrinks", async || std::fs::metadata(&log).unwrap().len() <= LARGE).await;
+    service.make_user("another").await;
+}
+
+/// Waits until a condition holds, for at most two minutes: a busy machine is no failure.
+async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let held = tokio::time::timeout(Duration::from_secs(120), async {
+        while !condition().await {
+            tokio::task::yield_now().await;
+        }
+    });
+    held.await.unwrap_or_else(|_| panic!("{what}: not within two minutes"));
+}
+
+/// The file of the database is moved away and back under the service.
+#[tokio::test]
+async fn a_sqlite_file_that_has_moved_refuses_changes_and_look_ups_and_readyz_says_so_until_it_is_back() {
+    let service = TestService::start().await;
+    let own = service.user_with("alice", &[]).await;
+    let file = service.database_url.to_string();
+    let file = file.strip_prefix("sqlite://").unwrap().to_owned();
+    let away = format!("{file}.away");
+    let before = service.state().await;
+    std::fs::rename(&file, &away).unwrap();
+    for _ in 0..3 {
+        let made = service.admin().post("/users", json!({"name": "lost"})).await;
+        assert_eq!((made.status.as_u16(), made.code()), (503, "unavailable".into()));
+        let question = json!({"token_hash": TokenHash::of(own.token.as_bytes())});
+        let asked = service.edge().request(Method::POST, "/edge/v1/verify").json(&question);
+        assert_eq!(Answer::to(asked).await.status, StatusCode::SERVICE_UNAVAILABLE);
+        let ready = readiness(&service).await.expect(StatusCode::SERVICE_UNAVAILABLE).json();
+        let says = ready["checks"]["database"].as_str().unwrap().to_owned();
+        assert!(says.starts_with("is not used: the database file") && says.contains(" is gone"), "{says}");
+    }
+    std::fs::rename(&away, &file).unwrap();
+    readiness(&service).await.expect(StatusCode::OK);
+    assert_eq!(service.state().await, before, "a refused change was made");
+    assert_usable(&service, &own).await;
+    service.admin().post("/users", json!({"name": "found"})).await.expect(StatusCode::CREATED);
+}

@@ -9,6 +9,7 @@ mod backup;
 mod bootstrap;
 mod completions;
 mod connection;
+mod database_file;
 mod doctor;
 mod floods;
 mod http2;

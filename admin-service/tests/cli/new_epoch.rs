@@ -16,6 +16,7 @@ fn changes(serving: &Serving, query: &str) -> Value {
 #[test]
 fn new_epoch_resets_the_edges_of_a_running_service() {
     let place = Place::new();
+    place.bootstrap();
     let serving = place.serve(&[]);
     let before = changes(&serving, "");
     let query =

@@ -197,6 +197,7 @@ fn openapi_prints_the_description() {
 #[test]
 fn a_log_that_cannot_be_written_ends_nothing() {
     let place = Place::new();
+    place.bootstrap();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = place.command(&["serve", "--log-level", "trace", "--listen", "127.0.0.1:0"]);
     command.args(["--edge-listen", "127.0.0.1:0", "--metrics-listen", &free.to_string()]);

@@ -8,6 +8,7 @@ use latchkey_admin::domain::verdict::{Epoch, Revision};
 use latchkey_admin::feed::{Feed, Outcome, Unanswered};
 use latchkey_admin::lifecycle::{Trigger, shutdown};
 use latchkey_admin::store::Store;
+use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use crate::postgres::Cluster;
 use crate::support::{Fixture, change_hash, eventually, note_changes, on_both_databases, origin};
@@ -16,6 +17,7 @@ on_both_databases![
     what_another_process_changes_is_heard,
     a_reader_that_memory_does_not_reach_back_to_is_served_from_the_database,
     lost_revisions_make_one_new_epoch_among_all_replicas,
+    a_history_of_the_same_revision_that_is_another_gets_a_new_epoch,
     a_new_epoch_of_another_process_resets_those_who_wait,
     a_revision_that_no_page_can_tell_of_resets_those_who_wait,
     the_end_lets_everybody_go,
@@ -115,6 +117,74 @@ async fn lost_revisions_make_one_new_epoch_among_all_replicas(db: Fixture) {
     }
     for (feed, _) in &feeds {
         assert_eq!(ask(feed, Some(&now), Duration::ZERO).await.0, Outcome::Timeout);
+    }
+}
+
+/// As a backup does that is restored under the running service, where as many changes were lost as were made since.
+async fn a_history_of_the_same_revision_that_is_another_gets_a_new_epoch(db: Fixture) {
+    db.user("alice").await;
+    let (lost, kept) = (db.token("alice").await, db.token("alice").await);
+    db.store.revoke_token(&origin(), lost.id).await.unwrap();
+    let before = db.position().await;
+    let (feed, _trigger) = start(&db.store);
+    assert_eq!(ask(&feed, Some(&before), Duration::ZERO).await.0, Outcome::Timeout);
+    let stamp = db.number("SELECT stamp FROM history").await;
+    let waiting = tokio::spawn({
+        let (feed, before) = (feed.clone(), before.clone());
+        async move { ask(&feed, Some(&before), LONG).await }
+    });
+    // Nobody looks between: both are one statement.
+    db.sql(&format!("UPDATE history SET stamp = {}", stamp.wrapping_add(1))).await;
+    let (outcome, answer) = waiting.await.unwrap();
+    assert_eq!((outcome, answer.reset, answer.revision), (Outcome::Reset, true, before.revision.0));
+    let now = db.position().await;
+    assert_ne!(now.epoch, before.epoch);
+    assert_eq!(Epoch(answer.epoch), now.epoch);
+    // Once: the new history is followed as ever, and each of its revisions has another stamp.
+    let known = db.number("SELECT stamp FROM history").await;
+    db.store.revoke_token(&origin(), kept.id).await.unwrap();
+    let (outcome, answer) = ask(&feed, Some(&now), LONG).await;
+    assert_eq!((outcome, answer.token_hashes.as_slice()), (Outcome::Changes, [kept.hash].as_slice()));
+    assert_ne!(db.number("SELECT stamp FROM history").await, known);
+    assert_eq!(db.position().await.epoch, now.epoch);
+}
+
+/// A backup is restored into the live file, by one transaction, while a revocation waits for the lock: that one takes the revision
+/// which the lost one had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_that_waited_while_a_backup_was_restored_under_it_resets_all_who_follow() {
+    for _ in 0..5 {
+        let db = Fixture::sqlite().await;
+        db.user("alice").await;
+        let (lost, waits) = (db.token("alice").await, db.token("alice").await);
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("copy.db");
+        db.sql(&format!("VACUUM INTO '{}'", copy.display())).await;
+        db.store.revoke_token(&origin(), lost.id).await.unwrap();
+        let before = db.position().await;
+        let (feed, _trigger) = start(&db.store);
+        assert_eq!(ask(&feed, Some(&before), Duration::ZERO).await.0, Outcome::Timeout);
+        let mut restoring = db.connection().await;
+        restoring.execute(AssertSqlSafe(format!("ATTACH '{}' AS copy", copy.display()))).await.unwrap();
+        restoring.execute("BEGIN IMMEDIATE").await.unwrap();
+        let revocation = tokio::spawn({
+            let store = db.store.clone();
+            async move { store.revoke_token(&origin(), waits.id).await.unwrap().revision }
+        });
+        for statement in [
+            "DELETE FROM changes; INSERT INTO changes SELECT * FROM copy.changes",
+            "DELETE FROM tokens; INSERT INTO tokens SELECT * FROM copy.tokens",
+            "DELETE FROM history; INSERT INTO history SELECT * FROM copy.history",
+            "COMMIT",
+        ] {
+            restoring.execute(statement).await.unwrap();
+        }
+        assert_eq!(revocation.await.unwrap(), before.revision, "it took the revision of the lost one");
+        let (outcome, answer) = ask(&feed, Some(&before), LONG).await;
+        assert_eq!((outcome, answer.reset), (Outcome::Reset, true));
+        assert_ne!(db.position().await.epoch, before.epoch);
+        assert!(db.is_valid(&lost).await, "the backup was not restored");
+        restoring.close().await.unwrap();
     }
 }
 

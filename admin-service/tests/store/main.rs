@@ -23,6 +23,7 @@ mod authority;
 mod bootstrap;
 mod changes;
 mod commits;
+mod displaced;
 mod epoch;
 mod examine;
 mod feed;

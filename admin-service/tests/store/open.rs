@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use latchkey_admin::clock::Sources;
-use latchkey_admin::store::{DatabaseUrl, OpenError, Store, StoreOptions};
+use latchkey_admin::store::{DatabaseUrl, OpenError, Store, StoreError, StoreOptions};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 
 use crate::postgres;
@@ -13,6 +13,8 @@ use crate::support::{Fixture, on_both_databases};
 
 on_both_databases![
     a_database_of_an_earlier_version_is_migrated_with_all_that_it_holds,
+    a_database_of_an_earlier_version_says_nothing_only_if_it_was_never_used,
+    a_database_that_must_exist_and_does_not_is_refused_and_none_is_made,
     a_newer_database_is_refused,
     a_database_whose_schema_was_tampered_with_is_refused,
     many_processes_that_start_at_once_migrate_once,
@@ -27,6 +29,8 @@ async fn a_database_of_an_earlier_version_is_migrated_with_all_that_it_holds(db:
     let token = db.token("alice").await;
     let everything = db.everything().await;
     for step in [
+        "ALTER TABLE history DROP COLUMN stamp",
+        "ALTER TABLE history DROP COLUMN bootstrapped",
         "ALTER TABLE users DROP COLUMN own_max_lifetime_unit",
         "ALTER TABLE restrictions DROP COLUMN max_lifetime_unit",
         "ALTER TABLE restrictions DROP COLUMN delete_expired_after_unit",
@@ -47,13 +51,58 @@ async fn a_database_of_an_earlier_version_is_migrated_with_all_that_it_holds(db:
         "ALTER TABLE tokens DROP COLUMN rotated_to",
         "ALTER TABLE tokens DROP COLUMN folded",
         "CREATE INDEX tokens_unrevoked ON tokens (user_id, expires_at, created_at, revoked_at) WHERE revoked_at IS NULL",
-        "DELETE FROM latchkey_migrations WHERE version IN (2, 4, 6, 8)",
+        "DELETE FROM latchkey_migrations WHERE version IN (2, 4, 6, 8, 9)",
     ] {
         db.sql(step).await;
     }
     let migrated = open(&db.url).await.unwrap();
     assert_eq!(migrated.token(token.id).await.unwrap(), token);
     assert_eq!(db.everything().await, everything);
+}
+
+/// The service of an earlier version was in use, so that it goes on: there were administrators, or users that they made.
+async fn a_database_of_an_earlier_version_says_nothing_only_if_it_was_never_used(db: Fixture) {
+    let earlier = async || {
+        for step in [
+            "ALTER TABLE history DROP COLUMN stamp",
+            "ALTER TABLE history DROP COLUMN bootstrapped",
+            "DELETE FROM latchkey_migrations WHERE version = 9",
+        ] {
+            db.sql(step).await;
+        }
+        open(&db.url).await.unwrap()
+    };
+    assert!(matches!(earlier().await.ping().await, Err(StoreError::NotBootstrapped)));
+    db.user("alice").await;
+    earlier().await.ping().await.unwrap();
+}
+
+async fn a_database_that_must_exist_and_does_not_is_refused_and_none_is_made(db: Fixture) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new.db");
+    let on_sqlite = db.url.to_string().starts_with("sqlite");
+    let new = if on_sqlite {
+        DatabaseUrl::sqlite_file(&path)
+    } else {
+        postgres::shared().database().parse().unwrap()
+    };
+    let options = StoreOptions { must_exist: true, ..StoreOptions::default() };
+    let refused = async || Store::open(&new, options, Sources::system()).await.unwrap_err().to_string();
+    if on_sqlite {
+        assert!(refused().await.starts_with("there is no database at"), "{}", refused().await);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "something was made");
+        fs::write(&path, "").unwrap();
+    }
+    for _ in 0..2 {
+        let error = refused().await;
+        assert!(error.contains("is empty, and --database-must-exist is set"), "{error}");
+        assert!(error.contains("latchkey bootstrap"), "{error}");
+    }
+    if on_sqlite {
+        assert_eq!(fs::read(&path).unwrap(), b"");
+    }
+    open(&new).await.unwrap().close().await;
+    Store::open(&new, options, Sources::system()).await.unwrap();
 }
 
 async fn a_newer_database_is_refused(db: Fixture) {
@@ -127,7 +176,7 @@ async fn a_new_file_is_its_owners_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("with space & 100%.db");
     let store = open(&DatabaseUrl::sqlite_file(&path)).await.unwrap();
-    store.ping().await.unwrap();
+    store.position().await.unwrap();
     let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap()).collect();
     assert!(files.len() >= 2, "the file and its log");
     for file in files {

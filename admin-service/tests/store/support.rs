@@ -82,7 +82,17 @@ impl Fixture {
     pub async fn on(url: DatabaseUrl, raw: String, folder: Option<tempfile::TempDir>) -> Self {
         let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
         let store = open(&url, &clock, patient()).await;
-        Self { store, clock, url, raw, beside: Mutex::new(None), _folder: folder }
+        let db = Self { store, clock, url, raw, beside: Mutex::new(None), _folder: folder };
+        db.note_bootstrapped(true).await;
+        db
+    }
+
+    /// Whether there ever was an administrator, as the database has it. Tests that need none begin as if there had been one.
+    pub async fn note_bootstrapped(&self, bootstrapped: bool) {
+        let mut connection = self.connection().await;
+        let text = format!("UPDATE history SET bootstrapped = {}", i32::from(bootstrapped));
+        sqlx::query(AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     /// Another store on the same database, with connections of its own, as a second process has.

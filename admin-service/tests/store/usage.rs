@@ -32,11 +32,11 @@ on_both_databases![
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-fn used(id: TokenId, allowed: u64, denied: u64, ago: u64) -> TokenUsage {
+pub fn used(id: TokenId, allowed: u64, denied: u64, ago: u64) -> TokenUsage {
     TokenUsage { token_id: id.to_string(), allowed, denied, last_used_ms_ago: ago }
 }
 
-fn report(edge: &str, sequence: u64, usage: Vec<TokenUsage>) -> Report {
+pub fn report(edge: &str, sequence: u64, usage: Vec<TokenUsage>) -> Report {
     UsageReport { edge: edge.to_owned(), sequence, usage }.try_into().unwrap()
 }
 

@@ -89,13 +89,26 @@ impl TestService {
         edge_secret: Option<&str>,
         edit: impl FnOnce(&mut Config),
     ) -> Self {
+        let mut service = Self::start_bare(database_url, edge_secret, edit).await;
+        service.admin_token = bootstrap(&service.store).await;
+        service
+    }
+
+    /// Starts one on a new SQLite file, and makes no administrator.
+    pub async fn start_without_administrator() -> Self {
+        Self::start_bare(None, None, |_| ()).await
+    }
+
+    async fn start_bare(
+        database_url: Option<DatabaseUrl>,
+        edge_secret: Option<&str>,
+        edit: impl FnOnce(&mut Config),
+    ) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let clock = Arc::new(ManualClock::at(BEGINNING.parse().unwrap()));
         let database_url =
             database_url.unwrap_or_else(|| DatabaseUrl::sqlite_file(folder.path().join("latchkey.db")));
-        let mut service = Self::serve(database_url, clock, folder, edge_secret, edit).await;
-        service.admin_token = bootstrap(&service.store).await;
-        service
+        Self::serve(database_url, clock, folder, edge_secret, edit).await
     }
 
     /// Starts another one on the same database.
@@ -118,6 +131,7 @@ impl TestService {
         let mut config = Config {
             database_url: database_url.clone(),
             database_wait: Duration::ZERO,
+            database_must_exist: false,
             listen: any,
             edge_listen: any,
             metrics_listen: any,
@@ -229,7 +243,8 @@ impl TestService {
     }
 }
 
-async fn bootstrap(store: &Store) -> String {
+/// Makes the administrator; gives its token.
+pub async fn bootstrap(store: &Store) -> String {
     let secret = Secret::generate(&TokenPrefix::default(), |buffer| store.sources().fill(buffer)).unwrap();
     let spec = TokenSpec { scopes: Scopes::admin(), ..TokenSpec::named("bootstrap".parse().unwrap()) };
     store.bootstrap(&"admin".parse().unwrap(), &NewToken::new(spec, &secret)).await.unwrap();
