@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::error::chain;
 use crate::lifecycle::Shutdown;
-use crate::store::Store;
+use crate::store::{ReadOnlyRole, Store};
 
 /// How long the database has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -70,6 +70,13 @@ struct Checks {
 async fn is_ready(State(probed): State<Probed>) -> impl IntoResponse {
     let database = match tokio::time::timeout(PATIENCE, probed.store.ping()).await {
         Ok(Ok(())) => "ok",
+        Ok(Err(error)) if error.no_writes().is_some() => {
+            tracing::warn!(cause = chain(&error), "the database takes no writes, and so is not asked for verdicts");
+            match error.no_writes().map(|server| server.role) {
+                Some(ReadOnlyRole::Standby) => "is a standby, which takes no writes; the log names it",
+                _ => "is read-only; the log names it",
+            }
+        }
         Ok(Err(error)) => {
             tracing::warn!(cause = chain(&error), "the database does not answer");
             "does not answer; the log says more"

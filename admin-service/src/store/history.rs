@@ -19,7 +19,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn position(&self) -> Result<Position, StoreError> {
-        let row = self.one(query("SELECT epoch, revision FROM history")).await?;
+        let row = self.one(query("SELECT epoch, revision FROM history WHERE singleton = 1")).await?;
         position(&row)
     }
 }
@@ -31,14 +31,14 @@ pub(super) fn position(row: &AnyRow) -> Result<Position, StoreError> {
 
 /// The latest revision as a transaction sees it.
 pub(super) async fn revision(tx: &mut Tx<'_>) -> Result<Revision, StoreError> {
-    let row = query("SELECT revision FROM history").fetch_one(&mut *tx.connection).await?;
+    let row = query("SELECT revision FROM history WHERE singleton = 1").fetch_one(&mut *tx.connection).await?;
     row.number("revision").map(Revision)
 }
 
 /// Takes the next revision. The row stays locked until the transaction ends, so revisions commit in order with no gaps;
 /// therefore this comes last.
 async fn next_revision(tx: &mut Tx<'_>) -> Result<i64, StoreError> {
-    let row = query("UPDATE history SET revision = revision + 1 RETURNING revision");
+    let row = query("UPDATE history SET revision = revision + 1 WHERE singleton = 1 RETURNING revision");
     tx.took_revision = true;
     row.fetch_one(&mut *tx.connection).await?.number("revision")
 }

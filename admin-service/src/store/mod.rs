@@ -13,6 +13,7 @@ mod authority;
 mod backup;
 mod bootstrap;
 mod changes;
+mod connector;
 mod epoch;
 mod error;
 mod examine;
@@ -24,6 +25,8 @@ mod lineage;
 mod look_ups;
 mod migrate;
 mod open;
+mod pool;
+mod postgres_url;
 mod presence;
 mod reserve;
 mod restrictions;
@@ -50,15 +53,16 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::AnyPool;
 use tokio::sync::watch;
 
 use crate::clock::Sources;
 use look_ups::LookUps;
+use pool::Pool;
 use presence::Presence;
 use reserve::Reserve;
 
 pub use backup::{BackupError, Contents, Lost, Restored};
+pub use connector::{NoWrites, ReadOnlyRole, TransactionPooler};
 pub use error::{Failure, StoreError};
 pub use examine::Examination;
 pub use leases::{Holder, Lease};
@@ -95,10 +99,10 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     /// Connections for reading; on PostgreSQL for everything.
-    readers: AnyPool,
+    readers: Pool,
     /// Where transactions that write begin: on SQLite one connection, so that writers queue in order here and do not
     /// poll for the file's lock.
-    writer: AnyPool,
+    writer: Pool,
     /// What begins a transaction that writes.
     begin: &'static str,
     patience: Duration,

@@ -2,21 +2,24 @@
 //! a race, and both within the store's patience.
 
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, Connection};
 
 use super::error::{Failure, StoreError};
+use super::pool::Pooled;
 use super::reserve::{self, Reserve};
 use super::row::Columns;
 use super::{Inner, Store};
 use crate::clock::Sources;
 use crate::domain::time::Timestamp;
-use crate::telemetry::WRITES_FAILED;
+use crate::telemetry::{Stopwatch, WRITES_FAILED};
 
 /// How often a transaction is tried that others keep interrupting.
 const ATTEMPTS: u32 = 5;
@@ -102,9 +105,16 @@ impl Store {
     /// Tries until the transaction is done, or fails for another reason than that others were at work.
     async fn write_at_last<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
         let mut attempt = 1;
+        let begun = Stopwatch::start();
         loop {
             match self.0.attempt(work).await {
-                Err(error) if error.is_contention() && attempt < ATTEMPTS => {
+                // Nothing of it was done, and the next connection is a new one, to a server that takes writes.
+                Err(Unwritten { uncommitted: true, error })
+                    if error.is_lost_connection() && attempt < ATTEMPTS && begun.elapsed() < self.0.patience =>
+                {
+                    attempt += 1;
+                }
+                Err(Unwritten { error, .. }) if error.is_contention() && attempt < ATTEMPTS => {
                     // Whoever was in the way needs a moment; longer each time, and never the same for two.
                     let mut random = [0];
                     self.0.sources.fill(&mut random)?;
@@ -112,7 +122,7 @@ impl Store {
                     tokio::time::sleep(pause).await;
                     attempt += 1;
                 }
-                result => return result,
+                result => return result.map_err(|unwritten| unwritten.error),
             }
         }
     }
@@ -120,15 +130,15 @@ impl Store {
     /// Reads all rows of one statement.
     pub(super) async fn rows(&self, statement: Statement<'_>) -> Result<Vec<AnyRow>, StoreError> {
         let mut connection = self.0.readers.acquire().await?;
-        let done = tokio::time::timeout(self.0.patience, statement.fetch_all(&mut *connection)).await;
-        Ok(self.0.in_time(&mut connection, done)??)
+        let done = within(self.0.patience, statement.fetch_all(&mut *connection)).await;
+        Ok(self.0.finished(&mut connection, done)??)
     }
 
     /// Reads at most one row of one statement.
     pub(super) async fn row(&self, statement: Statement<'_>) -> Result<Option<AnyRow>, StoreError> {
         let mut connection = self.0.readers.acquire().await?;
-        let done = tokio::time::timeout(self.0.patience, statement.fetch_optional(&mut *connection)).await;
-        Ok(self.0.in_time(&mut connection, done)??)
+        let done = within(self.0.patience, statement.fetch_optional(&mut *connection)).await;
+        Ok(self.0.finished(&mut connection, done)??)
     }
 
     /// Reads the one row that a statement always has.
@@ -140,7 +150,7 @@ impl Store {
 /// A connection with a transaction under way. Where the caller goes away in the middle, as a client that hangs up does,
 /// nobody knows what the database has begun, so the connection ends with it.
 struct Held {
-    connection: PoolConnection<Any>,
+    connection: Pooled,
     finished: bool,
 }
 
@@ -150,6 +160,32 @@ impl Drop for Held {
             self.connection.close_on_drop();
         }
     }
+}
+
+/// Why a transaction was not acknowledged.
+struct Unwritten {
+    error: StoreError,
+    /// Whether the database was never asked to commit it.
+    uncommitted: bool,
+}
+
+/// Why a call to the database has no end.
+enum Unfinished {
+    Late,
+    Panicked,
+}
+
+/// Waits for a call to the database, for so long. A panic of the driver, as of an answer that it cannot be given, is the end of that
+/// call and of nothing else.
+async fn within<T>(patience: Duration, call: impl Future<Output = T>) -> Result<T, Unfinished> {
+    let mut call = pin!(call);
+    let caught = std::future::poll_fn(|context| {
+        match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => Poll::Ready(Err(Unfinished::Panicked)),
+        }
+    });
+    tokio::time::timeout(patience, caught).await.unwrap_or(Err(Unfinished::Late))
 }
 
 /// How one transaction went.
@@ -174,8 +210,8 @@ impl Inner {
         let mut connection = self.writer.acquire().await?;
         let size =
             "SELECT CAST(page_count * page_size AS BIGINT) AS size FROM pragma_page_count, pragma_page_size";
-        let done = tokio::time::timeout(self.patience, sqlx::query(size).fetch_one(&mut *connection)).await;
-        Ok(reserve.growth(self.in_time(&mut connection, done)??.number("size")?))
+        let done = within(self.patience, sqlx::query(size).fetch_one(&mut *connection)).await;
+        Ok(reserve.growth(self.finished(&mut connection, done)??.number("size")?))
     }
 
     /// Gives up as much of the reserve as SQLite needs to write its log back into the file, and does that; `false` when
@@ -194,25 +230,39 @@ impl Inner {
     async fn write_back(&self) -> Result<(), StoreError> {
         let mut connection = self.writer.acquire().await?;
         let checkpoint = sqlx::query("PRAGMA wal_checkpoint(RESTART)").fetch_all(&mut *connection);
-        let done = tokio::time::timeout(self.patience, checkpoint).await;
-        self.in_time(&mut connection, done)??;
+        let done = within(self.patience, checkpoint).await;
+        self.finished(&mut connection, done)??;
         Ok(())
     }
 
     /// Tries a transaction once.
-    async fn attempt<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
-        let mut held = Held { connection: self.writer.acquire().await?, finished: false };
-        let done = tokio::time::timeout(self.patience, self.transact(&mut held.connection, work)).await;
+    async fn attempt<W: Work>(&self, work: &W) -> Result<W::Output, Unwritten> {
+        let unsure = |error| Unwritten { error, uncommitted: false };
+        let connection = self.writer.acquire().await.map_err(unsure)?;
+        let mut held = Held { connection, finished: false };
+        let mut committing = false;
+        let transacting = self.transact(&mut held.connection, work, &mut committing);
+        let done = within(self.patience, transacting).await;
         held.finished = true;
-        let Transacted { outcome, ended } = self.in_time(&mut held.connection, done)?;
+        let Transacted { outcome, ended } =
+            self.finished(&mut held.connection, done.map(Ok)).map_err(unsure)?.map_err(unsure)?;
         if !ended {
             held.connection.close_on_drop();
         }
-        outcome
+        if outcome.as_ref().is_err_and(StoreError::is_lost_connection) {
+            held.connection.server_is_lost();
+        }
+        outcome.map_err(|error| Unwritten { error, uncommitted: !committing })
     }
 
-    async fn transact<W: Work>(&self, connection: &mut AnyConnection, work: &W) -> Transacted<W::Output> {
-        match self.begin_and_end(connection, work).await {
+    /// Notes when it begins to commit: what fails from then on may have been done.
+    async fn transact<W: Work>(
+        &self,
+        connection: &mut AnyConnection,
+        work: &W,
+        committing: &mut bool,
+    ) -> Transacted<W::Output> {
+        match self.begin_and_end(connection, work, committing).await {
             Ok(done) => done,
             Err(error) => Transacted { ended: error.is_contention(), outcome: Err(error) },
         }
@@ -223,6 +273,7 @@ impl Inner {
         &self,
         connection: &mut AnyConnection,
         work: &W,
+        committing: &mut bool,
     ) -> Result<Transacted<W::Output>, StoreError> {
         let mut transaction = connection.begin_with(self.begin).await?;
         let mut tx = Tx { connection: &mut transaction, sources: &self.sources, took_revision: false };
@@ -230,6 +281,7 @@ impl Inner {
         let took_revision = tx.took_revision;
         match done {
             Ok(output) => {
+                *committing = true;
                 transaction.commit().await?;
                 if took_revision {
                     self.history_changed.send_replace(());
@@ -244,15 +296,24 @@ impl Inner {
         }
     }
 
-    /// Gives up a connection whose database has stopped answering, so that it does not keep its place in the pool.
-    fn in_time<T>(
+    /// Gives up a connection whose database has stopped answering or ends it, so that it does not keep its place in the pool.
+    fn finished<T>(
         &self,
-        connection: &mut PoolConnection<Any>,
-        done: Result<T, tokio::time::error::Elapsed>,
-    ) -> Result<T, StoreError> {
-        done.map_err(|_| {
+        connection: &mut Pooled,
+        done: Result<Result<T, sqlx::Error>, Unfinished>,
+    ) -> Result<Result<T, StoreError>, StoreError> {
+        let done = done.map_err(|unfinished| {
             connection.close_on_drop();
-            Failure::TimedOut(self.patience).into()
-        })
+            match unfinished {
+                Unfinished::Late => Failure::TimedOut(self.patience),
+                Unfinished::Panicked => Failure::Panicked,
+            }
+        })?;
+        connection.done();
+        let done = done.map_err(StoreError::from);
+        if done.as_ref().is_err_and(StoreError::is_lost_connection) {
+            connection.server_is_lost();
+        }
+        Ok(done)
     }
 }
