@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use latchkey_admin::clock::Sources;
 use latchkey_admin::domain::token::{Expiry, Token};
+use latchkey_admin::domain::user::NewUser;
 use latchkey_admin::domain::verdict::Outcome;
 use latchkey_admin::store::{DatabaseUrl, OpenError, ReadOnlyRole, Store, StoreError, StoreOptions};
 use latchkey_admin::telemetry::Stopwatch;
@@ -147,7 +148,7 @@ async fn of_several_servers_the_one_that_takes_writes_is_used_at_the_start_and_a
     let url = pair.url(&format!("{second},{first}"));
     let store = open(&url).await.unwrap();
     store
-        .create_user(&origin(), &latchkey_admin::domain::user::NewUser::named(crate::support::name("alice")))
+        .create_user(&origin(), &NewUser::named(name("alice")))
         .await
         .unwrap();
     let token = create(&store).await.unwrap();
