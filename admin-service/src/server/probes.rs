@@ -71,7 +71,10 @@ async fn is_ready(State(probed): State<Probed>) -> impl IntoResponse {
     let database = match tokio::time::timeout(PATIENCE, probed.store.ping()).await {
         Ok(Ok(())) => "ok",
         Ok(Err(error)) if error.no_writes().is_some() => {
-            tracing::warn!(cause = chain(&error), "the database takes no writes, and so is not asked for verdicts");
+            tracing::warn!(
+                cause = chain(&error),
+                "the database takes no writes, and so is not asked for verdicts"
+            );
             match error.no_writes().map(|server| server.role) {
                 Some(ReadOnlyRole::Standby) => "is a standby, which takes no writes; the log names it",
                 _ => "is read-only; the log names it",

@@ -10,11 +10,11 @@ use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Connection, Executor, query, query_scalar};
 
 use super::authority::Confirmed;
+use super::connector::ConnectError;
 use super::epoch::Rename;
 use super::error::StoreError;
 use super::files::{create_private, sync_folder, with_ending};
 use super::migrate::{Schema, check};
-use super::connector::ConnectError;
 use super::open::{OpenError, connector};
 use super::presence::{Absent, Presence};
 use super::row::Columns;

@@ -113,7 +113,9 @@ pub(super) fn is_lost(error: &dyn DatabaseError) -> bool {
 pub(super) fn ends_connection(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => is_lost(error.as_ref()),
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+            true
+        }
         _ => false,
     }
 }

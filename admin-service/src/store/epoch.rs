@@ -59,8 +59,9 @@ impl Work for Rename<'_> {
         });
         let by = Confirmed::when_begun(&self.origin);
         audit::record(tx, &by, Action::EpochChanged, Subject::epoch(), details, tx.now()).await?;
-        let renamed =
-            query("UPDATE history SET epoch = $1, retained_after = revision WHERE singleton = 1 RETURNING epoch, revision");
+        let renamed = query(
+            "UPDATE history SET epoch = $1, retained_after = revision WHERE singleton = 1 RETURNING epoch, revision",
+        );
         position(&renamed.bind(epoch).fetch_one(&mut *tx.connection).await?)
     }
 }

@@ -128,10 +128,14 @@ pub enum Failure {
     #[error(transparent)]
     TransactionPooler(#[from] TransactionPooler),
     /// All connections were in use, or none could be made.
-    #[error("there was no connection to the database within {0:?}; --database-connections sets how many there are")]
+    #[error(
+        "there was no connection to the database within {0:?}; --database-connections sets how many there are"
+    )]
     NoConnection(std::time::Duration),
     /// The driver panicked. The connection is gone; the panic is in the log.
-    #[error("the database's driver panicked; this is a fault of Latchkey's or the driver's, please report it with the log")]
+    #[error(
+        "the database's driver panicked; this is a fault of Latchkey's or the driver's, please report it with the log"
+    )]
     Panicked,
     /// The database did not answer in time.
     #[error("the database did not answer within {0:?}")]

@@ -31,7 +31,8 @@ pub(super) fn position(row: &AnyRow) -> Result<Position, StoreError> {
 
 /// The latest revision as a transaction sees it.
 pub(super) async fn revision(tx: &mut Tx<'_>) -> Result<Revision, StoreError> {
-    let row = query("SELECT revision FROM history WHERE singleton = 1").fetch_one(&mut *tx.connection).await?;
+    let row =
+        query("SELECT revision FROM history WHERE singleton = 1").fetch_one(&mut *tx.connection).await?;
     row.number("revision").map(Revision)
 }
 

@@ -35,7 +35,11 @@ const MOST: usize = 64;
 static STATEMENTS: LazyLock<[(usize, Arc<str>); SIZES.len()]> = LazyLock::new(|| {
     SIZES.map(|size| {
         let select = select_token!(", h.epoch, h.revision FROM history h LEFT JOIN tokens t ON t.hash IN");
-        (size, format!("{select} {} LEFT JOIN users u ON u.id = t.user_id WHERE h.singleton = 1", list(1, size)).into())
+        (
+            size,
+            format!("{select} {} LEFT JOIN users u ON u.id = t.user_id WHERE h.singleton = 1", list(1, size))
+                .into(),
+        )
     })
 });
 

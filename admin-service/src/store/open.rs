@@ -19,6 +19,7 @@ use super::pool::{Pool, Settings};
 use super::presence::{Absent, Presence};
 use super::reserve::Reserve;
 use super::server_error::ServerError;
+use super::transaction::caught;
 use super::url::{DatabaseUrl, Location};
 use super::{Inner, Store, StoreOptions};
 use crate::clock::{NoEntropy, Sources};
@@ -75,6 +76,11 @@ pub enum OpenError {
     /// What it was connected to is no server but a pooler that does not keep what the service needs.
     #[error(transparent)]
     TransactionPooler(#[from] TransactionPooler),
+    /// The driver panicked; the panic is in the log.
+    #[error(
+        "the database's driver panicked; check that what answers is PostgreSQL, and please report it with the log"
+    )]
+    Panicked,
     /// `latchkey restore` works on the file.
     #[error("the database {} is being restored; start again when `latchkey restore` has ended", .0.display())]
     BeingRestored(PathBuf),
@@ -121,7 +127,8 @@ impl Store {
     pub async fn open(url: &DatabaseUrl, options: StoreOptions, sources: Sources) -> Result<Self, OpenError> {
         let Location::Sqlite(path) = &url.0 else {
             let (kind, connect) = connector(url)?;
-            let prepared = prepare(&connect, kind, options.patience, &sources).await;
+            let preparing = prepare(&connect, kind, options.patience, &sources);
+            let prepared = caught(preparing).await.unwrap_or(Err(OpenError::Panicked));
             prepared.map_err(|error| ServerError::explain(error, url))?;
             return Ok(Self(Arc::new(pools(connect, kind, options, sources))));
         };
@@ -279,12 +286,7 @@ pub(super) fn postgres_settings(patience: Duration) -> String {
 const WITHOUT_JIT: &str = "SET jit = off";
 
 /// Sets up the connections, without making one yet.
-pub(super) fn pools(
-    connect: Connector,
-    kind: Kind,
-    options: StoreOptions,
-    sources: Sources,
-) -> Inner {
+pub(super) fn pools(connect: Connector, kind: Kind, options: StoreOptions, sources: Sources) -> Inner {
     let connect = Arc::new(connect);
     let wanted = (kind == Kind::Postgres).then_some(WITHOUT_JIT);
     let pool = |connections: u32, needed: String| {

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connector::{ConnectError, Connected, Connector, Peer, farewell};
 use super::error::{Failure, StoreError};
+use super::transaction::{Unfinished, within};
 use crate::telemetry::Stopwatch;
 
 /// How old a server's word may be that it takes writes.
@@ -86,9 +87,12 @@ impl Pool {
     /// A connection that is in use until it is dropped; whoever has finished with it says so by [`Pooled::done`].
     pub(super) async fn acquire(&self) -> Result<Pooled, StoreError> {
         let mut latest = None;
-        match timeout(self.0.patience, self.find_or_make(&mut latest)).await {
+        match within(self.0.patience, self.find_or_make(&mut latest)).await {
             Ok(found) => found,
-            Err(_) => Err(latest.map_or_else(|| Failure::NoConnection(self.0.patience).into(), StoreError::from)),
+            Err(Unfinished::Panicked) => Err(Failure::Panicked.into()),
+            Err(Unfinished::Late) => {
+                Err(latest.map_or_else(|| Failure::NoConnection(self.0.patience).into(), StoreError::from))
+            }
         }
     }
 
@@ -266,7 +270,8 @@ impl Drop for Pooled {
             let mut kept = kept;
             // A file's statement goes on to its end, and locks what it locks until then.
             let limit = if kept.peer.is_some() { CHECK_WITHIN } else { pool.patience };
-            if state == State::Busy && timeout(limit, kept.connection.ping()).await.is_ok_and(|it| it.is_ok()) {
+            if state == State::Busy && timeout(limit, kept.connection.ping()).await.is_ok_and(|it| it.is_ok())
+            {
                 pool.give_back(kept);
             } else {
                 farewell(kept.connection).await;

@@ -7,7 +7,15 @@ use super::url::InvalidDatabaseUrl;
 
 /// Parameters that the driver is given as they are.
 const FOR_THE_DRIVER: [&str; 9] = [
-    "sslmode", "ssl-mode", "sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "sslkey", "application_name", "options",
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "sslkey",
+    "application_name",
+    "options",
 ];
 /// Where there is nothing to choose: the service only uses servers that take writes, so that any of them finds one.
 const FITTING_SERVERS: [&str; 4] = ["any", "read-write", "primary", "prefer-standby"];
@@ -68,7 +76,8 @@ impl PostgresUrl {
         }
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (user, hosts) = authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (user, hosts));
-        let (user, password) = user.split_once(':').map_or((user, None), |(user, password)| (user, Some(password)));
+        let (user, password) =
+            user.split_once(':').map_or((user, None), |(user, password)| (user, Some(password)));
         let database = decoded(path.trim_start_matches('/'))?;
         let mut url = Self {
             user: Some(decoded(user)?).filter(|user| !user.is_empty()),
@@ -220,7 +229,9 @@ mod tests {
 
     #[test]
     fn a_password_that_is_not_encoded_is_never_shown() {
-        for text in ["u:hun?ter2@h/db", "u:hun#ter2@h/db", "u:hun/ter2@h/db", "u:1?ter2@h/db", "u:hun@ter2/@h/db"] {
+        for text in
+            ["u:hun?ter2@h/db", "u:hun#ter2@h/db", "u:hun/ter2@h/db", "u:1?ter2@h/db", "u:hun@ter2/@h/db"]
+        {
             let error = PostgresUrl::parse(text).unwrap_err();
             assert_eq!(error, InvalidDatabaseUrl::NotEncoded, "{text}");
             assert!(error.to_string().contains("%3F") && !error.to_string().contains("hun"), "{error}");
@@ -231,7 +242,8 @@ mod tests {
 
     #[test]
     fn what_is_no_url_is_refused() {
-        for text in ["u@h:port/db", "u@[::1/db", "u@[x]/db", "u@[::1]x/db", "u%4@h/db", "h1,h2/db?port=1,2,3"] {
+        for text in ["u@h:port/db", "u@[::1/db", "u@[x]/db", "u@[::1]x/db", "u%4@h/db", "h1,h2/db?port=1,2,3"]
+        {
             assert_eq!(PostgresUrl::parse(text), Err(InvalidDatabaseUrl::Postgres), "{text}");
         }
         assert_eq!(

@@ -104,7 +104,9 @@ impl Put<'_> {
 
 /// The restrictions as a transaction sees them.
 pub(super) async fn current(tx: &mut Tx<'_>) -> Result<Restrictions, StoreError> {
-    restrictions(&query("SELECT * FROM restrictions WHERE singleton = 1").fetch_one(&mut *tx.connection).await?)
+    restrictions(
+        &query("SELECT * FROM restrictions WHERE singleton = 1").fetch_one(&mut *tx.connection).await?,
+    )
 }
 
 /// Locks the restrictions until the transaction ends, and reads them.

@@ -1,7 +1,7 @@
 //! Why a PostgreSQL server cannot be used: which one, what it says, what to do, and whether waiting helps.
 
-use std::fmt;
 use sqlx::error::DatabaseError;
+use std::fmt;
 
 use super::connector::{NoWrites, ReadOnlyRole};
 use super::open::OpenError;
@@ -42,9 +42,7 @@ impl ServerError {
         let server = url.servers();
         let ((problem, advice, passes), source) = match error {
             OpenError::TimedOut(patience) => (silent(format!("it did not answer within {patience:?}")), None),
-            OpenError::Database(source) | OpenError::Damaged(source) => {
-                (explain(&source, url), Some(source))
-            }
+            OpenError::Database(source) | OpenError::Damaged(source) => (explain(&source, url), Some(source)),
             other => return other,
         };
         OpenError::Server(Box::new(Self { server, problem, advice, passes, source }))
@@ -61,7 +59,13 @@ impl From<NoWrites> for ServerError {
                 "set default_transaction_read_only = off, or name another server in the database URL"
             }
         };
-        Self { server, problem: format!("it is {role}"), advice: advice.to_owned(), passes: true, source: None }
+        Self {
+            server,
+            problem: format!("it is {role}"),
+            advice: advice.to_owned(),
+            passes: true,
+            source: None,
+        }
     }
 }
 

@@ -4,8 +4,8 @@
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::task::Poll;
 use std::sync::PoisonError;
+use std::task::Poll;
 use std::time::Duration;
 
 use sqlx::any::{AnyArguments, AnyRow};
@@ -110,7 +110,9 @@ impl Store {
             match self.0.attempt(work).await {
                 // Nothing of it was done, and the next connection is a new one, to a server that takes writes.
                 Err(Unwritten { uncommitted: true, error })
-                    if error.is_lost_connection() && attempt < ATTEMPTS && begun.elapsed() < self.0.patience =>
+                    if error.is_lost_connection()
+                        && attempt < ATTEMPTS
+                        && begun.elapsed() < self.0.patience =>
                 {
                     attempt += 1;
                 }
@@ -170,22 +172,30 @@ struct Unwritten {
 }
 
 /// Why a call to the database has no end.
-enum Unfinished {
+pub(super) enum Unfinished {
     Late,
     Panicked,
 }
 
-/// Waits for a call to the database, for so long. A panic of the driver, as of an answer that it cannot be given, is the end of that
-/// call and of nothing else.
-async fn within<T>(patience: Duration, call: impl Future<Output = T>) -> Result<T, Unfinished> {
+/// The driver panicked.
+pub(super) struct Panicked;
+
+/// A panic of the driver, as of an answer that it cannot be given, is the end of one call and of nothing else.
+pub(super) async fn caught<T>(call: impl Future<Output = T>) -> Result<T, Panicked> {
     let mut call = pin!(call);
-    let caught = std::future::poll_fn(|context| {
-        match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
-            Ok(poll) => poll.map(Ok),
-            Err(_) => Poll::Ready(Err(Unfinished::Panicked)),
-        }
-    });
-    tokio::time::timeout(patience, caught).await.unwrap_or(Err(Unfinished::Late))
+    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Ok),
+        Err(_) => Poll::Ready(Err(Panicked)),
+    })
+    .await
+}
+
+/// Waits for a call to the database, for so long.
+pub(super) async fn within<T>(patience: Duration, call: impl Future<Output = T>) -> Result<T, Unfinished> {
+    match tokio::time::timeout(patience, caught(call)).await {
+        Ok(done) => done.map_err(|Panicked| Unfinished::Panicked),
+        Err(_) => Err(Unfinished::Late),
+    }
 }
 
 /// How one transaction went.
@@ -315,5 +325,23 @@ impl Inner {
             connection.server_is_lost();
         }
         Ok(done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_the_driver_is_the_end_of_one_call_and_of_nothing_else() {
+        let patience = Duration::from_secs(60);
+        let answered: Option<u8> = None;
+        let call = async {
+            tokio::task::yield_now().await;
+            answered.unwrap()
+        };
+        assert!(matches!(within(patience, call).await, Err(Unfinished::Panicked)));
+        assert!(matches!(within(patience, async { 7 }).await, Ok(7)));
+        assert!(matches!(within(Duration::ZERO, std::future::pending::<()>()).await, Err(Unfinished::Late)));
     }
 }

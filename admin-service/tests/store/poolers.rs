@@ -28,7 +28,10 @@ impl Drop for Bouncer {
 }
 
 fn program() -> Option<PathBuf> {
-    let found = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].map(PathBuf::from).into_iter().find(|path| path.is_file());
+    let found = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"]
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|path| path.is_file());
     if found.is_none() {
         println!("SKIPPED: pgbouncer is not installed (Debian, Ubuntu: sudo apt-get install pgbouncer)");
     }
@@ -51,7 +54,10 @@ impl Bouncer {
         let log = fs::File::create(folder.join("log")).unwrap();
         let process = user_command(program).arg(&file).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let bouncer = Self { process, port, folder };
-        eventually("PgBouncer's port", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
+        eventually("PgBouncer's port", async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+        })
+        .await;
         bouncer
     }
 
@@ -87,7 +93,8 @@ async fn through_pgbouncer_in_session_mode_everything_works_at_once() {
     for _ in 0..8 {
         let store = db.store.clone();
         tasks.spawn(async move {
-            let token = store.create_token(&origin(), &name("alice"), &new_token(Expiry::Latest)).await.unwrap();
+            let token =
+                store.create_token(&origin(), &name("alice"), &new_token(Expiry::Latest)).await.unwrap();
             store.verify(token.hash).await.unwrap();
             store.revoke_token(&origin(), token.id).await.unwrap();
             store.verify(token.hash).await.unwrap();

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use latchkey::wire::RefusalReason;
 use latchkey_admin::clock::Sources;
 use latchkey_admin::domain::token::{Expiry, Token};
 use latchkey_admin::domain::user::NewUser;
 use latchkey_admin::domain::verdict::Outcome;
 use latchkey_admin::store::{DatabaseUrl, OpenError, ReadOnlyRole, Store, StoreError, StoreOptions};
 use latchkey_admin::telemetry::Stopwatch;
-use latchkey::wire::RefusalReason;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -93,7 +93,11 @@ async fn create(store: &Store) -> Result<Token, StoreError> {
 }
 
 /// A store's verdicts on a token, all the time, each with when it was asked for after the beginning.
-fn watch_verdicts(store: &Store, token: &Token, since: Stopwatch) -> tokio::task::JoinHandle<Vec<(Duration, Outcome)>> {
+fn watch_verdicts(
+    store: &Store,
+    token: &Token,
+    since: Stopwatch,
+) -> tokio::task::JoinHandle<Vec<(Duration, Outcome)>> {
     let (store, hash) = (store.clone(), token.hash);
     tokio::spawn(async move {
         let mut seen = Vec::new();
@@ -128,7 +132,8 @@ async fn a_primary_that_comes_back_as_a_standby_gives_no_verdicts_and_writes_go_
     let revoked = Stopwatch::start();
     let watching = watch_verdicts(&db.store, &token, revoked);
     // The name still leads to the old primary.
-    eventually("the word of a standby", async || db.store.ping().await.is_err_and(|error| standby(&error))).await;
+    eventually("the word of a standby", async || db.store.ping().await.is_err_and(|error| standby(&error)))
+        .await;
     assert!(standby(&create(&db.store).await.unwrap_err()));
 
     name.send_replace(local(pair.ports[1]));
@@ -147,10 +152,7 @@ async fn of_several_servers_the_one_that_takes_writes_is_used_at_the_start_and_a
     // The standby comes first in the URL.
     let url = pair.url(&format!("{second},{first}"));
     let store = open(&url).await.unwrap();
-    store
-        .create_user(&origin(), &NewUser::named(name("alice")))
-        .await
-        .unwrap();
+    store.create_user(&origin(), &NewUser::named(name("alice"))).await.unwrap();
     let token = create(&store).await.unwrap();
 
     pair.switch();
@@ -215,7 +217,12 @@ async fn connections_that_the_server_has_cut_cost_no_write_and_nothing_is_done_t
     let store = Arc::new(db.store.clone());
     for round in 1..=5 {
         // Several connections, all of which are cut.
-        let pings = (0..4).map(|_| tokio::spawn({ let store = Arc::clone(&store); async move { store.ping().await } }));
+        let pings = (0..4).map(|_| {
+            tokio::spawn({
+                let store = Arc::clone(&store);
+                async move { store.ping().await }
+            })
+        });
         for ping in pings.collect::<Vec<_>>() {
             ping.await.unwrap().unwrap();
         }
@@ -224,7 +231,8 @@ async fn connections_that_the_server_has_cut_cost_no_write_and_nothing_is_done_t
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
         );
         create(&store).await.unwrap();
-        let tokens = cluster.sql(db.url.to_string().rsplit('/').next().unwrap(), "SELECT COUNT(*) FROM tokens");
+        let tokens =
+            cluster.sql(db.url.to_string().rsplit('/').next().unwrap(), "SELECT COUNT(*) FROM tokens");
         assert_eq!(tokens, round.to_string());
     }
 }
