@@ -127,10 +127,8 @@ pub enum Failure {
     /// What answers is a pooler that does not keep what the service needs.
     #[error(transparent)]
     TransactionPooler(#[from] TransactionPooler),
-    /// All connections were in use, or none could be made.
-    #[error(
-        "there was no connection to the database within {0:?}; --database-connections sets how many there are"
-    )]
+    /// All connections were in use.
+    #[error("all connections to the database were in use for {0:?}")]
     NoConnection(std::time::Duration),
     /// The driver panicked. The connection is gone; the panic is in the log.
     #[error(
@@ -198,7 +196,7 @@ impl From<sqlx::Error> for StoreError {
 }
 
 /// What the database says. The driver would add the line of the server's own source, which helps nobody.
-fn said(error: &sqlx::Error) -> String {
+pub(super) fn said(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => match error.code() {
             Some(code) => format!("{} (SQLSTATE {code})", error.message()),

@@ -7,6 +7,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, query_scalar};
 use tokio::time::timeout;
 
 use super::connector::farewell;
+use super::error::said;
 use super::migrate::{Kind, Schema, check};
 use super::open::{OpenError, connector, pools, postgres_settings, sqlite_settings};
 use super::server_error::ServerError;
@@ -87,7 +88,7 @@ async fn examine(
     let mut examination = Examination {
         server: String::new(),
         schema,
-        unwritable: unwritable.map(|error| error.to_string()),
+        unwritable: unwritable.as_ref().map(said),
         damage: Vec::new(),
         settings: Vec::new(),
         clock: None,
