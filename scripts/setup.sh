@@ -165,11 +165,25 @@ setup_postgres() {
 
 has_postgres() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
 
+# A pooler before the database, for tests. Where it is missing and cannot be installed, they skip what needs it, each with a line.
+setup_pgbouncer() {
+    [ -x /usr/sbin/pgbouncer ] || have pgbouncer && return
+    # Debian's package would start a pooler for the whole machine.
+    local unit=/etc/systemd/system/pgbouncer.service
+    if can_apt && [ -d /run/systemd/system ] && [ ! -e "$unit" ]; then
+        ln -s /dev/null "$unit"
+        say "PgBouncer is to run for tests alone; should this machine be to run it: systemctl unmask pgbouncer"
+    fi
+    if can_apt; then apt_install pgbouncer || true; fi
+    [ -x /usr/sbin/pgbouncer ] || have pgbouncer ||
+        warn "pgbouncer is missing, so the tests with a pooler are SKIPPED. Install it, on Debian or Ubuntu with: sudo apt-get install pgbouncer"
+}
+
 only_one setup
 for part in "$@"; do
     case $part in
     openapi-clients) setup_openapi_clients ;;
-    rust | wasm | musl | python | envoy | compose | nginx | postgres | prometheus | readme | shell | upstreams | wrk) "setup_$part" ;;
-    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, nginx, openapi-clients, postgres, prometheus, readme, shell, upstreams and wrk, and not \"$part\"." ;;
+    rust | wasm | musl | python | envoy | compose | nginx | pgbouncer | postgres | prometheus | readme | shell | upstreams | wrk) "setup_$part" ;;
+    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, nginx, openapi-clients, pgbouncer, postgres, prometheus, readme, shell, upstreams and wrk, and not \"$part\"." ;;
     esac
 done

@@ -10,7 +10,7 @@ whole=$([ $# -gt 0 ] || echo yes)
 LATCHKEY_ENVOY=$(launcher)
 export LATCHKEY_ENVOY
 "$SCRIPTS/build.sh"
-"$SCRIPTS/setup.sh" python envoy nginx openapi-clients postgres prometheus readme shell
+"$SCRIPTS/setup.sh" python envoy nginx openapi-clients pgbouncer postgres prometheus readme shell
 # Where all of them are there, a test that misses one fails; else it says what it skips.
 if "$SCRIPTS/setup.sh" upstreams; then
     export LATCHKEY_TEST_UPSTREAMS=all

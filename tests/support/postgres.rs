@@ -169,6 +169,27 @@ impl Cluster {
         output(own.pg_ctl().args(["-m", "immediate", "stop"]));
     }
 
+    /// Stops the server in good order: its standbys have got all that it has acknowledged.
+    pub fn stop(&self) {
+        let own = self.own.as_ref().expect("only a cluster of one's own can be stopped");
+        output(own.pg_ctl().args(["-m", "fast", "-w", "stop"]));
+    }
+
+    /// Starts a server that was stopped as a standby of another, at its old address.
+    pub fn come_back_as_standby(&self, of: SocketAddr) {
+        let own = self.own.as_ref().expect("only a cluster of one's own can be started");
+        let settings = format!(
+            "primary_conninfo = 'host={} port={} user={OWNER}'\nsynchronous_standby_names = ''\n",
+            of.ip(),
+            of.port()
+        );
+        let file = own.data().join("postgresql.auto.conf");
+        let kept = fs::read_to_string(&file).unwrap();
+        fs::write(&file, kept + &settings).unwrap();
+        fs::write(own.data().join("standby.signal"), "").unwrap();
+        self.resume();
+    }
+
     /// Starts the server, and waits until it takes connections.
     pub fn resume(&self) {
         let own = self.own.as_ref().expect("only a cluster of one's own can be started");
@@ -215,7 +236,7 @@ fn by_port(port: u16) -> impl FnOnce(&Path) -> ((String, String), String) {
 }
 
 /// A command as the user who may run a server: PostgreSQL refuses to be root.
-fn user_command(program: impl AsRef<OsStr>) -> Command {
+pub fn user_command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/");
     if let Some((uid, gid)) = account() {

@@ -66,7 +66,8 @@ impl Follower {
 
     /// Rests until it is time for the next look. Nobody hurries a database that fails.
     async fn rest(&mut self) {
-        if self.failures > 0 {
+        // A first failure is mostly that of a connection which the server has ended, and the next one is new.
+        if self.failures > 1 {
             return sleep(POLL.saturating_mul(1 << self.failures.min(8)).min(SLOWEST)).await;
         }
         tokio::select! {

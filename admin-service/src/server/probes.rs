@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::error::{Code, chain};
 use crate::lifecycle::Shutdown;
-use crate::store::{Store, StoreError};
+use crate::store::{ReadOnlyRole, Store, StoreError};
 
 /// How long the database has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -109,12 +109,22 @@ async fn look(store: &Store) -> Database {
         }
         Ok(Err(error)) => match store.displaced() {
             Some(displaced) => format!("is not used: {displaced}; the log says what to do").into(),
-            None => {
-                tracing::warn!(cause = chain(&error), "the database does not answer");
-                "does not answer; the log says more".into()
-            }
+            None => unanswered(&error).into(),
         },
         Err(_) => "does not answer within 2 s".into(),
     };
     Database { code, says }
+}
+
+/// What keeps the database from answering, in a few words; the log has the rest.
+fn unanswered(error: &StoreError) -> &'static str {
+    let Some(server) = error.no_writes() else {
+        tracing::warn!(cause = chain(error), "the database does not answer");
+        return "does not answer; the log says more";
+    };
+    tracing::warn!(cause = chain(error), "the database takes no writes, and so is not asked for verdicts");
+    match server.role {
+        ReadOnlyRole::Standby => "is a standby, which takes no writes; the log names it",
+        ReadOnlyRole::ReadOnly => "is read-only; the log names it",
+    }
 }

@@ -7,14 +7,15 @@ use std::{fs, io};
 
 use serde_json::json;
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, query, query_scalar};
+use sqlx::{AssertSqlSafe, Connection, Executor, query, query_scalar};
 
 use super::authority::Confirmed;
+use super::connector::ConnectError;
 use super::epoch::Rename;
 use super::error::StoreError;
 use super::files::{create_private, sync_folder, with_ending};
 use super::migrate::{Schema, check};
-use super::open::{OpenError, connect_options};
+use super::open::{OpenError, connector};
 use super::presence::{Absent, Presence};
 use super::row::Columns;
 use super::transaction::{Tx, Work};
@@ -166,8 +167,8 @@ impl Store {
 /// Makes the copy, and gives it its name when it is whole and on the disk.
 async fn copy(url: &DatabaseUrl, partial: &Path, to: &Path) -> Result<Contents, BackupError> {
     let made = create_private(partial).map_err(file(partial, "made"))?;
-    let (kind, connect) = connect_options(url)?;
-    let mut connection = AnyConnection::connect_with(&connect).await?;
+    let (kind, connect) = connector(url)?;
+    let mut connection = connect.connect().await.map_err(OpenError::from)?.connection;
     let schema = check(&mut connection, kind).await?;
     if schema != Schema::Empty {
         connection.execute("PRAGMA busy_timeout = 5000").await?;
@@ -201,8 +202,8 @@ fn renamed(error: BackupError, path: &Path) -> BackupError {
 /// Reads a copy through, and says what it holds.
 async fn verified(path: &Path) -> Result<Contents, BackupError> {
     let bad = |reason: String| BackupError::NotABackup { path: path.to_owned(), reason };
-    let (kind, connect) = connect_options(&DatabaseUrl::sqlite_file(path))?;
-    let mut connection = AnyConnection::connect_with(&connect).await?;
+    let (kind, connect) = connector(&DatabaseUrl::sqlite_file(path))?;
+    let mut connection = connect.connect().await.map_err(OpenError::from)?.connection;
     let schema = check(&mut connection, kind).await.map_err(|error| bad(error.to_string()))?;
     if schema == Schema::Empty {
         return Err(bad("it holds no tables".to_owned()));
@@ -213,7 +214,7 @@ async fn verified(path: &Path) -> Result<Contents, BackupError> {
         let damage: Vec<&str> = damage.split_whitespace().collect();
         return Err(bad(format!("it is damaged ({})", damage.join(" "))));
     }
-    let text = "SELECT revision, (SELECT COUNT(*) FROM users) AS users, (SELECT COUNT(*) FROM tokens) AS tokens FROM history";
+    let text = "SELECT revision, (SELECT COUNT(*) FROM users) AS users, (SELECT COUNT(*) FROM tokens) AS tokens FROM history WHERE singleton = 1";
     let row = query(text).fetch_one(&mut connection).await?;
     connection.close().await?;
     Ok(Contents {
@@ -273,9 +274,9 @@ async fn fold(path: &Path) -> Result<bool, BackupError> {
     if begun.is_err() || begin != *MAGIC {
         return Ok(false);
     }
-    let (_, connect) = connect_options(&DatabaseUrl::sqlite_file(path))?;
+    let (_, connect) = connector(&DatabaseUrl::sqlite_file(path))?;
     let folded = async {
-        let mut connection = AnyConnection::connect_with(&connect).await?;
+        let mut connection = connect.connect().await.map_err(ConnectError::into_driver)?.connection;
         let wait = format!("PRAGMA busy_timeout = {}", LOCKED.as_millis());
         connection.execute(AssertSqlSafe(wait)).await?;
         let folded = connection.execute("PRAGMA journal_mode = DELETE").await;
@@ -293,8 +294,8 @@ async fn fold(path: &Path) -> Result<bool, BackupError> {
 
 /// What the old database has and the backup has not.
 async fn lost(fresh: &Path, old: &Path) -> Result<Lost, BackupError> {
-    let (_, connect) = connect_options(&DatabaseUrl::sqlite_file(fresh))?;
-    let mut connection = AnyConnection::connect_with(&connect).await?;
+    let (_, connect) = connector(&DatabaseUrl::sqlite_file(fresh))?;
+    let mut connection = connect.connect().await.map_err(OpenError::from)?.connection;
     let old = old.to_str().ok_or_else(|| unnamed(old))?.to_owned();
     query("ATTACH $1 AS old").bind(old).execute(&mut connection).await?;
     let revived = "FROM main.tokens t JOIN main.users u ON u.id = t.user_id JOIN old.tokens o ON o.id = t.id \

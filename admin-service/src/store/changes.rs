@@ -47,7 +47,7 @@ impl Store {
         let text = format!(
             "SELECT h.epoch, h.revision, h.retained_after, h.stamp, h.bootstrapped, c.changed_by, c.changed_at, c.token_hash FROM history h LEFT JOIN \
              (SELECT revision AS changed_by, at AS changed_at, token_hash FROM changes WHERE revision > $1 \
-             ORDER BY revision, token_hash LIMIT {}) c ON 1 = 1 ORDER BY c.changed_by, c.token_hash",
+             ORDER BY revision, token_hash LIMIT {}) c ON 1 = 1 WHERE h.singleton = 1 ORDER BY c.changed_by, c.token_hash",
             most.saturating_add(1)
         );
         let revision = i64::try_from(after.revision.0).unwrap_or(i64::MAX);

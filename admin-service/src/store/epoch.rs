@@ -43,7 +43,7 @@ impl Work for Rename<'_> {
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Position, StoreError> {
         // Locks the row, so that nobody renames it or takes a revision meanwhile.
-        let locked = query("UPDATE history SET epoch = epoch RETURNING epoch, revision");
+        let locked = query("UPDATE history SET epoch = epoch WHERE singleton = 1 RETURNING epoch, revision");
         let now = position(&locked.fetch_one(&mut *tx.connection).await?)?;
         if self.lost.is_some_and(|lost| *lost != now.epoch) {
             return Ok(now);
@@ -61,7 +61,7 @@ impl Work for Rename<'_> {
         audit::record(tx, &by, Action::EpochChanged, Subject::epoch(), details, tx.now()).await?;
         let stamp = new_stamp(tx)?;
         let renamed = query(
-            "UPDATE history SET epoch = $1, stamp = $2, retained_after = revision RETURNING epoch, revision",
+            "UPDATE history SET epoch = $1, stamp = $2, retained_after = revision WHERE singleton = 1 RETURNING epoch, revision",
         );
         position(&renamed.bind(epoch).bind(stamp.0).fetch_one(&mut *tx.connection).await?)
     }

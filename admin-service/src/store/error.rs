@@ -2,6 +2,7 @@
 
 use crate::domain::time::Timestamp;
 
+use super::connector::{ConnectError, NoWrites, TransactionPooler, ends_connection};
 use super::database_file::Displaced;
 use crate::clock::NoEntropy;
 use crate::domain::authority::Beyond;
@@ -122,8 +123,22 @@ pub enum StoreError {
 #[non_exhaustive]
 pub enum Failure {
     /// The database, or the way to it, failed.
-    #[error("{0}")]
-    Database(#[from] sqlx::Error),
+    #[error("{}", said(_0))]
+    Database(sqlx::Error),
+    /// The only servers that answer take no writes, and so are no source of verdicts.
+    #[error(transparent)]
+    NoWrites(#[from] NoWrites),
+    /// What answers is a pooler that does not keep what the service needs.
+    #[error(transparent)]
+    TransactionPooler(#[from] TransactionPooler),
+    /// All connections were in use.
+    #[error("all connections to the database were in use for {0:?}")]
+    NoConnection(std::time::Duration),
+    /// The driver panicked. The connection is gone; the panic is in the log.
+    #[error(
+        "the database's driver panicked; this is a fault of Latchkey's or the driver's, please report it with the log"
+    )]
+    Panicked,
     /// The database did not answer in time.
     #[error("the database did not answer within {0:?}")]
     TimedOut(std::time::Duration),
@@ -187,6 +202,33 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+/// What the database says. The driver would add the line of the server's own source, which helps nobody.
+pub(super) fn said(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => match error.code() {
+            Some(code) => format!("{} (SQLSTATE {code})", error.message()),
+            None => error.message().to_owned(),
+        },
+        other => other.to_string(),
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<ConnectError> for StoreError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Driver(error) => error.into(),
+            ConnectError::NoWrites(server) => Self::Unavailable(server.into()),
+            ConnectError::TransactionPooler(pooler) => Self::Unavailable(pooler.into()),
+        }
+    }
+}
+
 impl From<NoEntropy> for StoreError {
     fn from(error: NoEntropy) -> Self {
         Self::Unavailable(error.into())
@@ -207,6 +249,21 @@ impl StoreError {
             Self::Unavailable(_) => Some("unavailable"),
             _ => None,
         }
+    }
+
+    /// The server that takes no writes, if that is what keeps the database from being used.
+    #[must_use]
+    pub fn no_writes(&self) -> Option<&NoWrites> {
+        match self {
+            Self::Unavailable(Failure::NoWrites(server)) => Some(server),
+            Self::Unavailable(Failure::Shared(shared)) => shared.no_writes(),
+            _ => None,
+        }
+    }
+
+    /// Whether the server has ended the connection, or takes no writes on it any more.
+    pub(super) fn is_lost_connection(&self) -> bool {
+        matches!(self, Self::Unavailable(Failure::Database(error)) if ends_connection(error))
     }
 
     /// The same, of one of several that were asked for together. What keeps the database from working is of none of them.

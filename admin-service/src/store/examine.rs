@@ -6,8 +6,10 @@ use std::time::Duration;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, query_scalar};
 use tokio::time::timeout;
 
+use super::connector::farewell;
+use super::error::said;
 use super::migrate::{Kind, Schema, check};
-use super::open::{OpenError, connect_options, pools, postgres_settings, sqlite_settings};
+use super::open::{OpenError, connector, pools, postgres_settings, sqlite_settings};
 use super::server_error::ServerError;
 use super::url::DatabaseUrl;
 use super::{Store, StoreOptions};
@@ -45,11 +47,16 @@ impl Store {
         options: StoreOptions,
         sources: Sources,
     ) -> Result<(Self, Examination), OpenError> {
-        let (kind, connect) = connect_options(url)?;
+        let (kind, connect) = connector(url)?;
         let examined = async {
             let late = |_| OpenError::TimedOut(options.patience);
-            let connecting = AnyConnection::connect_with(&connect);
-            let mut connection = timeout(options.patience, connecting).await.map_err(late)??;
+            let mut connected = timeout(options.patience, connect.connect()).await.map_err(late)??;
+            let looked = timeout(options.patience, connect.refuse_transaction_pooler(&mut connected)).await;
+            let mut connection = connected.connection;
+            if let Ok(Err(pooled)) = looked {
+                farewell(connection).await;
+                return Err(pooled.into());
+            }
             let examined = examine(&mut connection, kind, options.patience).await;
             let closed = connection.close().await;
             let examination = examined?;
@@ -57,7 +64,7 @@ impl Store {
             Ok(examination)
         };
         let examination = examined.await.map_err(|error| ServerError::explain(error, url))?;
-        Ok((Self(Arc::new(pools(&connect, kind, options, sources))), examination))
+        Ok((Self(Arc::new(pools(connect, kind, options, sources))), examination))
     }
 }
 
@@ -81,7 +88,7 @@ async fn examine(
     let mut examination = Examination {
         server: String::new(),
         schema,
-        unwritable: unwritable.map(|error| error.to_string()),
+        unwritable: unwritable.as_ref().map(said),
         damage: Vec::new(),
         settings: Vec::new(),
         clock: None,
@@ -107,7 +114,7 @@ async fn try_to_write(connection: &mut AnyConnection, kind: Kind) -> Result<(), 
         Kind::Postgres => "BEGIN",
     };
     let mut transaction = connection.begin_with(begin).await?;
-    transaction.execute("UPDATE history SET revision = revision").await?;
+    transaction.execute("UPDATE history SET revision = revision WHERE singleton = 1").await?;
     transaction.rollback().await
 }
 

@@ -45,7 +45,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotBootstrapped`], [`StoreError::Unavailable`].
     pub async fn standing(&self) -> Result<Standing, StoreError> {
-        let row = self.one(query("SELECT epoch, revision, stamp, bootstrapped FROM history")).await?;
+        let row = self.one(query("SELECT epoch, revision, stamp, bootstrapped FROM history WHERE singleton = 1")).await?;
         Ok(Standing { position: valid_position(&row)?, stamp: stamp(&row)? })
     }
 
@@ -54,7 +54,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn position(&self) -> Result<Position, StoreError> {
-        let row = self.one(query("SELECT epoch, revision FROM history")).await?;
+        let row = self.one(query("SELECT epoch, revision FROM history WHERE singleton = 1")).await?;
         position(&row)
     }
 }
@@ -91,7 +91,8 @@ pub(super) async fn bootstrapped(tx: &mut Tx<'_>) -> Result<(), StoreError> {
 
 /// The latest revision as a transaction sees it.
 pub(super) async fn revision(tx: &mut Tx<'_>) -> Result<Revision, StoreError> {
-    let row = query("SELECT revision FROM history").fetch_one(&mut *tx.connection).await?;
+    let row =
+        query("SELECT revision FROM history WHERE singleton = 1").fetch_one(&mut *tx.connection).await?;
     row.number("revision").map(Revision)
 }
 
@@ -99,8 +100,9 @@ pub(super) async fn revision(tx: &mut Tx<'_>) -> Result<Revision, StoreError> {
 /// therefore this comes last.
 async fn next_revision(tx: &mut Tx<'_>) -> Result<Standing, StoreError> {
     let stamp = new_stamp(tx)?;
-    let row =
-        query("UPDATE history SET revision = revision + 1, stamp = $1 RETURNING epoch, revision").bind(stamp.0);
+    let text =
+        "UPDATE history SET revision = revision + 1, stamp = $1 WHERE singleton = 1 RETURNING epoch, revision";
+    let row = query(text).bind(stamp.0);
     tx.took_revision = true;
     let position = position(&row.fetch_one(&mut *tx.connection).await?)?;
     Ok(Standing { position, stamp })

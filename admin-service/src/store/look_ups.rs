@@ -37,7 +37,11 @@ static STATEMENTS: LazyLock<[(usize, Arc<str>); SIZES.len()]> = LazyLock::new(||
         let select = select_token!(
             ", h.epoch, h.revision, h.bootstrapped FROM history h LEFT JOIN tokens t ON t.hash IN"
         );
-        (size, format!("{select} {} LEFT JOIN users u ON u.id = t.user_id", list(1, size)).into())
+        (
+            size,
+            format!("{select} {} LEFT JOIN users u ON u.id = t.user_id WHERE h.singleton = 1", list(1, size))
+                .into(),
+        )
     })
 });
 
@@ -155,7 +159,15 @@ impl Store {
         }
     }
 
+    /// Asks once more where the server had ended the connection: what is only read can be read again.
     async fn found(&self, batch: &[LookUp]) -> Result<Found, StoreError> {
+        match self.find(batch).await {
+            Err(error) if error.is_lost_connection() => self.find(batch).await,
+            found => found,
+        }
+    }
+
+    async fn find(&self, batch: &[LookUp]) -> Result<Found, StoreError> {
         let mut hashes: Vec<TokenHash> = batch.iter().map(|look_up| look_up.hash).collect();
         let fitting = STATEMENTS.iter().find(|(size, _)| *size >= hashes.len());
         let Some(((size, sql), last)) = fitting.zip(hashes.last().copied()) else {

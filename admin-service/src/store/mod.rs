@@ -13,6 +13,7 @@ mod authority;
 mod backup;
 mod bootstrap;
 mod changes;
+mod connector;
 mod database_file;
 mod epoch;
 mod error;
@@ -26,6 +27,8 @@ mod log_size;
 mod look_ups;
 mod migrate;
 mod open;
+mod pool;
+mod postgres_url;
 mod presence;
 mod reserve;
 mod restrictions;
@@ -53,16 +56,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use latchkey::token::TokenHash;
-use sqlx::{AnyConnection, AnyPool, Connection};
+use sqlx::{AnyConnection, Connection};
 use tokio::sync::{broadcast, watch};
 
 use crate::clock::Sources;
 use database_file::DatabaseFile;
 use look_ups::LookUps;
+use pool::Pool;
 use presence::Presence;
 use reserve::Reserve;
 
 pub use backup::{BackupError, Contents, Lost, Restored};
+pub use connector::{NoWrites, ReadOnlyRole, TransactionPooler};
 pub use database_file::Displaced;
 pub use error::{Failure, StoreError};
 pub use examine::Examination;
@@ -106,10 +111,10 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     /// Connections for reading; on PostgreSQL for everything.
-    readers: AnyPool,
+    readers: Pool,
     /// Where transactions that write begin: on SQLite one connection, so that writers queue in order here and do not
     /// poll for the file's lock.
-    writer: AnyPool,
+    writer: Pool,
     /// What begins a transaction that writes.
     begin: &'static str,
     patience: Duration,

@@ -6,19 +6,22 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::any::AnyConnectOptions;
 use sqlx::migrate::MigrateError;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use tokio::sync::{broadcast, watch};
 
+use super::connector::{ConnectError, Connector, Server, TransactionPooler, farewell};
 use super::database_file::DatabaseFile;
 use super::files::create_private;
 use super::log_size::LOG_LIMIT;
 use super::look_ups::LookUps;
 use super::migrate::{Kind, Schema, check, migrate};
+use super::pool::{Pool, Settings};
 use super::presence::{Absent, Presence};
 use super::reserve::Reserve;
 use super::server_error::ServerError;
+use super::transaction::caught;
 use super::url::{DatabaseUrl, Location};
 use super::{COMMITS_KEPT, Inner, Store, StoreOptions};
 use crate::clock::{NoEntropy, Sources};
@@ -27,8 +30,6 @@ use crate::clock::{NoEntropy, Sources};
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 /// How often it is said that it is waited for.
 const TELL_EVERY: Duration = Duration::from_secs(5);
-/// How long a connection may have been idle and still be used unasked. Asking costs as much as many a statement.
-const FRESH: Duration = Duration::from_secs(1);
 
 /// Why a database cannot be opened. Nothing was changed in it.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,14 @@ pub enum OpenError {
     /// It did not answer in time.
     #[error("the database did not answer within {0:?}; check that it runs, and that its URL is right")]
     TimedOut(Duration),
+    /// What it was connected to is no server but a pooler that does not keep what the service needs.
+    #[error(transparent)]
+    TransactionPooler(#[from] TransactionPooler),
+    /// The driver panicked; the panic is in the log.
+    #[error(
+        "the database's driver panicked; check that what answers is PostgreSQL, and please report it with the log"
+    )]
+    Panicked,
     /// `latchkey restore` works on the file.
     #[error("the database {} is being restored; start again when `latchkey restore` has ended", .0.display())]
     BeingRestored(PathBuf),
@@ -115,6 +124,16 @@ impl From<sqlx::Error> for OpenError {
     }
 }
 
+impl From<ConnectError> for OpenError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Driver(error) => error.into(),
+            ConnectError::NoWrites(server) => Self::Server(Box::new(server.into())),
+            ConnectError::TransactionPooler(pooler) => pooler.into(),
+        }
+    }
+}
+
 impl Store {
     /// Opens a database, making the SQLite file where there is none, and migrates it.
     ///
@@ -122,17 +141,18 @@ impl Store {
     /// [`OpenError`], a sentence for the operator. The database is as it was.
     pub async fn open(url: &DatabaseUrl, options: StoreOptions, sources: Sources) -> Result<Self, OpenError> {
         let Location::Sqlite(path) = &url.0 else {
-            let (kind, connect) = connect_options(url)?;
-            let prepared = prepare(&connect, kind, options, &sources).await;
+            let (kind, connect) = connector(url)?;
+            let preparing = prepare(&connect, kind, options, &sources);
+            let prepared = caught(preparing).await.unwrap_or(Err(OpenError::Panicked));
             let prepared =
                 prepared.and_then(|connection| connection.ok_or_else(|| OpenError::Empty(url.clone())));
             let connection = prepared.map_err(|error| ServerError::explain(error, url))?;
-            let _ = connection.close().await;
-            return Ok(Self(Arc::new(pools(&connect, kind, options, sources))));
+            farewell(connection).await;
+            return Ok(Self(Arc::new(pools(connect, kind, options, sources))));
         };
         find_or_make_file(path, options)?;
         let presence = join(path).await?;
-        let (kind, connect) = connect_options(url)?;
+        let (kind, connect) = connector(url)?;
         let reserve = Reserve::of(path);
         // SQLite makes files of its own beside this one, for which a full disk has no room but the reserve's.
         let anchor = loop {
@@ -145,7 +165,7 @@ impl Store {
         // With a connection open, those files are there, and the reserve can be taken from what is left.
         let file = DatabaseFile::of(path).map_err(|source| OpenError::File { path: path.clone(), source })?;
         let anchor = tokio::sync::Mutex::new(Some(anchor));
-        let pools = pools(&connect, kind, options, sources);
+        let pools = pools(connect, kind, options, sources);
         let inner = Inner { presence, reserve: Some(reserve), file: Some(file), anchor, ..pools };
         let store = Self(Arc::new(inner));
         if !store.0.reserve.as_ref().is_none_or(Reserve::refill) {
@@ -199,26 +219,38 @@ async fn join(path: &Path) -> Result<Option<Presence>, OpenError> {
 }
 
 /// How to connect to a database that is there.
-pub(super) fn connect_options(url: &DatabaseUrl) -> Result<(Kind, AnyConnectOptions), OpenError> {
+pub(super) fn connector(url: &DatabaseUrl) -> Result<(Kind, Connector), OpenError> {
     sqlx::any::install_default_drivers();
-    let (kind, url) = match &url.0 {
-        Location::Sqlite(path) => (Kind::Sqlite, sqlite_url(path)?),
-        Location::Postgres(url) => (Kind::Postgres, url.clone()),
-    };
-    Ok((kind, url.parse()?))
+    match &url.0 {
+        Location::Sqlite(path) => Ok((Kind::Sqlite, Connector::sqlite(sqlite_url(path)?.parse()?))),
+        Location::Postgres(url) => {
+            let server = |host| -> Result<Server, OpenError> {
+                let options: AnyConnectOptions = url.for_driver(host).parse()?;
+                Ok(Server { name: host.to_string(), options })
+            };
+            let servers = url.hosts.iter().map(server).collect::<Result<_, _>>()?;
+            Ok((Kind::Postgres, Connector::postgres(servers)))
+        }
+    }
 }
 
 /// Checks and migrates the database on a connection of its own, which it gives back; `None`: the database is empty, and that is
 /// refused.
 async fn prepare(
-    connect: &AnyConnectOptions,
+    connect: &Connector,
     kind: Kind,
     options: StoreOptions,
     sources: &Sources,
 ) -> Result<Option<AnyConnection>, OpenError> {
-    let late = |_| OpenError::TimedOut(options.patience);
-    let connecting = AnyConnection::connect_with(connect);
-    let mut connection = tokio::time::timeout(options.patience, connecting).await.map_err(late)??;
+    let patience = options.patience;
+    let late = |_| OpenError::TimedOut(patience);
+    let mut connected = tokio::time::timeout(patience, connect.connect()).await.map_err(late)??;
+    let looked = tokio::time::timeout(patience, connect.refuse_transaction_pooler(&mut connected)).await;
+    let mut connection = connected.connection;
+    if let Ok(Err(pooled)) = looked {
+        farewell(connection).await;
+        return Err(pooled.into());
+    }
     match prepare_on(&mut connection, kind, options, sources).await {
         Ok(true) => Ok(Some(connection)),
         refused => {
@@ -287,27 +319,16 @@ pub(super) fn postgres_settings(patience: Duration) -> String {
     format!("SET statement_timeout = {millis}; SET idle_in_transaction_session_timeout = {millis};")
 }
 
+/// What a PostgreSQL server may not know, being older or another's: not to compile a plan. The service's statements are short, and
+/// on a database that was never analysed that takes many times as long as they do.
+const WITHOUT_JIT: &str = "SET jit = off";
+
 /// Sets up the connections, without making one yet.
-pub(super) fn pools(
-    connect: &AnyConnectOptions,
-    kind: Kind,
-    options: StoreOptions,
-    sources: Sources,
-) -> Inner {
-    let pool = |connections: u32, settings: String| {
-        let settings: Arc<str> = settings.into();
-        AnyPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(options.patience)
-            .test_before_acquire(false)
-            .before_acquire(|connection, about| {
-                Box::pin(async move { Ok(about.idle_for < FRESH || connection.ping().await.is_ok()) })
-            })
-            .after_connect(move |connection, _| {
-                let settings = AssertSqlSafe(Arc::clone(&settings));
-                Box::pin(async move { connection.execute(settings).await.map(|_| ()) })
-            })
-            .connect_lazy_with(connect.clone())
+pub(super) fn pools(connect: Connector, kind: Kind, options: StoreOptions, sources: Sources) -> Inner {
+    let connect = Arc::new(connect);
+    let wanted = (kind == Kind::Postgres).then_some(WITHOUT_JIT);
+    let pool = |connections: u32, needed: String| {
+        Pool::new(Arc::clone(&connect), Settings { needed, wanted }, connections, options.patience)
     };
     let (readers, writer, begin) = match kind {
         Kind::Sqlite => (
@@ -382,9 +403,9 @@ mod tests {
 
     use super::*;
 
-    async fn pragma(pool: &sqlx::AnyPool, name: &'static str) -> String {
+    async fn pragma(pool: &Pool, name: &'static str) -> String {
         let statement = AssertSqlSafe(format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}"));
-        query_scalar(statement).fetch_one(pool).await.unwrap()
+        query_scalar(statement).fetch_one(&mut *pool.acquire().await.unwrap()).await.unwrap()
     }
 
     #[tokio::test]
@@ -395,7 +416,8 @@ mod tests {
         assert_eq!(pragma(&store.0.writer, "synchronous").await, "2");
         assert_eq!(pragma(&store.0.writer, "journal_mode").await, "wal");
         assert_eq!(pragma(&store.0.writer, "foreign_keys").await, "1");
-        let write = sqlx::query("UPDATE history SET revision = 7").execute(&store.0.readers).await;
+        let mut reader = store.0.readers.acquire().await.unwrap();
+        let write = sqlx::query("UPDATE history SET revision = 7").execute(&mut *reader).await;
         assert!(write.unwrap_err().to_string().contains("readonly"));
     }
 

@@ -19,7 +19,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn restrictions(&self) -> Result<Restrictions, StoreError> {
-        restrictions(&self.one(query("SELECT * FROM restrictions")).await?)
+        restrictions(&self.one(query("SELECT * FROM restrictions WHERE singleton = 1")).await?)
     }
 
     /// Puts restrictions in force. Tokens that exist keep their expiry, and users keep their tokens.
@@ -104,12 +104,14 @@ impl Put<'_> {
 
 /// The restrictions as a transaction sees them.
 pub(super) async fn current(tx: &mut Tx<'_>) -> Result<Restrictions, StoreError> {
-    restrictions(&query("SELECT * FROM restrictions").fetch_one(&mut *tx.connection).await?)
+    restrictions(
+        &query("SELECT * FROM restrictions WHERE singleton = 1").fetch_one(&mut *tx.connection).await?,
+    )
 }
 
 /// Locks the restrictions until the transaction ends, and reads them.
 pub(super) async fn lock(tx: &mut Tx<'_>) -> Result<Restrictions, StoreError> {
-    let statement = query("UPDATE restrictions SET singleton = singleton RETURNING *");
+    let statement = query("UPDATE restrictions SET singleton = singleton WHERE singleton = 1 RETURNING *");
     restrictions(&statement.fetch_one(&mut *tx.connection).await?)
 }
 
@@ -117,7 +119,7 @@ async fn save(tx: &mut Tx<'_>, restrictions: &Restrictions) -> Result<(), StoreE
     query(
         "UPDATE restrictions SET max_lifetime_ms = $1, max_tokens_per_user = $2, delete_expired_enabled = $3, \
          delete_expired_after_ms = $4, delete_expired_every_ms = $5, outlive_maker = $6, max_lifetime_unit = $7, \
-         delete_expired_after_unit = $8, delete_expired_every_unit = $9",
+         delete_expired_after_unit = $8, delete_expired_every_unit = $9 WHERE singleton = 1",
     )
     .bind(restrictions.max_lifetime.map(stored_period))
     .bind(restrictions.max_tokens_per_user.map(i64::from))

@@ -105,7 +105,7 @@ impl Work for Forget<'_> {
         };
         let last: i64 = last.number("revision")?;
         // First of all, and in the same transaction, so that nobody takes half a revision for a whole one.
-        query("UPDATE history SET retained_after = $1 WHERE retained_after < $1 AND revision >= $1")
+        query("UPDATE history SET retained_after = $1 WHERE singleton = 1 AND retained_after < $1 AND revision >= $1")
             .bind(last)
             .execute(&mut *tx.connection)
             .await?;

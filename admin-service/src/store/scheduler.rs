@@ -81,7 +81,8 @@ impl Store {
             "SELECT r.delete_expired_enabled, r.delete_expired_after_ms, r.delete_expired_every_ms, \
              r.delete_expired_after_unit, r.delete_expired_every_unit, \
              j.last_run_at, j.last_deleted, j.last_error, l.holder, l.deleted AS deleted_so_far FROM restrictions r \
-             LEFT JOIN jobs j ON j.name = $1 LEFT JOIN leases l ON l.name = $1 AND l.expires_at > $2",
+             LEFT JOIN jobs j ON j.name = $1 LEFT JOIN leases l ON l.name = $1 AND l.expires_at > $2 \
+             WHERE r.singleton = 1",
         );
         let row = self.one(statement.bind(job).bind(millis(self.sources().now()))).await?;
         Ok(SchedulerState {

@@ -1,12 +1,11 @@
 //! Why a PostgreSQL server cannot be used: which one, what it says, what to do, and whether waiting helps.
 
-use std::fmt;
-use std::str::FromStr;
-
 use sqlx::error::DatabaseError;
-use sqlx::postgres::PgConnectOptions;
+use std::fmt;
 
+use super::connector::{NoWrites, ReadOnlyRole};
 use super::open::OpenError;
+use super::postgres_url::PostgresUrl;
 use super::url::{DatabaseUrl, Location};
 
 /// A sentence for the operator. It shows no password.
@@ -40,19 +39,33 @@ impl ServerError {
     /// Says of which server an error is, and what to do about it. Others than the driver's stay as they are.
     pub(super) fn explain(error: OpenError, url: &DatabaseUrl) -> OpenError {
         let Location::Postgres(url) = &url.0 else { return error };
-        let Ok(options) = PgConnectOptions::from_str(url) else { return error };
-        let server = match options.get_socket() {
-            Some(folder) => format!("{}, port {}", folder.display(), options.get_port()),
-            None => format!("{}:{}", options.get_host(), options.get_port()),
-        };
+        let server = url.servers();
         let ((problem, advice, passes), source) = match error {
             OpenError::TimedOut(patience) => (silent(format!("it did not answer within {patience:?}")), None),
-            OpenError::Database(source) | OpenError::Damaged(source) => {
-                (explain(&source, &options), Some(source))
-            }
+            OpenError::Database(source) | OpenError::Damaged(source) => (explain(&source, url), Some(source)),
             other => return other,
         };
         OpenError::Server(Box::new(Self { server, problem, advice, passes, source }))
+    }
+}
+
+impl From<NoWrites> for ServerError {
+    fn from(NoWrites { server, role }: NoWrites) -> Self {
+        let advice = match role {
+            ReadOnlyRole::Standby => {
+                "name the primary in the database URL, or all servers as in postgres://user@host1,host2/database"
+            }
+            ReadOnlyRole::ReadOnly => {
+                "set default_transaction_read_only = off, or name another server in the database URL"
+            }
+        };
+        Self {
+            server,
+            problem: format!("it is {role}"),
+            advice: advice.to_owned(),
+            passes: true,
+            source: None,
+        }
     }
 }
 
@@ -60,9 +73,9 @@ fn silent(problem: String) -> Explained {
     (problem, "check that it runs, and that host and port of the database URL are right".to_owned(), true)
 }
 
-fn explain(error: &sqlx::Error, options: &PgConnectOptions) -> Explained {
+fn explain(error: &sqlx::Error, url: &PostgresUrl) -> Explained {
     match error {
-        sqlx::Error::Database(said) => refused(said.as_ref(), options),
+        sqlx::Error::Database(said) => refused(said.as_ref(), url),
         sqlx::Error::Io(reason) => silent(reason.to_string()),
         sqlx::Error::Tls(reason) => (
             format!("the connection cannot be encrypted ({reason})"),
@@ -74,10 +87,12 @@ fn explain(error: &sqlx::Error, options: &PgConnectOptions) -> Explained {
 }
 
 /// What the server says, by its SQLSTATE.
-fn refused(said: &dyn DatabaseError, options: &PgConnectOptions) -> Explained {
+fn refused(said: &dyn DatabaseError, url: &PostgresUrl) -> Explained {
     let message = said.message().to_owned();
-    let user = identifier(options.get_username());
-    let database = identifier(options.get_database().unwrap_or(options.get_username()));
+    // Where the URL names none, it is the user of the operating system's name.
+    let user = url.user.as_deref().unwrap_or("latchkey");
+    let database = identifier(url.database.as_deref().unwrap_or(user));
+    let user = identifier(user);
     let code = said.code().unwrap_or_default();
     let (advice, passes) = match code.as_ref() {
         "28P01" | "28000" => {
@@ -95,6 +110,11 @@ fn refused(said: &dyn DatabaseError, options: &PgConnectOptions) -> Explained {
         ),
         // Starting or ending, out of connections, or lost on the way.
         "57P01" | "57P02" | "57P03" | "53300" => ("it should pass by itself".to_owned(), true),
+        "08P01" if message.contains("extra_float_digits") => (
+            "this is PgBouncer: set ignore_startup_parameters = extra_float_digits in pgbouncer.ini, and pool_mode = session"
+                .to_owned(),
+            false,
+        ),
         lost if lost.starts_with("08") => ("it should pass by itself".to_owned(), true),
         other => {
             (format!("its SQLSTATE is {other}, which PostgreSQL's manual explains in appendix A"), false)

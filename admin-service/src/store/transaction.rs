@@ -2,23 +2,26 @@
 //! a race, and both within the store's patience.
 
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::PoisonError;
+use std::task::Poll;
 use std::time::Duration;
 
 use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, Connection};
 
 use super::database_file::DatabaseFile;
 use super::error::{Failure, StoreError};
 use super::history::Committed;
+use super::pool::Pooled;
 use super::reserve::{self, Reserve};
 use super::row::Columns;
 use super::{Inner, Store};
 use crate::clock::Sources;
 use crate::domain::time::Timestamp;
-use crate::telemetry::WRITES_FAILED;
+use crate::telemetry::{Stopwatch, WRITES_FAILED};
 
 /// How often a transaction is tried that others keep interrupting.
 const ATTEMPTS: u32 = 5;
@@ -115,9 +118,18 @@ impl Store {
     /// Tries until the transaction is done, or fails for another reason than that others were at work.
     async fn write_at_last<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
         let mut attempt = 1;
+        let begun = Stopwatch::start();
         loop {
             match self.0.attempt(work).await {
-                Err(error) if error.is_contention() && attempt < ATTEMPTS => {
+                // Nothing of it was done, and the next connection is a new one, to a server that takes writes.
+                Err(Unwritten { uncommitted: true, error })
+                    if error.is_lost_connection()
+                        && attempt < ATTEMPTS
+                        && begun.elapsed() < self.0.patience =>
+                {
+                    attempt += 1;
+                }
+                Err(Unwritten { error, .. }) if error.is_contention() && attempt < ATTEMPTS => {
                     // Whoever was in the way needs a moment; longer each time, and never the same for two.
                     let mut random = [0];
                     self.0.sources.fill(&mut random)?;
@@ -125,7 +137,7 @@ impl Store {
                     tokio::time::sleep(pause).await;
                     attempt += 1;
                 }
-                result => return result,
+                result => return result.map_err(|unwritten| unwritten.error),
             }
         }
     }
@@ -134,8 +146,8 @@ impl Store {
     pub(super) async fn rows(&self, statement: Statement<'_>) -> Result<Vec<AnyRow>, StoreError> {
         self.0.in_place()?;
         let mut connection = self.0.readers.acquire().await?;
-        let done = tokio::time::timeout(self.0.patience, statement.fetch_all(&mut *connection)).await;
-        let rows = self.0.in_time(&mut connection, done)??;
+        let done = within(self.0.patience, statement.fetch_all(&mut *connection)).await;
+        let rows = self.0.finished(&mut connection, done)??;
         self.0.still_in_place(&mut connection)?;
         Ok(rows)
     }
@@ -144,8 +156,8 @@ impl Store {
     pub(super) async fn row(&self, statement: Statement<'_>) -> Result<Option<AnyRow>, StoreError> {
         self.0.in_place()?;
         let mut connection = self.0.readers.acquire().await?;
-        let done = tokio::time::timeout(self.0.patience, statement.fetch_optional(&mut *connection)).await;
-        let row = self.0.in_time(&mut connection, done)??;
+        let done = within(self.0.patience, statement.fetch_optional(&mut *connection)).await;
+        let row = self.0.finished(&mut connection, done)??;
         self.0.still_in_place(&mut connection)?;
         Ok(row)
     }
@@ -159,7 +171,7 @@ impl Store {
 /// A connection with a transaction under way. Where the caller goes away in the middle, as a client that hangs up does,
 /// nobody knows what the database has begun, so the connection ends with it.
 struct Held {
-    connection: PoolConnection<Any>,
+    connection: Pooled,
     finished: bool,
 }
 
@@ -168,6 +180,40 @@ impl Drop for Held {
         if !self.finished {
             self.connection.close_on_drop();
         }
+    }
+}
+
+/// Why a transaction was not acknowledged.
+struct Unwritten {
+    error: StoreError,
+    /// Whether the database was never asked to commit it.
+    uncommitted: bool,
+}
+
+/// Why a call to the database has no end.
+pub(super) enum Unfinished {
+    Late,
+    Panicked,
+}
+
+/// The driver panicked.
+pub(super) struct Panicked;
+
+/// A panic of the driver, as of an answer that it cannot be given, is the end of one call and of nothing else.
+pub(super) async fn caught<T>(call: impl Future<Output = T>) -> Result<T, Panicked> {
+    let mut call = pin!(call);
+    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Ok),
+        Err(_) => Poll::Ready(Err(Panicked)),
+    })
+    .await
+}
+
+/// Waits for a call to the database, for so long.
+pub(super) async fn within<T>(patience: Duration, call: impl Future<Output = T>) -> Result<T, Unfinished> {
+    match tokio::time::timeout(patience, caught(call)).await {
+        Ok(done) => done.map_err(|Panicked| Unfinished::Panicked),
+        Err(_) => Err(Unfinished::Late),
     }
 }
 
@@ -188,7 +234,7 @@ impl Inner {
     }
 
     /// The same, and gives a connection up where it is not, which may have been opened since to another file.
-    fn still_in_place(&self, connection: &mut PoolConnection<Any>) -> Result<(), StoreError> {
+    fn still_in_place(&self, connection: &mut Pooled) -> Result<(), StoreError> {
         self.in_place().inspect_err(|_| connection.close_on_drop())
     }
 
@@ -205,8 +251,8 @@ impl Inner {
         let mut connection = self.writer.acquire().await?;
         let size =
             "SELECT CAST(page_count * page_size AS BIGINT) AS size FROM pragma_page_count, pragma_page_size";
-        let done = tokio::time::timeout(self.patience, sqlx::query(size).fetch_one(&mut *connection)).await;
-        Ok(reserve.growth(self.in_time(&mut connection, done)??.number("size")?))
+        let done = within(self.patience, sqlx::query(size).fetch_one(&mut *connection)).await;
+        Ok(reserve.growth(self.finished(&mut connection, done)??.number("size")?))
     }
 
     /// Gives up as much of the reserve as SQLite needs to write its log back into the file, and does that; `false` when
@@ -229,27 +275,40 @@ impl Inner {
     async fn checkpoint(&self, how: &'static str) -> Result<(), StoreError> {
         let mut connection = self.writer.acquire().await?;
         let checkpoint = sqlx::query(how).fetch_all(&mut *connection);
-        let done = tokio::time::timeout(self.patience, checkpoint).await;
-        self.in_time(&mut connection, done)??;
+        let done = within(self.patience, checkpoint).await;
+        self.finished(&mut connection, done)??;
         Ok(())
     }
 
     /// Tries a transaction once.
-    async fn attempt<W: Work>(&self, work: &W) -> Result<W::Output, StoreError> {
-        let mut connection = self.writer.acquire().await?;
-        self.still_in_place(&mut connection)?;
+    async fn attempt<W: Work>(&self, work: &W) -> Result<W::Output, Unwritten> {
+        let unsure = |error| Unwritten { error, uncommitted: false };
+        let mut connection = self.writer.acquire().await.map_err(unsure)?;
+        self.still_in_place(&mut connection).map_err(unsure)?;
         let mut held = Held { connection, finished: false };
-        let done = tokio::time::timeout(self.patience, self.transact(&mut held.connection, work)).await;
+        let mut committing = false;
+        let transacting = self.transact(&mut held.connection, work, &mut committing);
+        let done = within(self.patience, transacting).await;
         held.finished = true;
-        let Transacted { outcome, ended } = self.in_time(&mut held.connection, done)?;
+        let Transacted { outcome, ended } =
+            self.finished(&mut held.connection, done.map(Ok)).map_err(unsure)?.map_err(unsure)?;
         if !ended {
             held.connection.close_on_drop();
         }
-        outcome
+        if outcome.as_ref().is_err_and(StoreError::is_lost_connection) {
+            held.connection.server_is_lost();
+        }
+        outcome.map_err(|error| Unwritten { error, uncommitted: !committing })
     }
 
-    async fn transact<W: Work>(&self, connection: &mut AnyConnection, work: &W) -> Transacted<W::Output> {
-        match self.begin_and_end(connection, work).await {
+    /// Notes when it begins to commit: what fails from then on may have been done.
+    async fn transact<W: Work>(
+        &self,
+        connection: &mut AnyConnection,
+        work: &W,
+        committing: &mut bool,
+    ) -> Transacted<W::Output> {
+        match self.begin_and_end(connection, work, committing).await {
             Ok(done) => done,
             Err(error) => Transacted { ended: error.is_contention(), outcome: Err(error) },
         }
@@ -260,6 +319,7 @@ impl Inner {
         &self,
         connection: &mut AnyConnection,
         work: &W,
+        committing: &mut bool,
     ) -> Result<Transacted<W::Output>, StoreError> {
         let mut transaction = connection.begin_with(self.begin).await?;
         let mut tx = Tx {
@@ -272,6 +332,7 @@ impl Inner {
         let (took_revision, announced) = (tx.took_revision, tx.announced);
         match done {
             Ok(output) => {
+                *committing = true;
                 transaction.commit().await?;
                 for committed in announced {
                     // Nobody may follow the history, as in most commands.
@@ -290,16 +351,25 @@ impl Inner {
         }
     }
 
-    /// Gives up a connection whose database has stopped answering, so that it does not keep its place in the pool.
-    fn in_time<T>(
+    /// Gives up a connection whose database has stopped answering or ends it, so that it does not keep its place in the pool.
+    fn finished<T>(
         &self,
-        connection: &mut PoolConnection<Any>,
-        done: Result<T, tokio::time::error::Elapsed>,
-    ) -> Result<T, StoreError> {
-        done.map_err(|_| {
+        connection: &mut Pooled,
+        done: Result<Result<T, sqlx::Error>, Unfinished>,
+    ) -> Result<Result<T, StoreError>, StoreError> {
+        let done = done.map_err(|unfinished| {
             connection.close_on_drop();
-            Failure::TimedOut(self.patience).into()
-        })
+            match unfinished {
+                Unfinished::Late => Failure::TimedOut(self.patience),
+                Unfinished::Panicked => Failure::Panicked,
+            }
+        })?;
+        connection.done();
+        let done = done.map_err(StoreError::from);
+        if done.as_ref().is_err_and(StoreError::is_lost_connection) {
+            connection.server_is_lost();
+        }
+        Ok(done)
     }
 }
 
@@ -340,5 +410,18 @@ mod tests {
         // As where an answer is lost: whoever asks again finds it done, once the file is back.
         fs::rename(&away, &file).unwrap();
         assert_eq!(store.restrictions().await.unwrap().max_tokens_per_user, Some(77));
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_driver_is_the_end_of_one_call_and_of_nothing_else() {
+        let patience = Duration::from_secs(60);
+        let answered: Option<u8> = None;
+        let call = async {
+            tokio::task::yield_now().await;
+            answered.unwrap()
+        };
+        assert!(matches!(within(patience, call).await, Err(Unfinished::Panicked)));
+        assert!(matches!(within(patience, async { 7 }).await, Ok(7)));
+        assert!(matches!(within(Duration::ZERO, std::future::pending::<()>()).await, Err(Unfinished::Late)));
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use sqlx::postgres::PgConnectOptions;
+use super::postgres_url::PostgresUrl;
 
 /// Where the database is. Neither `Debug` nor `Display` shows a password.
 #[derive(Clone, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub struct DatabaseUrl(pub(super) Location);
 pub(super) enum Location {
     /// A SQLite file, perhaps yet to be made.
     Sqlite(PathBuf),
-    /// The URL of a PostgreSQL database, perhaps with a password.
-    Postgres(String),
+    /// A PostgreSQL database, on one server or one of several.
+    Postgres(PostgresUrl),
 }
 
 /// A text that names no database that Latchkey can use.
@@ -37,8 +37,20 @@ pub enum InvalidDatabaseUrl {
     #[error("the SQLite database URL takes no parameters after '?'")]
     Parameters,
     /// It is no URL of a PostgreSQL database.
-    #[error("the database URL must look like postgres://user:password@host:5432/database")]
+    #[error(
+        "the database URL must look like postgres://user:password@host:5432/database, or for several servers \
+         postgres://user:password@host1:5432,host2:5432/database"
+    )]
     Postgres,
+    /// A user or password has a character in it that ends it.
+    #[error(
+        "the database URL has an @ or # after its host; in user, password and parameters write @ as %40, # as %23, / as %2F, \
+         ? as %3F and % as %25"
+    )]
+    NotEncoded,
+    /// It asks for servers that take no writes.
+    #[error("the database URL asks for a standby; target_session_attrs must be read-write, primary or any")]
+    SessionAttributes,
 }
 
 impl FromStr for DatabaseUrl {
@@ -48,12 +60,9 @@ impl FromStr for DatabaseUrl {
         if let Some(path) = text.strip_prefix("sqlite:") {
             return sqlite(path.strip_prefix("//").unwrap_or(path));
         }
-        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
-            return Err(InvalidDatabaseUrl::UnknownScheme);
-        }
-        // The driver's own errors could repeat the password.
-        PgConnectOptions::from_str(text).map_err(|_| InvalidDatabaseUrl::Postgres)?;
-        Ok(Self(Location::Postgres(text.to_owned())))
+        let postgres = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
+        let postgres = postgres.ok_or(InvalidDatabaseUrl::UnknownScheme)?;
+        Ok(Self(Location::Postgres(PostgresUrl::parse(postgres)?)))
     }
 }
 
@@ -89,13 +98,7 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Location::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
-            Location::Postgres(url) => match PgConnectOptions::from_str(url) {
-                Ok(options) => {
-                    let database = options.get_database().unwrap_or_default();
-                    write!(f, "postgres://{}:{}/{database}", options.get_host(), options.get_port())
-                }
-                Err(_) => f.write_str("postgres://…"),
-            },
+            Location::Postgres(url) => write!(f, "{url}"),
         }
     }
 }

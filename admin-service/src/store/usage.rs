@@ -79,8 +79,9 @@ impl Work for Count<'_> {
             self.count_in_hour(tx, &found).await?;
             self.note_last_uses(tx, &found).await?;
         }
-        let at =
-            query("SELECT epoch, revision, bootstrapped FROM history").fetch_one(&mut *tx.connection).await?;
+        let at = query("SELECT epoch, revision, bootstrapped FROM history WHERE singleton = 1")
+            .fetch_one(&mut *tx.connection)
+            .await?;
         Ok((Receipt { counted, at: valid_position(&at)? }, since.is_none()))
     }
 }

@@ -344,3 +344,39 @@ async fn a_sqlite_file_that_has_moved_refuses_changes_and_look_ups_and_readyz_sa
     assert_usable(&service, &own).await;
     service.admin().post("/users", json!({"name": "found"})).await.expect(StatusCode::CREATED);
 }
+
+/// What `/readyz` says of the database, once it says so.
+async fn readiness_until(service: &TestService, status: StatusCode) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let answer = readiness(service).await;
+        if answer.status == status {
+            return answer.json()["checks"]["database"].clone();
+        }
+        assert!(Instant::now() < deadline, "{}", answer.show());
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_postgres_that_turns_read_only_is_named_by_readyz_and_is_no_source_of_verdicts() {
+    let cluster = postgres::Cluster::start(false);
+    let url = cluster.database();
+    let service = TestService::start_on(Some(url.parse().unwrap()), None).await;
+    let own = service.user_with("alice", &[]).await;
+    let before = service.state().await;
+    let set = |value: &str| {
+        cluster.sql("postgres", &format!("ALTER SYSTEM SET default_transaction_read_only = {value}"));
+        cluster.sql("postgres", "SELECT pg_reload_conf()");
+    };
+    set("on");
+    let said = readiness_until(&service, StatusCode::SERVICE_UNAVAILABLE).await;
+    assert_eq!(said, json!("is read-only; the log names it"));
+    let question = json!({"token_hash": TokenHash::of(own.token.as_bytes())});
+    let asked = service.edge().request(Method::POST, "/edge/v1/verify").json(&question);
+    assert_eq!(Answer::to(asked).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    set("off");
+    assert_eq!(readiness_until(&service, StatusCode::OK).await, json!("ok"));
+    assert_usable(&service, &own).await;
+    assert_eq!(before, service.state().await);
+}

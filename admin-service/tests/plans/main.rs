@@ -29,7 +29,7 @@ use sqlx::Row;
 use tokio::sync::Mutex;
 
 use crate::plans::{plan, statements};
-use crate::support::{Fixture, eventually};
+use crate::support::{Fixture, change_hash, eventually, note_changes};
 
 /// The tables that grow with use.
 const LARGE: [&str; 4] = ["tokens", "audit", "changes", "edges"];
@@ -87,6 +87,38 @@ async fn on_postgres(plans: &str) {
             continue;
         }
         assert_eq!(scans(&db).await, before, "{operation} reads one of {LARGE:?} from end to end");
+    }
+}
+
+/// That is the state of a new database, of one that was restored, and of one without autovacuum. PostgreSQL then takes `history`, which
+/// has one row, for one of hundreds, and what is joined with it for that many times as much.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_was_never_analysed_is_planned_for_the_one_row_of_its_history() {
+    let _turn = TURN.lock().await;
+    let db = Fixture::postgres().await;
+    for table in ["history", "changes"] {
+        db.sql(&format!("ALTER TABLE {table} SET (autovacuum_enabled = false)")).await;
+    }
+    note_changes(&db, 1, &[100; 300], db.now()).await;
+    let mut position = db.position().await;
+    position.revision.0 -= 1;
+    let sent = statements();
+    sent.lock().unwrap().clear();
+    assert!(db.store.changes(&position, 60_000).await.unwrap().page.is_some());
+    db.store.verify(change_hash(1, 1)).await.unwrap();
+    db.position().await;
+    db.store.restrictions().await.unwrap();
+    let texts: BTreeSet<String> = std::mem::take(&mut *sent.lock().unwrap());
+    let texts: Vec<_> = texts.iter().filter(|text| is_planned(text) && !text.contains("pg_")).collect();
+    assert_eq!(texts.len(), 4, "{texts:?}");
+    for text in texts {
+        let plan = plan(&db, text).await;
+        let of_one_row = |line: &&str| line.contains(" on history") || line.contains(" on restrictions");
+        let wrong = plan.lines().filter(of_one_row).find(|line| !line.contains(" rows=1 "));
+        assert_eq!(wrong, None, "{text}\n{plan}");
+        // From 100,000 on, PostgreSQL compiles a plan, where it is let.
+        let cost = plan.split_once("..").and_then(|(_, rest)| rest.split('.').next()).unwrap();
+        assert!(cost.parse::<u64>().unwrap() < 100_000, "{text}\n{plan}");
     }
 }
 

@@ -43,9 +43,11 @@ pub(super) async fn check(serve: &ServeArgs, sources: &Sources, findings: &mut F
 
 fn advice(error: &OpenError) -> &'static str {
     match error {
-        OpenError::Foreign | OpenError::Newer { .. } | OpenError::Damaged(_) | OpenError::Migration(_) => {
-            "Nothing was changed in it."
-        }
+        OpenError::Foreign
+        | OpenError::Newer { .. }
+        | OpenError::Damaged(_)
+        | OpenError::Migration(_)
+        | OpenError::TransactionPooler(_) => "Nothing was changed in it.",
         _ => {
             "Check that the server runs and takes this user from here; of a file, that this user may write it and its folder."
         }
