@@ -215,7 +215,7 @@ fn by_port(port: u16) -> impl FnOnce(&Path) -> ((String, String), String) {
 }
 
 /// A command as the user who may run a server: PostgreSQL refuses to be root.
-fn user_command(program: impl AsRef<OsStr>) -> Command {
+pub fn user_command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/");
     if let Some((uid, gid)) = account() {
@@ -242,7 +242,7 @@ fn contents(mut file: fs::File) -> String {
 }
 
 /// The user to become when root: `postgres`, which PostgreSQL's packages make, or `nobody`.
-fn account() -> Option<(u32, u32)> {
+pub fn account() -> Option<(u32, u32)> {
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         return None;
     }
@@ -256,7 +256,7 @@ fn account() -> Option<(u32, u32)> {
 }
 
 /// The folder with PostgreSQL's programs: the newest of a package, or one on `PATH`.
-fn programs() -> PathBuf {
+pub fn programs() -> PathBuf {
     let packaged = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<(u32, PathBuf)> = packaged
         .filter_map(|version| Some((version.file_name().to_str()?.parse().ok()?, version.path().join("bin"))))
