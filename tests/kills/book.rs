@@ -128,11 +128,6 @@ impl Book {
         }
     }
 
-    /// How many requests were acknowledged.
-    pub fn count(&self) -> usize {
-        self.requests_mut().iter().filter(|request| request.acknowledged).count()
-    }
-
     /// Those that nobody has answered, by their numbers, from one of them on.
     pub fn unanswered(&self, from: usize) -> Vec<(usize, Request)> {
         let requests = self.requests_mut();

@@ -68,13 +68,13 @@ fn durable_each_fault_is_found() {
     type Spoil = fn(&mut Stored);
     let spoils: [(&str, Spoil); 10] = [
         ("lost: Request", |stored| drop(stored.entries.remove(3))),
-        ("lost: [", |stored| drop(stored.tokens.remove("b"))),
-        ("revived", |stored| drop(stored.revoked.remove("a"))),
-        ("nobody asked for it", |stored| drop(stored.revoked.insert("b".to_owned()))),
+        ("lost: [", |stored| assert!(stored.tokens.remove("b"))),
+        ("revived", |stored| assert!(stored.revoked.remove("a"))),
+        ("nobody asked for it", |stored| assert!(stored.revoked.insert("b".to_owned()))),
         ("half done", |stored| drop(stored.entries.pop())),
         ("half done", |stored| stored.entries.push(entry("2", "token.created", "e"))),
         ("nobody asked for Entry", |stored| stored.entries.push(entry("9", "token.created", "e"))),
-        ("not those of the audit log", |stored| drop(stored.users.insert("v".to_owned()))),
+        ("not those of the audit log", |stored| assert!(stored.users.insert("v".to_owned()))),
         ("not due", |stored| stored.entries[0].deleted.push("b".to_owned())),
         ("the revision is", |stored| stored.revision = 3),
     ];

@@ -35,7 +35,7 @@ struct Shared {
 
 /// Why a client does not go on with what it was at.
 enum Stop {
-    /// Answered 503: it may have been done or not.
+    /// Answered 503, or 507 for a full disk: it may have been done or not.
     Unavailable,
     /// No answer came.
     Gone,
@@ -62,7 +62,7 @@ impl Load {
         self.shared.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// How many were answered 503.
+    /// How many were answered 503 or 507.
     pub fn unavailable(&self) -> usize {
         self.shared.unavailable.load(Ordering::Relaxed)
     }
@@ -175,7 +175,7 @@ impl Client {
         match answer.status {
             // Another run is under way, which does it too.
             409 => Ok(()),
-            503 => Err(Stop::Unavailable),
+            503 | 507 => Err(Stop::Unavailable),
             200 | 202 => {
                 self.shared.book.acknowledged(number, Vec::new());
                 Ok(())
@@ -198,7 +198,7 @@ impl Client {
         let number = self.shared.book.asks(change, &ticket);
         let request = self.shared.admin.request(method.clone(), path, body);
         let answer = Answer::try_to(request.header("x-request-id", &ticket)).await.map_err(|_| Stop::Gone)?;
-        if answer.status == 503 {
+        if matches!(answer.status, 503 | 507) {
             return Err(Stop::Unavailable);
         }
         assert_eq!(answer.status, status, "{method} {path}: {answer:?}");

@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod book;
+mod disk;
 mod faults;
 pub mod load;
 
