@@ -58,7 +58,7 @@ type State = BTreeMap<String, i64>;
 impl<'a> Trial<'a> {
     async fn begin(work: &'static str, cluster: &Cluster, proxy: &'a Proxy) -> Self {
         let url = cluster.database();
-        let database = url.rsplit_once('/').unwrap().1.split('?').next().unwrap().to_owned();
+        let database = url.split('?').next().unwrap().rsplit('/').next().unwrap();
         let by_proxy = format!("postgres://latchkey@{}/{database}?sslmode=disable", proxy.address);
         let db = Fixture::on(url.parse().unwrap(), url, None).await;
         let mut restrictions = db.store.restrictions().await.unwrap();

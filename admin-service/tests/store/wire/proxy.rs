@@ -221,11 +221,15 @@ impl Session {
         }
     }
 
-    /// What the server says up to `ReadyForQuery`.
+    /// What the server says up to `ReadyForQuery`, or up to its end.
     async fn answer(&mut self) -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         loop {
-            let message = read(&mut self.server).await?;
+            let message = match read(&mut self.server).await {
+                // Its last words.
+                Err(_) if !bytes.is_empty() => return Ok(bytes),
+                message => message?,
+            };
             bytes.extend(&message.whole);
             if message.kind == b'Z' {
                 return Ok(bytes);
