@@ -48,7 +48,8 @@ impl Stored {
     /// Reads all of it.
     pub async fn read(url: &str) -> Self {
         let mut database = Database::open(url).await;
-        let entries = "SELECT COALESCE(client_request_id, ''), actor, action, subject, details FROM audit ORDER BY id";
+        let entries =
+            "SELECT COALESCE(client_request_id, ''), actor, action, subject, details FROM audit ORDER BY id";
         let entries = database.rows(entries).await.into_iter().map(entry).collect();
         let number = |text: &String| text.parse().expect("a revision");
         let changes = database.column("SELECT DISTINCT CAST(revision AS TEXT) FROM changes").await;

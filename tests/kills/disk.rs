@@ -38,7 +38,8 @@ async fn fail(pid: u32, fault: &str) -> Option<Process> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn durable_nothing_acknowledged_is_lost_when_the_disk_under_sqlite_fails_and_it_heals_with_no_restart() {
+async fn durable_nothing_acknowledged_is_lost_when_the_disk_under_sqlite_fails_and_it_heals_with_no_restart()
+{
     let mut service = Service::start().await;
     let admin = prepared(&service).await;
     let book = Arc::<Book>::default();

@@ -90,7 +90,8 @@ fn durable_each_fault_is_found() {
 fn durable_what_was_sent_twice_and_done_twice_is_found() {
     let (book, mut stored) = run();
     book.asks_again(4, "5-again");
-    let again: Vec<_> = stored.entries[4..].iter().map(|it| Entry { ticket: "5-again".to_owned(), ..it.clone() }).collect();
+    let again: Vec<_> =
+        stored.entries[4..].iter().map(|it| Entry { ticket: "5-again".to_owned(), ..it.clone() }).collect();
     stored.entries.extend(again);
     let (faults, _) = stored.compare(&book);
     assert!(faults.iter().any(|fault| fault.contains("done more than once")), "{faults:?}");

@@ -52,7 +52,8 @@ impl Load {
             unavailable: AtomicUsize::default(),
             ended: AtomicBool::default(),
         });
-        let clients = (0..CLIENTS).map(|number| Client { shared: Arc::clone(&shared), number, sent: 0 }.run());
+        let clients =
+            (0..CLIENTS).map(|number| Client { shared: Arc::clone(&shared), number, sent: 0 }.run());
         let clients = clients.collect();
         Self { shared, clients }
     }
@@ -107,8 +108,14 @@ impl Client {
     /// One user, and some of everything for it.
     async fn work(&mut self) -> Result<(), Stop> {
         let user = self.ticket();
-        self.ask(Change::CreateUser { name: user.clone() }, 201, Method::POST, "/users", Some(json!({"name": user})))
-            .await?;
+        self.ask(
+            Change::CreateUser { name: user.clone() },
+            201,
+            Method::POST,
+            "/users",
+            Some(json!({"name": user})),
+        )
+        .await?;
         self.create(&user, true).await?;
         for round in 0..4 {
             if self.shared.ended.load(Ordering::Relaxed) {
@@ -127,7 +134,8 @@ impl Client {
     }
 
     async fn create(&mut self, user: &str, short: bool) -> Result<Known, Stop> {
-        let spec = if short { json!({"name": "short", "expires_in": "1s"}) } else { json!({"name": "token"}) };
+        let spec =
+            if short { json!({"name": "short", "expires_in": "1s"}) } else { json!({"name": "token"}) };
         let path = format!("/users/{user}/tokens");
         let (number, answer) =
             self.ask(Change::CreateToken { short }, 201, Method::POST, &path, Some(spec)).await?;
@@ -193,7 +201,8 @@ impl Client {
         body: Option<Value>,
     ) -> Result<(usize, Value), Stop> {
         let ticket = self.ticket();
-        let makes = matches!(change, Change::CreateToken { .. } | Change::Rotate { .. } | Change::Import { .. });
+        let makes =
+            matches!(change, Change::CreateToken { .. } | Change::Rotate { .. } | Change::Import { .. });
         let number = self.shared.book.asks(change, &ticket);
         let request = self.shared.admin.request(method.clone(), path, body);
         let answer = Answer::try_to(request.header("x-request-id", &ticket)).await.map_err(|_| Stop::Gone)?;

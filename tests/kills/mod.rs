@@ -115,7 +115,10 @@ async fn repeat(admin: &Admin, book: &Book, from: usize) {
         let made = match &request.change {
             Change::Import { secrets, .. } => {
                 let new = &answer.json()["imported"];
-                assert!(new == &json!(0) || new == &json!(secrets.len()), "half an import was there: {answer:?}");
+                assert!(
+                    new == &json!(0) || new == &json!(secrets.len()),
+                    "half an import was there: {answer:?}"
+                );
                 load::stored(&answer.json(), secrets)
             }
             _ => Vec::new(),

@@ -21,9 +21,12 @@ const DATABASE: &str = "latchkey";
 
 /// Whether all the programs are here; says so if they are not.
 pub fn is_installed() -> bool {
-    let missing: Vec<_> = ["etcd", "patroni", "haproxy"].into_iter().filter(|it| find(it).is_none()).collect();
+    let missing: Vec<_> =
+        ["etcd", "patroni", "haproxy"].into_iter().filter(|it| find(it).is_none()).collect();
     if !missing.is_empty() {
-        eprintln!("SKIPPED: {missing:?} are not installed (Debian: apt-get install etcd-server patroni haproxy).");
+        eprintln!(
+            "SKIPPED: {missing:?} are not installed (Debian: apt-get install etcd-server patroni haproxy)."
+        );
     }
     missing.is_empty()
 }

@@ -34,7 +34,10 @@ impl Loads {
         let acted = begun.elapsed();
         for (load, by) in self.0.iter().zip(["HAProxy", "both names"]) {
             load.gets_on(1).await;
-            println!("{what}: done after {acted:?}; writes by {by} went on {:?} after it began", begun.elapsed());
+            println!(
+                "{what}: done after {acted:?}; writes by {by} went on {:?} after it began",
+                begun.elapsed()
+            );
         }
     }
 }
@@ -46,7 +49,7 @@ async fn durable_under_patroni_nothing_is_lost_or_revived_by_switch_overs_and_th
     }
     let mut cluster = PatroniCluster::start().await;
     let world = World::around(Service::on(&cluster.url_by_proxy()).await, |config| config).await;
-    let mut other = Service::on(&cluster.url_of_both()).await;
+    let mut other = Service::on(&cluster.url_by_proxy()).await;
     let admin = allow_everything(world.admin.clone()).await;
     let book = Arc::<Book>::default();
     let places = vec![

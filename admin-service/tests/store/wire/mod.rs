@@ -18,8 +18,7 @@ use proxy::{Fault, Point, Proxy};
 /// What passes by trying again, which the store does.
 const PASSING: [Fault; 2] = [Fault::Error("40001"), Fault::Error("40P01")];
 /// What does not, on this connection.
-const LASTING: [Fault; 4] =
-    [Fault::Error("25006"), Fault::Fatal("57P01"), Fault::Error("53300"), Fault::Cut];
+const LASTING: [Fault; 4] = [Fault::Error("25006"), Fault::Fatal("57P01"), Fault::Error("53300"), Fault::Cut];
 /// What may become of the answer to `COMMIT`.
 const LOST: [Fault; 2] = [Fault::Fatal("57P01"), Fault::Cut];
 
@@ -48,6 +47,7 @@ struct Trial<'a> {
     /// By way of the proxy.
     store: Store,
     calls: u32,
+    begun: std::time::Instant,
     /// What one call changes.
     effect: State,
 }
@@ -65,7 +65,8 @@ impl<'a> Trial<'a> {
         restrictions.max_tokens_per_user = None;
         db.store.put_restrictions(&crate::support::origin(), &restrictions).await.unwrap();
         let store = db.store_at(&by_proxy.parse().unwrap()).await;
-        let mut trial = Self { work, db, proxy, store, calls: 0, effect: State::new() };
+        let mut trial =
+            Self { work, db, proxy, store, calls: 0, begun: std::time::Instant::now(), effect: State::new() };
         let (subject, before) = trial.prepared().await;
         trial.call(&subject).await.unwrap();
         trial.effect = trial.since(&before).await;
@@ -97,6 +98,7 @@ impl<'a> Trial<'a> {
         let (subject, before) = self.prepared().await;
         let rows = self.db.everything().await;
         let what = format!("{}, {point:?}, {fault:?}", self.work);
+        eprintln!("{:?} {what}", self.begun.elapsed());
         self.proxy.spoil(point, fault);
         let outcome = self.call(&subject).await;
         if self.proxy.is_unspoilt() {
@@ -152,10 +154,11 @@ async fn state(db: &Fixture) -> State {
         ("leases", "SELECT COUNT(*) FROM leases"),
         ("runs", "SELECT COUNT(*) FROM jobs"),
     ];
-    let mut state = State::new();
-    for (what, sql) in counts {
-        state.insert(what.to_owned(), db.number(sql).await);
-    }
+    // In one statement, for this is asked some thousand times.
+    let all = counts.map(|(_, sql)| format!("({sql})")).join(", ");
+    let rows = db.sql(&format!("SELECT {all}")).await;
+    let counts = counts.iter().enumerate().map(|(place, (what, _))| ((*what).to_owned(), rows[0].get(place)));
+    let mut state: State = counts.collect();
     for row in db.sql("SELECT action, COUNT(*) FROM audit GROUP BY action").await {
         state.insert(format!("audit {}", row.get::<String, _>(0)), row.get(1));
     }

@@ -3,11 +3,11 @@
 use latchkey::wire::{TokenUsage, UsageReport};
 use latchkey_admin::domain::audit::Origin;
 use latchkey_admin::domain::period::Period;
+use latchkey_admin::domain::rotation::Rotation;
 use latchkey_admin::domain::token::{Expiry, NewToken, Token};
 use latchkey_admin::domain::token_patch::TokenPatch;
 use latchkey_admin::domain::user::{NewUser, UserName, UserPatch};
 use latchkey_admin::domain::user_restrictions::UserRestrictions;
-use latchkey_admin::domain::rotation::Rotation;
 use latchkey_admin::store::{Holder, Lease, Store, StoreError, Trigger};
 
 use crate::import::import;
@@ -77,7 +77,9 @@ pub async fn prepare(work: &str, db: &Fixture, number: u32) -> Subject {
     }
     let day = |days| Period::from_days(days).before(db.now()).as_millisecond();
     match work {
-        "bootstrap::Bootstrap" => drop(db.sql("UPDATE tokens SET revoked_at = 1 WHERE revoked_at IS NULL").await),
+        "bootstrap::Bootstrap" => {
+            drop(db.sql("UPDATE tokens SET revoked_at = 1 WHERE revoked_at IS NULL").await)
+        }
         "look_ups::TakeIntoUse" => token = rotate(db, &token, "1h").await.unwrap(),
         "retention::Forget" => {
             let revision = db.revision().await + 1;
@@ -85,12 +87,17 @@ pub async fn prepare(work: &str, db: &Fixture, number: u32) -> Subject {
         }
         "retention::ForgetAudit" => {
             let id = format!("00000000-0000-7000-8000-{number:012}");
-            let entry = format!("INSERT INTO audit (id, at, actor, action, subject, details) VALUES ('{id}', 0, 'root', \
-                'user.created', 'nobody', '{{}}')");
+            let entry = format!(
+                "INSERT INTO audit (id, at, actor, action, subject, details) VALUES ('{id}', 0, 'root', \
+                'user.created', 'nobody', '{{}}')"
+            );
             db.sql(&entry).await;
         }
         "retention::ForgetUsage" => {
-            db.sql(&format!("INSERT INTO edges (name, last_sequence, seen_at) VALUES ('old-{number}', 1, {number})")).await;
+            db.sql(&format!(
+                "INSERT INTO edges (name, last_sequence, seen_at) VALUES ('old-{number}', 1, {number})"
+            ))
+            .await;
         }
         "usage::ForgetSurplusEdges" => {
             db.sql(&format!(
@@ -100,7 +107,12 @@ pub async fn prepare(work: &str, db: &Fixture, number: u32) -> Subject {
             .await;
         }
         "scheduler::DeleteBatch" | "tokens::DeleteExpired" => {
-            db.sql(&format!("UPDATE tokens SET created_at = 0, expires_at = {} WHERE id = '{}'", day(60), token.id)).await;
+            db.sql(&format!(
+                "UPDATE tokens SET created_at = 0, expires_at = {} WHERE id = '{}'",
+                day(60),
+                token.id
+            ))
+            .await;
         }
         "shorten::Shorten" => {
             let end = Period::from_days(4_000).after(db.now()).as_millisecond();
@@ -128,7 +140,9 @@ pub async fn call(work: &str, store: &Store, of: &Subject) -> Result<(), StoreEr
             store.put_restrictions(&by, &restrictions).await.map(drop)
         }
         "retention::Forget" => store.forget_changes_batch(&of.lease).await.map(drop),
-        "retention::ForgetAudit" => store.forget_audit_batch(&of.lease, Period::from_days(365)).await.map(drop),
+        "retention::ForgetAudit" => {
+            store.forget_audit_batch(&of.lease, Period::from_days(365)).await.map(drop)
+        }
         "retention::ForgetUsage" => store.forget_usage_batch(&of.lease).await.map(drop),
         "revocation::Revoke" => store.revoke_token(&by, of.token.id).await.map(drop),
         "rotation::Rotate" => store.rotate_token(&by, of.token.id, &of.rotation).await.map(drop),
@@ -144,7 +158,8 @@ pub async fn call(work: &str, store: &Store, of: &Subject) -> Result<(), StoreEr
         "tokens::Create" => store.create_token(&by, user, &new_token(Expiry::Latest)).await.map(drop),
         "tokens::DeleteExpired" => store.delete_expired_of_user(&by, user, None).await.map(drop),
         "usage::Count" => {
-            let used = TokenUsage { token_id: of.token.id.to_string(), allowed: 3, denied: 1, last_used_ms_ago: 0 };
+            let used =
+                TokenUsage { token_id: of.token.id.to_string(), allowed: 3, denied: 1, last_used_ms_ago: 0 };
             let report = UsageReport { edge: format!("edge-{number}"), sequence: 1, usage: vec![used] };
             store.count_usage(&report.try_into().unwrap()).await.map(drop)
         }
@@ -153,7 +168,9 @@ pub async fn call(work: &str, store: &Store, of: &Subject) -> Result<(), StoreEr
             let own = UserRestrictions { max_tokens_per_user: Some(Some(7)), ..UserRestrictions::default() };
             store.put_user_restrictions(&by, user, &own).await.map(drop)
         }
-        "users::Create" => store.create_user(&by, &NewUser::named(name(&format!("made-{number}")))).await.map(drop),
+        "users::Create" => {
+            store.create_user(&by, &NewUser::named(name(&format!("made-{number}")))).await.map(drop)
+        }
         "users::Delete" => store.delete_user(&by, user).await.map(drop),
         "users::Update" => {
             let patch = UserPatch { active: Some(false), ..UserPatch::default() };

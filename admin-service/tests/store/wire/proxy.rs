@@ -175,7 +175,13 @@ impl Session {
         Ok(true)
     }
 
-    async fn spoil(&mut self, request: &Request, at: Point, fault: Fault, begins: bool) -> std::io::Result<bool> {
+    async fn spoil(
+        &mut self,
+        request: &Request,
+        at: Point,
+        fault: Fault,
+        begins: bool,
+    ) -> std::io::Result<bool> {
         if at == Point::AfterCommit {
             self.server.write_all(&request.bytes).await?;
             self.answer().await?;
@@ -257,7 +263,8 @@ async fn read(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Message> {
 /// An `ErrorResponse` as PostgreSQL 15 writes it.
 fn error(severity: &str, code: &str) -> Vec<u8> {
     let fields = [('S', severity), ('V', severity), ('C', code), ('M', "the proxy of a test says so")];
-    let mut body: Vec<u8> = fields.iter().flat_map(|(kind, text)| format!("{kind}{text}\0").into_bytes()).collect();
+    let mut body: Vec<u8> =
+        fields.iter().flat_map(|(kind, text)| format!("{kind}{text}\0").into_bytes()).collect();
     body.push(0);
     message(b'E', &body)
 }
