@@ -47,7 +47,6 @@ struct Trial<'a> {
     /// By way of the proxy.
     store: Store,
     calls: u32,
-    begun: std::time::Instant,
     /// What one call changes.
     effect: State,
 }
@@ -66,7 +65,7 @@ impl<'a> Trial<'a> {
         db.store.put_restrictions(&crate::support::origin(), &restrictions).await.unwrap();
         let store = db.store_at(&by_proxy.parse().unwrap()).await;
         let mut trial =
-            Self { work, db, proxy, store, calls: 0, begun: std::time::Instant::now(), effect: State::new() };
+            Self { work, db, proxy, store, calls: 0, effect: State::new() };
         let (subject, before) = trial.prepared().await;
         trial.call(&subject).await.unwrap();
         trial.effect = trial.since(&before).await;
@@ -98,7 +97,6 @@ impl<'a> Trial<'a> {
         let (subject, before) = self.prepared().await;
         let rows = self.db.everything().await;
         let what = format!("{}, {point:?}, {fault:?}", self.work);
-        eprintln!("{:?} {what}", self.begun.elapsed());
         self.proxy.spoil(point, fault);
         let outcome = self.call(&subject).await;
         if self.proxy.is_unspoilt() {

@@ -3,7 +3,6 @@
 use latchkey::wire::{TokenUsage, UsageReport};
 use latchkey_admin::domain::audit::Origin;
 use latchkey_admin::domain::period::Period;
-use latchkey_admin::domain::rotation::Rotation;
 use latchkey_admin::domain::token::{Expiry, NewToken, Token};
 use latchkey_admin::domain::token_patch::TokenPatch;
 use latchkey_admin::domain::user::{NewUser, UserName, UserPatch};
@@ -57,7 +56,6 @@ pub struct Subject {
     /// A token of the user's.
     token: Token,
     new: NewToken,
-    rotation: Rotation,
     lease: Lease,
 }
 
@@ -121,7 +119,7 @@ pub async fn prepare(work: &str, db: &Fixture, number: u32) -> Subject {
         _ => {}
     }
     let new = if work == "bootstrap::Bootstrap" { admin_token() } else { new_token(Expiry::Latest) };
-    Subject { number, user: name(&user), token, new, rotation: rotation("0s", None), lease }
+    Subject { number, user: name(&user), token, new, lease }
 }
 
 /// Makes the call.
@@ -145,7 +143,10 @@ pub async fn call(work: &str, store: &Store, of: &Subject) -> Result<(), StoreEr
         }
         "retention::ForgetUsage" => store.forget_usage_batch(&of.lease).await.map(drop),
         "revocation::Revoke" => store.revoke_token(&by, of.token.id).await.map(drop),
-        "rotation::Rotate" => store.rotate_token(&by, of.token.id, &of.rotation).await.map(drop),
+        "rotation::Rotate" => {
+            // With another secret each time, as each request has.
+            store.rotate_token(&by, of.token.id, &rotation("0s", None)).await.map(drop)
+        },
         "scheduler::DeleteBatch" => {
             store.delete_expired_batch(&Origin::scheduler(), &of.lease, Trigger::Time).await.map(drop)
         }
