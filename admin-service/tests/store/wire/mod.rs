@@ -64,8 +64,7 @@ impl<'a> Trial<'a> {
         restrictions.max_tokens_per_user = None;
         db.store.put_restrictions(&crate::support::origin(), &restrictions).await.unwrap();
         let store = db.store_at(&by_proxy.parse().unwrap()).await;
-        let mut trial =
-            Self { work, db, proxy, store, calls: 0, effect: State::new() };
+        let mut trial = Self { work, db, proxy, store, calls: 0, effect: State::new() };
         let (subject, before) = trial.prepared().await;
         trial.call(&subject).await.unwrap();
         trial.effect = trial.since(&before).await;

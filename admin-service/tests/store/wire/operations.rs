@@ -146,7 +146,7 @@ pub async fn call(work: &str, store: &Store, of: &Subject) -> Result<(), StoreEr
         "rotation::Rotate" => {
             // With another secret each time, as each request has.
             store.rotate_token(&by, of.token.id, &rotation("0s", None)).await.map(drop)
-        },
+        }
         "scheduler::DeleteBatch" => {
             store.delete_expired_batch(&Origin::scheduler(), &of.lease, Trigger::Time).await.map(drop)
         }
