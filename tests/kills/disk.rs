@@ -12,7 +12,7 @@ use crate::support::process::Process;
 use crate::support::{Service, test_dir, wait};
 
 /// What fails, and how.
-const FAULTS: [&str; 2] = ["fdatasync:error=EIO", "pwrite64:error=ENOSPC"];
+const FAULTS: [&str; 2] = ["fsync,fdatasync:error=EIO", "pwrite64:error=ENOSPC"];
 
 /// Makes a system call of a process fail until the value is dropped; `None`, with a plain message, where that is not possible.
 async fn fail(pid: u32, fault: &str) -> Option<Process> {
