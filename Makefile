@@ -1,6 +1,6 @@
 # Thin: each target calls cargo or a script in scripts/, where the work is.
 .DEFAULT_GOAL := help
-.PHONY: help run up build test e2e lint bench scale fuzz envoy-image clean
+.PHONY: help run up build test e2e soak lint bench scale fuzz envoy-image clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ test: ## every test, on real Envoy, SQLite and PostgreSQL
 
 e2e: ## the end-to-end tests only; ARGS="-- smoke" picks some, LATCHKEY_ENVOY=docker|process|<path> how Envoy runs
 	@scripts/test.sh e2e $(ARGS)
+
+soak: ## what survives, at length: kills of service and PostgreSQL by the hundred, Patroni, in about an hour; ARGS="kills::" picks some
+	@scripts/soak.sh $(ARGS)
 
 lint: ## format, clippy for native and wasm, documentation, shell scripts
 	@scripts/lint.sh

@@ -163,6 +163,30 @@ setup_postgres() {
         "sudo apt-get install postgresql; or name a server for the tests in LATCHKEY_TEST_POSTGRES_URL."
 }
 
+# Patroni with its etcd, and HAProxy, for tests of a database that moves. Where they are missing and cannot be installed, this ends with
+# status 3 and says so; the tests then skip what needs them, each with a line.
+setup_patroni() {
+    setup_postgres
+    has_patroni && return
+    local packages=(patroni etcd-server haproxy)
+    if can_apt; then
+        # Debian's packages would start servers for the whole machine.
+        local unit
+        for unit in patroni etcd haproxy; do
+            if [ -d /run/systemd/system ] && [ ! -e "/etc/systemd/system/$unit.service" ]; then
+                ln -s /dev/null "/etc/systemd/system/$unit.service"
+                say "$unit is to run for tests alone; should this machine be to run it: systemctl unmask $unit"
+            fi
+        done
+        apt_install "${packages[@]}" || true
+        has_patroni && return
+    fi
+    warn "Patroni, etcd or HAProxy is missing. Install them, on Debian with: sudo apt-get install ${packages[*]}"
+    exit 3
+}
+
+has_patroni() { have patroni && have etcd && { have haproxy || [ -x /usr/sbin/haproxy ]; }; }
+
 has_postgres() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
 
 # A pooler before the database, for tests. Where it is missing and cannot be installed, they skip what needs it, each with a line.
@@ -183,7 +207,7 @@ only_one setup
 for part in "$@"; do
     case $part in
     openapi-clients) setup_openapi_clients ;;
-    rust | wasm | musl | python | envoy | compose | nginx | pgbouncer | postgres | prometheus | readme | shell | upstreams | wrk) "setup_$part" ;;
-    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, nginx, openapi-clients, pgbouncer, postgres, prometheus, readme, shell, upstreams and wrk, and not \"$part\"." ;;
+    rust | wasm | musl | python | envoy | compose | nginx | patroni | pgbouncer | postgres | prometheus | readme | shell | upstreams | wrk) "setup_$part" ;;
+    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, nginx, openapi-clients, patroni, pgbouncer, postgres, prometheus, readme, shell, upstreams and wrk, and not \"$part\"." ;;
     esac
 done

@@ -19,6 +19,7 @@ elif [ $? != 3 ]; then
 else
     warn "SKIPPED: what tests of readings:: and gateways::paths:: would do with the servers that are missing."
 fi
+"$SCRIPTS/setup.sh" patroni || warn "SKIPPED: patroni::, for which Patroni, etcd or HAProxy is missing."
 if [ "$LATCHKEY_ENVOY" = docker ]; then
     "$SCRIPTS/setup.sh" compose
     "$SCRIPTS/envoy-image.sh"

@@ -263,7 +263,7 @@ fn contents(mut file: fs::File) -> String {
 }
 
 /// The user to become when root: `postgres`, which PostgreSQL's packages make, or `nobody`.
-fn account() -> Option<(u32, u32)> {
+pub fn account() -> Option<(u32, u32)> {
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         return None;
     }
@@ -277,7 +277,7 @@ fn account() -> Option<(u32, u32)> {
 }
 
 /// The folder with PostgreSQL's programs: the newest of a package, or one on `PATH`.
-fn programs() -> PathBuf {
+pub fn programs() -> PathBuf {
     let packaged = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<(u32, PathBuf)> = packaged
         .filter_map(|version| Some((version.file_name().to_str()?.parse().ok()?, version.path().join("bin"))))

@@ -52,3 +52,4 @@ mod tokens;
 mod usage;
 mod user_restrictions;
 mod users;
+mod wire;

@@ -100,6 +100,11 @@ impl Fixture {
         open(&self.url, &self.clock, patient()).await
     }
 
+    /// Another store, which reaches the database by another way.
+    pub async fn store_at(&self, url: &DatabaseUrl) -> Store {
+        open(url, &self.clock, StoreOptions::default()).await
+    }
+
     /// Another store that gives up soon.
     pub async fn impatient_store(&self, patience: Duration) -> Store {
         open(&self.url, &self.clock, StoreOptions { patience, ..patient() }).await
