@@ -291,6 +291,7 @@ impl From<StoreError> for ApiError {
                 tracing::warn!(cause = chain(&error), "the database cannot be used");
                 Self::unavailable("The service cannot reach its database now; try again")
             }
+            StoreError::ClockInDoubt(_) => Self::new(Code::Unavailable, message),
             StoreError::Full(_) => {
                 tracing::warn!(cause = chain(&error), "nothing can be written");
                 let message = "The disk of the service's database is full, so nothing was changed; tokens are still verified";

@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::error::chain;
 use crate::lifecycle::Shutdown;
 use crate::store::Store;
+use crate::timekeeper;
 
 /// How long the database has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -64,6 +65,9 @@ struct Checks {
     /// Told while the latest change could not be written, and no reason to send questions elsewhere: they are answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<&'static str>,
+    /// Told while this machine's clock is not the database's, which is gone by: no reason either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock: Option<String>,
 }
 
 /// Whether requests can be answered now, and if not, why.
@@ -84,6 +88,6 @@ async fn is_ready(State(probed): State<Probed>) -> impl IntoResponse {
         "full" => "cannot be written: the disk is full",
         _ => "cannot be written; the log says more",
     });
-    let checks = Checks { database, service, changes };
+    let checks = Checks { database, service, changes, clock: timekeeper::readiness(&probed.store) };
     (code, Json(json!({"status": status, "checks": checks})))
 }

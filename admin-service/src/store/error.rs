@@ -2,7 +2,7 @@
 
 use crate::domain::time::Timestamp;
 
-use crate::clock::NoEntropy;
+use crate::clock::{Hold, NoEntropy};
 use crate::domain::authority::Beyond;
 use crate::domain::limits::{ExpiryRefusal, Whose};
 use crate::domain::period::Period;
@@ -105,6 +105,9 @@ pub enum StoreError {
     /// Another replica holds the lease of a job, or took it over.
     #[error("another replica holds the lease")]
     LeaseLost,
+    /// The clock may be wrong, and what is deleted by it is gone for good.
+    #[error("{0}")]
+    ClockInDoubt(Hold),
     /// The database's disk is full: it can be read, and not written.
     #[error("the database's disk is full")]
     Full(#[source] sqlx::Error),

@@ -13,6 +13,7 @@ mod authority;
 mod backup;
 mod bootstrap;
 mod changes;
+mod clock;
 mod epoch;
 mod error;
 mod examine;
@@ -54,6 +55,7 @@ use sqlx::AnyPool;
 use tokio::sync::watch;
 
 use crate::clock::Sources;
+use clock::ClockWatch;
 use look_ups::LookUps;
 use presence::Presence;
 use reserve::Reserve;
@@ -108,6 +110,7 @@ struct Inner {
     presence: Option<Presence>,
     sources: Sources,
     look_ups: LookUps,
+    clock: ClockWatch,
     restrictions_changed: watch::Sender<()>,
     history_changed: watch::Sender<()>,
     /// How many edges have reported for the first time.

@@ -39,6 +39,16 @@ impl Tx<'_> {
     pub fn now(&self) -> Timestamp {
         self.sources.now()
     }
+
+    /// The time now, to delete by.
+    ///
+    /// # Errors
+    /// [`StoreError::ClockInDoubt`] while it may be wrong.
+    pub fn sure_now(&self) -> Result<Timestamp, StoreError> {
+        // In this order: what has moved since is of no consequence.
+        let now = self.now();
+        self.sources.hold().map_or(Ok(now), |hold| Err(StoreError::ClockInDoubt(hold)))
+    }
 }
 
 /// What one transaction does. It may run several times; only the last run's changes stay.
@@ -245,7 +255,7 @@ impl Inner {
     }
 
     /// Gives up a connection whose database has stopped answering, so that it does not keep its place in the pool.
-    fn in_time<T>(
+    pub(super) fn in_time<T>(
         &self,
         connection: &mut PoolConnection<Any>,
         done: Result<T, tokio::time::error::Elapsed>,

@@ -16,6 +16,7 @@ mod audit;
 mod authority;
 mod bootstrap;
 mod changes;
+mod clock;
 mod epoch;
 mod examine;
 mod feed;

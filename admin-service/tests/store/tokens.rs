@@ -11,7 +11,7 @@ use latchkey_admin::domain::time::Timestamp;
 use latchkey_admin::domain::token::{Expiry, Networks, Schemes, TokenId, TokenSpec, TokenStatus};
 use latchkey_admin::domain::user::UserPatch;
 use latchkey_admin::domain::verdict::Outcome;
-use latchkey_admin::store::StoreError;
+use latchkey_admin::store::{Batch, StoreError};
 use sqlx::{Connection, Executor};
 
 use crate::support::{Fixture, eventually, name, new_token, on_both_databases, origin, token_of};
@@ -160,9 +160,23 @@ async fn deleting_the_expired_tokens_of_a_user_spares_all_others(db: Fixture) {
     let revoked = db.token_until("alice", soon).await;
     db.store.revoke_token(&origin(), revoked.id).await.unwrap();
     let spared = [revoked.id, db.token("alice").await.id, db.token_until("bob", soon).await.id];
-    assert_eq!(db.store.delete_expired_of_user(&origin(), &name("alice"), None).await.unwrap(), 0);
+    assert_eq!(
+        db.store
+            .delete_expired_of_user(&origin(), &name("alice"), None, Duration::MAX)
+            .await
+            .unwrap()
+            .deleted,
+        0
+    );
     db.clock.set(soon);
-    assert_eq!(db.store.delete_expired_of_user(&origin(), &name("alice"), None).await.unwrap(), 2);
+    assert_eq!(
+        db.store
+            .delete_expired_of_user(&origin(), &name("alice"), None, Duration::MAX)
+            .await
+            .unwrap()
+            .deleted,
+        2
+    );
     for token in &expired {
         assert!(matches!(db.store.token(token.id).await, Err(StoreError::TokenNotFound)));
         assert_eq!(db.outcome(token).await, Outcome::Refused(RefusalReason::Unknown, None));
@@ -171,7 +185,14 @@ async fn deleting_the_expired_tokens_of_a_user_spares_all_others(db: Fixture) {
         db.store.token(id).await.unwrap();
     }
     let before = db.everything().await;
-    assert_eq!(db.store.delete_expired_of_user(&origin(), &name("alice"), None).await.unwrap(), 0);
+    assert_eq!(
+        db.store
+            .delete_expired_of_user(&origin(), &name("alice"), None, Duration::MAX)
+            .await
+            .unwrap()
+            .deleted,
+        0
+    );
     assert_eq!(db.everything().await, before);
 }
 
@@ -179,7 +200,9 @@ async fn deleting_more_expired_tokens_than_one_batch_deletes_them_all(db: Fixtur
     let alice = db.user("alice").await;
     crate::scheduler::insert_expired(&db, &alice, 1_201, db.now()).await;
     db.clock.advance(Duration::from_secs(2));
-    let delete = async |most| db.store.delete_expired_of_user(&origin(), &alice.name, most).await.unwrap();
+    let delete = async |most| {
+        db.store.delete_expired_of_user(&origin(), &alice.name, most, Duration::MAX).await.unwrap().deleted
+    };
     assert_eq!(delete(Some(601)).await, 601);
     assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 600);
     assert_eq!(delete(None).await, 600);
@@ -191,20 +214,21 @@ async fn deleting_more_expired_tokens_than_one_batch_deletes_them_all(db: Fixtur
 async fn a_batch_that_another_deleter_has_emptied_is_not_the_last() {
     let db = Fixture::postgres().await;
     let alice = db.user("alice").await;
-    crate::scheduler::insert_expired(&db, &alice, 300, db.now()).await;
+    crate::scheduler::insert_expired(&db, &alice, 700, db.now()).await;
     db.clock.advance(Duration::from_secs(2));
     // Another deleter is about to delete what the first batch chooses, and commits when the batch waits for it.
     let mut other = db.connection().await;
     let mut deletion = other.begin().await.unwrap();
-    let first = "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens ORDER BY expires_at, id LIMIT 100)";
-    assert_eq!(deletion.execute(first).await.unwrap().rows_affected(), 100);
+    let first = "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens ORDER BY expires_at, id LIMIT 500)";
+    assert_eq!(deletion.execute(first).await.unwrap().rows_affected(), 500);
     let store = db.store.clone();
-    let batches =
-        tokio::spawn(async move { store.delete_expired_of_user(&origin(), &alice.name, None).await });
+    let batches = tokio::spawn(async move {
+        store.delete_expired_of_user(&origin(), &alice.name, None, Duration::MAX).await
+    });
     let waiting = "SELECT COUNT(*) FROM pg_stat_activity \
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
     eventually("the batch waits", || async { db.number(waiting).await == 1 }).await;
     deletion.commit().await.unwrap();
-    assert_eq!(batches.await.unwrap().unwrap(), 200);
+    assert_eq!(batches.await.unwrap().unwrap(), Batch { deleted: 200, more: false });
     assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 0);
 }
