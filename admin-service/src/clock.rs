@@ -67,8 +67,9 @@ impl Clock for SystemClock {
 /// A clock that stands still until it is set: for tests.
 #[derive(Debug)]
 pub struct ManualClock {
-    wall: AtomicI64,
     steady: AtomicI64,
+    /// The time less the steady clock's.
+    above_steady: AtomicI64,
 }
 
 /// How long a [`ManualClock`] has been steady when it is made, in milliseconds.
@@ -78,32 +79,33 @@ impl ManualClock {
     /// A clock that says `time`.
     #[must_use]
     pub fn at(time: Timestamp) -> Self {
-        Self { wall: AtomicI64::new(time.as_millisecond()), steady: AtomicI64::new(MANUAL_BEGINNING) }
+        let above = time.as_millisecond() - MANUAL_BEGINNING;
+        Self { steady: AtomicI64::new(MANUAL_BEGINNING), above_steady: AtomicI64::new(above) }
     }
 
     /// Lets the time pass until `time`; one that is past sets the clock back, as an operator would.
     pub fn set(&self, time: Timestamp) {
-        let time = time.as_millisecond();
-        let before = self.wall.swap(time, Ordering::SeqCst);
-        self.steady.fetch_add((time - before).max(0), Ordering::SeqCst);
+        let by = time.as_millisecond() - self.now().as_millisecond();
+        let moved = if by < 0 { &self.above_steady } else { &self.steady };
+        moved.fetch_add(by, Ordering::SeqCst);
     }
 
     /// Lets time pass.
     pub fn advance(&self, by: Duration) {
-        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        self.steady.fetch_add(by, Ordering::SeqCst);
-        self.wall.fetch_add(by, Ordering::SeqCst);
+        self.steady.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
 
-    /// Sets the clock forward or back by so many milliseconds while no time passes.
+    /// Sets the clock forward or back by so many milliseconds, while no time passes.
     pub fn jump(&self, millis: i64) {
-        self.wall.fetch_add(millis, Ordering::SeqCst);
+        self.above_steady.fetch_add(millis, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millisecond(self.wall.load(Ordering::SeqCst)).unwrap_or(Timestamp::MAX)
+        let steady = self.steady.load(Ordering::SeqCst);
+        let now = steady.saturating_add(self.above_steady.load(Ordering::SeqCst));
+        Timestamp::from_millisecond(now).unwrap_or(Timestamp::MAX)
     }
 
     fn steady(&self) -> Duration {

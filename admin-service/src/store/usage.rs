@@ -155,8 +155,10 @@ impl Count<'_> {
     async fn note_last_uses(&self, tx: &mut Tx<'_>, found: &Found) -> Result<(), StoreError> {
         let allowed = self.report.uses.iter().filter(|(_, one)| one.counts.allowed > 0);
         let uses = allowed.map(|(id, one)| (*id, one.minute(self.now)));
+        // Not when the report came: it may have waited, and later ones were counted meanwhile.
+        let now = tx.now();
         let later = |(id, minute): &(TokenId, Timestamp)| {
-            found.get(id).is_some_and(|known| known.is_none_or(|known| known < *minute || known > self.now))
+            found.get(id).is_some_and(|known| known.is_none_or(|known| known < *minute || known > now))
         };
         let uses: Vec<(TokenId, Timestamp)> = uses.filter(later).collect();
         let places = (1..=AT_ONCE).map(|n| format!("(${}, ${})", 2 * n - 1, 2 * n));
@@ -173,7 +175,7 @@ impl Count<'_> {
                 .fold(query(AssertSqlSafe(text.clone())), |statement, (id, minute)| {
                     statement.bind(id.to_string()).bind(millis(*minute))
                 });
-            statement.bind(millis(self.now)).execute(&mut *tx.connection).await?;
+            statement.bind(millis(now)).execute(&mut *tx.connection).await?;
         }
         Ok(())
     }

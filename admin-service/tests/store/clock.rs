@@ -85,6 +85,7 @@ async fn records_of_a_clock_that_was_ahead_stamp_one_epoch_at_the_start(db: Fixt
     let stores = [db.second_store().await, db.second_store().await];
     for store in &stores {
         store.check_clock_at_start().await.unwrap();
+        store.look_at_clock().await.unwrap();
         assert_eq!(store.clock_hold(), Some(Hold::Doubted));
     }
     assert_eq!(epochs(&db).await, 1);
@@ -118,7 +119,8 @@ async fn seventy_days_ahead_for_a_moment_delete_nothing(db: Fixture) {
     let lease =
         Lease { job: delete_expired::JOB, holder: Holder("other".to_owned()), lasts: Period::from_days(1) };
     db.store.acquire_lease(&lease).await.unwrap();
-    let batch = db.store.delete_expired_batch(&Origin::scheduler(), &lease, Trigger::Time);
+    let scheduler = Origin::scheduler();
+    let batch = db.store.delete_expired_batch(&scheduler, &lease, Trigger::Time);
     assert!(matches!(db.refused(batch).await, StoreError::ClockInDoubt(Hold::Doubted)));
     db.clock.jump(-70 * DAY);
     db.store.look_at_clock().await.unwrap();
