@@ -19,6 +19,13 @@ elif [ $? != 3 ]; then
 else
     warn "SKIPPED: what tests of readings:: and gateways::paths:: would do with the servers that are missing."
 fi
+if "$SCRIPTS/setup.sh" faketime; then
+    export LATCHKEY_TEST_FAKETIME=yes
+elif [ $? != 3 ]; then
+    die "libfaketime could not be installed."
+else
+    warn "SKIPPED: the tests of the service on clocks that are wrong (clocks:: of admin-service/tests/cli)."
+fi
 if [ "$LATCHKEY_ENVOY" = docker ]; then
     "$SCRIPTS/setup.sh" compose
     "$SCRIPTS/envoy-image.sh"

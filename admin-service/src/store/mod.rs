@@ -4,7 +4,7 @@
 //! and writes the audit entry in the same transaction; one that can alter a verdict takes the next revision there too.
 //! Rows are locked by an `UPDATE` that returns them, in one order, so that no two calls wait for each other:
 //! restrictions or lease, then users by their identifiers, then tokens, then history, which is the one row that all writers
-//! share. Whoever makes a token with another locks that one after its user. A usage report locks its edge, then the hour that it counts in, then tokens, and nothing else.
+//! share, and the clock's after it. Whoever makes a token with another locks that one after its user. A usage report locks its edge, then the hour that it counts in, then tokens, and nothing else.
 //!
 //! [`Origin`]: crate::domain::audit::Origin
 
