@@ -227,7 +227,7 @@ impl Store {
         let row = self.one(query(
             "SELECT h.epoch, c.boot, c.above_boot_ms, c.doubted_at, c.known_ahead, r.delete_expired_every_ms AS every, \
              (SELECT MAX(last_run_at) FROM jobs) AS last_run, \
-             (SELECT at FROM audit ORDER BY id DESC LIMIT 1) AS last_entry \
+             (SELECT at FROM audit WHERE id = (SELECT MAX(id) FROM audit)) AS last_entry \
              FROM history h JOIN clock c ON c.singleton = 1 JOIN restrictions r ON r.singleton = 1 WHERE h.singleton = 1",
         ));
         let row = row.await?;
