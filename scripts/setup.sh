@@ -125,6 +125,21 @@ has_upstreams() {
         [ -f /usr/share/java/servlet-api.jar ]
 }
 
+# A clock that tests set, for programs that are not linked statically. Where it is missing and cannot be installed, this ends with status 3
+# and says so; the tests then skip what needs it, each with a line.
+setup_faketime() {
+    has_faketime && return
+    if can_apt; then
+        apt_install faketime
+        has_faketime || die "apt-get installed faketime, and libfaketimeMT.so.1 is still missing."
+        return
+    fi
+    warn "libfaketime is missing. Install it, on Debian or Ubuntu with: sudo apt-get install faketime"
+    exit 3
+}
+
+has_faketime() { compgen -G '/usr/lib*/faketime/libfaketimeMT.so.1' >/dev/null || compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
+
 # Prometheus and its promtool, which the tests of the alert rules run.
 setup_prometheus() {
     have prometheus && have promtool && return
@@ -207,7 +222,7 @@ only_one setup
 for part in "$@"; do
     case $part in
     openapi-clients) setup_openapi_clients ;;
-    rust | wasm | musl | python | envoy | compose | nginx | patroni | pgbouncer | postgres | prometheus | readme | shell | upstreams | wrk) "setup_$part" ;;
-    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, nginx, openapi-clients, patroni, pgbouncer, postgres, prometheus, readme, shell, upstreams and wrk, and not \"$part\"." ;;
+    rust | wasm | musl | python | envoy | compose | faketime | nginx | patroni | pgbouncer | postgres | prometheus | readme | shell | upstreams | wrk) "setup_$part" ;;
+    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, faketime, nginx, openapi-clients, patroni, pgbouncer, postgres, prometheus, readme, shell, upstreams and wrk, and not \"$part\"." ;;
     esac
 done

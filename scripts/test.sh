@@ -20,6 +20,13 @@ else
     warn "SKIPPED: what tests of readings:: and gateways::paths:: would do with the servers that are missing."
 fi
 "$SCRIPTS/setup.sh" patroni || warn "SKIPPED: patroni::, for which Patroni, etcd or HAProxy is missing."
+if "$SCRIPTS/setup.sh" faketime; then
+    export LATCHKEY_TEST_FAKETIME=yes
+elif [ $? != 3 ]; then
+    die "libfaketime could not be installed."
+else
+    warn "SKIPPED: the tests of the service on clocks that are wrong (clocks:: of admin-service/tests/cli)."
+fi
 if [ "$LATCHKEY_ENVOY" = docker ]; then
     "$SCRIPTS/setup.sh" compose
     "$SCRIPTS/envoy-image.sh"

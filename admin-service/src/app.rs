@@ -17,6 +17,7 @@ use crate::feed::{Feed, Follower};
 use crate::jobs::{Runner, RunnerHandle, holder};
 use crate::server::TrustedProxies;
 use crate::store::{OpenError, Store, StoreOptions};
+use crate::timekeeper::Timekeeper;
 
 /// The service as its handlers see it. Cheap to clone, which is done several times for each request.
 #[derive(Clone)]
@@ -58,6 +59,8 @@ pub struct Tasks {
     pub runner: Runner,
     /// Follows the history for the feed.
     pub follower: Follower,
+    /// Watches the clock.
+    pub timekeeper: Timekeeper,
 }
 
 /// What was configured, as handlers need it.
@@ -87,6 +90,7 @@ impl App {
         let options = StoreOptions { must_exist: config.database_must_exist, ..StoreOptions::default() };
         let (url, wait) = (&config.database_url, config.database_wait);
         let store = Store::open_within(url, options, sources.clone(), wait).await?;
+        let timekeeper = Timekeeper::begin(store.clone()).await;
         let (runner, scheduler) = Runner::new(store.clone(), holder(&sources)?);
         let runner = runner.keeping_audit_for(config.audit_retention);
         let census = Census::new(store.clone());
@@ -102,7 +106,7 @@ impl App {
             trusted_proxies: config.trusted_proxies.clone(),
         };
         let parts = Parts { store, sources, scheduler, feed, used, census, attempts, changes, settings };
-        Ok((Self(Arc::new(parts)), Tasks { runner, follower }))
+        Ok((Self(Arc::new(parts)), Tasks { runner, follower, timekeeper }))
     }
 
     /// A path such as `/api/v1/users/alice` as callers reach it, without scheme and host, for `Location`: whatever name the caller

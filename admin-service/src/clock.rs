@@ -1,6 +1,8 @@
 //! Time, randomness, and the identifiers made from both. They are passed in, so that a test decides what they are;
 //! nothing else in the service asks the system for them.
 
+mod service_time;
+
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,12 +11,33 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::time::Timestamp;
+use service_time::ServiceTime;
+pub use service_time::{Hold, SKEW, STEADY, apart, is_jump};
 
 /// Tells the time, in whole milliseconds.
 pub trait Clock: fmt::Debug + Send + Sync {
-    /// The time now.
+    /// The time now, by a clock that can be set.
     fn now(&self) -> Timestamp;
+
+    /// The time since the machine was started, by a clock that nobody can set and that goes on while the machine is suspended.
+    fn steady(&self) -> Duration;
+
+    /// Names what [`Clock::steady`] counts from; `None`: that cannot be told.
+    fn boot(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether the service goes by its database's clock in place of this one, where the database has one.
+    fn yields_to_database(&self) -> bool {
+        false
+    }
 }
+
+/// The clock that counts the time while the machine is suspended, too.
+#[cfg(target_os = "linux")]
+const SINCE_BOOT: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const SINCE_BOOT: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
 
 /// The operating system's clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,33 +48,72 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         jiff::Timestamp::now().into()
     }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks the system for the time")]
+    fn steady(&self) -> Duration {
+        rustix::time::clock_gettime(SINCE_BOOT).try_into().unwrap_or_default()
+    }
+
+    fn boot(&self) -> Option<String> {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+    }
+
+    fn yields_to_database(&self) -> bool {
+        true
+    }
 }
 
 /// A clock that stands still until it is set: for tests.
 #[derive(Debug)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    steady: AtomicI64,
+    /// The time less the steady clock's.
+    above_steady: AtomicI64,
+}
+
+/// How long a [`ManualClock`] has been steady when it is made, in milliseconds.
+const MANUAL_BEGINNING: i64 = 1_000_000;
 
 impl ManualClock {
     /// A clock that says `time`.
     #[must_use]
     pub fn at(time: Timestamp) -> Self {
-        Self(AtomicI64::new(time.as_millisecond()))
+        let above = time.as_millisecond() - MANUAL_BEGINNING;
+        Self { steady: AtomicI64::new(MANUAL_BEGINNING), above_steady: AtomicI64::new(above) }
     }
 
-    /// Moves the clock to `time`, forward or back.
+    /// Lets the time pass until `time`; one that is past sets the clock back, as an operator would.
     pub fn set(&self, time: Timestamp) {
-        self.0.store(time.as_millisecond(), Ordering::SeqCst);
+        let by = time.as_millisecond() - self.now().as_millisecond();
+        let moved = if by < 0 { &self.above_steady } else { &self.steady };
+        moved.fetch_add(by, Ordering::SeqCst);
     }
 
-    /// Moves the clock forward.
+    /// Lets time pass.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.steady.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+    }
+
+    /// Sets the clock forward or back by so many milliseconds, while no time passes.
+    pub fn jump(&self, millis: i64) {
+        self.above_steady.fetch_add(millis, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millisecond(self.0.load(Ordering::SeqCst)).unwrap_or(Timestamp::MAX)
+        let steady = self.steady.load(Ordering::SeqCst);
+        let now = steady.saturating_add(self.above_steady.load(Ordering::SeqCst));
+        Timestamp::from_millisecond(now).unwrap_or(Timestamp::MAX)
+    }
+
+    fn steady(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.steady.load(Ordering::SeqCst)).unwrap_or(0))
+    }
+
+    fn boot(&self) -> Option<String> {
+        Some("manual".to_owned())
     }
 }
 
@@ -107,6 +169,7 @@ impl Entropy for OsEntropy {
 #[derive(Clone, Debug)]
 pub struct Sources {
     clock: Arc<dyn Clock>,
+    time: Arc<ServiceTime>,
     entropy: Arc<dyn Entropy>,
     last: Arc<Mutex<LastId>>,
 }
@@ -128,13 +191,8 @@ impl Sources {
     /// A given clock and generator.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { clock, entropy, last: Arc::default() }
-    }
-
-    /// The time now, in whole milliseconds.
-    #[must_use]
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        let time = Arc::new(ServiceTime::of(&*clock));
+        Self { clock, time, entropy, last: Arc::default() }
     }
 
     /// Fills the buffer with random bytes.

@@ -295,6 +295,7 @@ impl From<StoreError> for ApiError {
                 Self::unavailable("The service cannot reach its database now; try again")
             }
             StoreError::NotBootstrapped => Self::new(Code::NotBootstrapped, message),
+            StoreError::ClockInDoubt(_) => Self::new(Code::Unavailable, message),
             StoreError::Full(_) => {
                 tracing::warn!(cause = chain(&error), "nothing can be written");
                 let message = "The disk of the service's database is full, so nothing was changed; tokens are still verified";

@@ -24,3 +24,4 @@ pub mod rate;
 pub mod server;
 pub mod store;
 pub mod telemetry;
+pub mod timekeeper;

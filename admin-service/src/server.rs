@@ -216,6 +216,7 @@ pub async fn run(app: App, tasks: Tasks, listeners: Listeners, shutdown: Shutdow
         tasks.runner.run(async move { runner_end.requested().await }),
         tasks.follower.run(shutdown.clone()),
         keep_log_small(app.store.clone(), shutdown.clone()),
+        tasks.timekeeper.run(shutdown.clone()),
         app.used.clone().run(shutdown.clone()),
         connections::serve("api", listeners.api, management, API_LIMITS, shutdown.clone()),
         connections::serve("edge", listeners.edge, edges, edge_limits(), shutdown.clone()),

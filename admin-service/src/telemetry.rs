@@ -49,6 +49,12 @@ pub const EDGE_REFUSED: &str = "latchkey_edge_refused_total";
 pub const EDGE_REFUSED_AT: &str = "latchkey_edge_refused_last_timestamp_seconds";
 /// Requests that came through a proxy while none was trusted, so that their clients count as one.
 pub const FORWARDED_IGNORED: &str = "latchkey_forwarded_ignored_total";
+/// How far this machine's clock is ahead of the database's, in seconds; 0 where the service goes by this machine's.
+pub const CLOCK_AHEAD: &str = "latchkey_clock_ahead_of_database_seconds";
+/// Jumps of the clock that the service goes by, by more than a second.
+pub const CLOCK_JUMPS: &str = "latchkey_clock_jumps_total";
+/// 1 while nothing is deleted by time, for the clock may be wrong.
+pub const SCHEDULER_PAUSED: &str = "latchkey_scheduler_paused";
 /// 1, with the `version` that runs.
 pub const BUILD: &str = "latchkey_build_info";
 
@@ -146,6 +152,16 @@ fn describe() {
     metrics::describe_counter!(REFUSED, "Management API callers refused, by reason.");
     metrics::describe_counter!(EDGE_REFUSED, "Edge API callers without an accepted secret, by path.");
     metrics::describe_gauge!(EDGE_REFUSED_AT, "When the last of these came, by path.");
+    metrics::describe_gauge!(
+        CLOCK_AHEAD,
+        metrics::Unit::Seconds,
+        "How far this machine's clock is ahead of the database's."
+    );
+    metrics::describe_counter!(CLOCK_JUMPS, "Jumps of the service's clock by more than a second.");
+    metrics::describe_gauge!(
+        SCHEDULER_PAUSED,
+        "1 while nothing is deleted by time, for the clock may be wrong."
+    );
     metrics::describe_gauge!(BUILD, "Always 1; the label says which version runs.");
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }

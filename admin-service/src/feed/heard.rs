@@ -54,7 +54,15 @@ impl Heard {
     /// Nothing heard yet, and room for so many token hashes.
     fn remembering(most: usize) -> Self {
         let changes = VecDeque::new();
-        Self { now: None, stamp: None, since: Revision(0), changes, hashes: (0, most), lost: false, ending: false }
+        Self {
+            now: None,
+            stamp: None,
+            since: Revision(0),
+            changes,
+            hashes: (0, most),
+            lost: false,
+            ending: false,
+        }
     }
 
     /// Where the history stands, as far as it was heard.

@@ -40,7 +40,7 @@ pub(super) struct Forgetting {
 pub(super) async fn keep_running(forgetting: &Forgetting) {
     loop {
         let rest = match run(forgetting).await {
-            Ok(()) | Err(StoreError::LeaseLost) => EVERY,
+            Ok(()) | Err(StoreError::LeaseLost | StoreError::ClockInDoubt(_)) => EVERY,
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -59,6 +59,10 @@ pub(super) async fn keep_running(forgetting: &Forgetting) {
 /// Runs the job once, and notes how it went.
 async fn run(forgetting: &Forgetting) -> Result<(), StoreError> {
     let Forgetting { store, lease, .. } = forgetting;
+    store.look_at_clock().await?;
+    if let Some(hold) = store.clock_hold() {
+        return Err(StoreError::ClockInDoubt(hold));
+    }
     store.acquire_lease(lease).await?;
     let mut forgotten = 0;
     let ran = batches(forgetting, &mut forgotten).await;

@@ -76,6 +76,8 @@ pub struct Runner {
     forgetting: Forgetting,
     requests: mpsc::Receiver<Request>,
     changes: watch::Receiver<()>,
+    /// Whether the job is due and waits for the clock.
+    held: bool,
 }
 
 impl Runner {
@@ -91,7 +93,7 @@ impl Runner {
             asked: Arc::default(),
         };
         let lease = Lease { job: delete_expired::JOB, holder, lasts: LEASE };
-        (Self { store, lease, forgetting, requests, changes }, RunnerHandle(handle))
+        (Self { store, lease, forgetting, requests, changes, held: false }, RunnerHandle(handle))
     }
 
     /// The same, which deletes entries of the audit log that are older than that; `None`: none.
@@ -134,8 +136,12 @@ impl Runner {
     }
 
     /// Runs the job if it is due, and says how long to sleep at most.
-    async fn run_if_due(&self) -> Duration {
-        match self.time_left().await {
+    async fn run_if_due(&mut self) -> Duration {
+        let left = match self.time_left().await {
+            Ok(Some(Duration::ZERO)) => self.is_sure().await.map(|sure| sure.then_some(Duration::ZERO)),
+            left => left,
+        };
+        match left {
             Ok(Some(Duration::ZERO)) => {}
             Ok(left) => return left.map_or(NAP, |left| left.min(NAP)),
             Err(error) => {
@@ -150,6 +156,17 @@ impl Runner {
             Ok(_) => self.time_left().await.ok().flatten().map_or(NAP, |left| left.min(NAP)),
             Err(_) => NAP,
         }
+    }
+
+    /// Whether the clock is to be believed by which the job is due. Says so once where it is not.
+    async fn is_sure(&mut self) -> Result<bool, StoreError> {
+        self.store.look_at_clock().await?;
+        let hold = self.store.clock_hold();
+        if let Some(hold) = hold.filter(|_| !self.held) {
+            tracing::warn!("the scheduler waits: {hold}");
+        }
+        self.held = hold.is_some();
+        Ok(!self.held)
     }
 
     /// How long until the job is due; `None`: it is disabled.

@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::error::{Code, chain};
 use crate::lifecycle::Shutdown;
 use crate::store::{ReadOnlyRole, Store, StoreError};
+use crate::timekeeper;
 
 /// How long the database has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -65,6 +66,9 @@ struct Checks {
     /// Told while the latest change could not be written, and no reason to send questions elsewhere: they are answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<&'static str>,
+    /// Told while this machine's clock is not the database's, which is gone by: no reason either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock: Option<String>,
 }
 
 /// Whether requests can be answered now, and if not, why.
@@ -78,7 +82,7 @@ async fn is_ready(State(probed): State<Probed>) -> impl IntoResponse {
         "full" => "cannot be written: the disk is full",
         _ => "cannot be written; the log says more",
     });
-    let checks = Checks { database, service, changes };
+    let checks = Checks { database, service, changes, clock: timekeeper::readiness(&probed.store) };
     (answer, Json(Readiness { status, code, checks }))
 }
 

@@ -365,7 +365,7 @@ impl Work for Stamp<'_> {
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Position, StoreError> {
         let now = tx.now();
-        let position = Rename { lost: None, origin: self.0.clone() }.run(tx).await?;
+        let position = Rename { lost: None, origin: self.0.clone(), reason: None }.run(tx).await?;
         let by = Confirmed::when_begun(self.0);
         let details = json!({ "revision": position.revision, "epoch": position.epoch });
         audit::record(tx, &by, Action::DatabaseRestored, Subject::database(), details, now).await?;

@@ -19,7 +19,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn new_epoch(&self) -> Result<Position, StoreError> {
-        self.write(&Rename { lost: None, origin: Origin::local() }).await
+        self.write(&Rename { lost: None, origin: Origin::local(), reason: None }).await
     }
 
     /// The same, but only while the history still has the name `lost`: of several who notice a loss one renames. Says
@@ -28,7 +28,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn replace_epoch(&self, lost: &Epoch) -> Result<Position, StoreError> {
-        self.write(&Rename { lost: Some(lost), origin: Origin::scheduler() }).await
+        self.write(&Rename { lost: Some(lost), origin: Origin::scheduler(), reason: None }).await
     }
 }
 
@@ -36,6 +36,8 @@ impl Store {
 pub(super) struct Rename<'a> {
     pub lost: Option<&'a Epoch>,
     pub origin: Origin,
+    /// Why, for the audit log, where that is not what `lost` says.
+    pub reason: Option<&'a str>,
 }
 
 impl Work for Rename<'_> {
@@ -54,9 +56,12 @@ impl Work for Rename<'_> {
         let text = format!("DELETE FROM changes WHERE revision > {}", now.revision.0);
         query(AssertSqlSafe(text)).execute(&mut *tx.connection).await?;
         let epoch = tx.sources.new_id(tx.now())?.to_string();
-        let details = json!({
+        let mut details = json!({
             "revision": now.revision.0, "before": {"epoch": now.epoch.0}, "after": {"epoch": epoch},
         });
+        if let (Some(reason), Some(details)) = (self.reason, details.as_object_mut()) {
+            details.insert("reason".to_owned(), reason.into());
+        }
         let by = Confirmed::when_begun(&self.origin);
         audit::record(tx, &by, Action::EpochChanged, Subject::epoch(), details, tx.now()).await?;
         let stamp = new_stamp(tx)?;

@@ -4,7 +4,7 @@ use crate::domain::time::Timestamp;
 
 use super::connector::{ConnectError, NoWrites, TransactionPooler, ends_connection};
 use super::database_file::Displaced;
-use crate::clock::NoEntropy;
+use crate::clock::{Hold, NoEntropy};
 use crate::domain::authority::Beyond;
 use crate::domain::limits::{ExpiryRefusal, Whose};
 use crate::domain::period::Period;
@@ -110,6 +110,9 @@ pub enum StoreError {
     /// There never was an administrator in this database, so it may be another than the one that is meant: it says nothing of tokens.
     #[error("the database has never had an administrator; make the first one with `latchkey bootstrap`")]
     NotBootstrapped,
+    /// The clock may be wrong, and what is deleted by it is gone for good.
+    #[error("{0}")]
+    ClockInDoubt(Hold),
     /// The database's disk is full: it can be read, and not written.
     #[error("the database's disk is full")]
     Full(#[source] sqlx::Error),

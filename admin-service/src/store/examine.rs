@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, query_scalar};
 use tokio::time::timeout;
 
+use super::clock;
 use super::connector::farewell;
 use super::error::said;
 use super::migrate::{Kind, Schema, check};
@@ -14,7 +16,6 @@ use super::server_error::ServerError;
 use super::url::DatabaseUrl;
 use super::{Store, StoreOptions};
 use crate::clock::Sources;
-use crate::domain::time::Timestamp;
 
 /// How long a whole SQLite file may take to be read through.
 const INTEGRITY: Duration = Duration::from_secs(600);
@@ -33,8 +34,8 @@ pub struct Examination {
     /// The settings of PostgreSQL that decide whether what it acknowledges is safe, with their values. Those that a server
     /// does not know are left out.
     pub settings: Vec<(&'static str, String)>,
-    /// What the server's own clock says; `None`: it has none but this machine's.
-    pub clock: Option<Timestamp>,
+    /// How far this machine's clock is ahead of the server's; `None`: that has no other.
+    pub clock_ahead: Option<SignedDuration>,
 }
 
 impl Store {
@@ -57,7 +58,7 @@ impl Store {
                 farewell(connection).await;
                 return Err(pooled.into());
             }
-            let examined = examine(&mut connection, kind, options.patience).await;
+            let examined = examine(&mut connection, kind, options.patience, &sources).await;
             let closed = connection.close().await;
             let examination = examined?;
             closed?;
@@ -72,6 +73,7 @@ async fn examine(
     connection: &mut AnyConnection,
     kind: Kind,
     patience: Duration,
+    sources: &Sources,
 ) -> Result<Examination, OpenError> {
     let late = |_| OpenError::TimedOut(patience);
     let schema = timeout(patience, check(connection, kind)).await.map_err(late)??;
@@ -91,7 +93,7 @@ async fn examine(
         unwritable: unwritable.as_ref().map(said),
         damage: Vec::new(),
         settings: Vec::new(),
-        clock: None,
+        clock_ahead: None,
     };
     match kind {
         Kind::Sqlite => {
@@ -101,7 +103,9 @@ async fn examine(
             examination.damage = found.into_iter().filter(|line| line != "ok").collect();
         }
         Kind::Postgres => {
-            timeout(patience, examine_server(connection, &mut examination)).await.map_err(late)??;
+            timeout(patience, examine_server(connection, sources, &mut examination))
+                .await
+                .map_err(late)??;
         }
     }
     Ok(examination)
@@ -129,6 +133,7 @@ const SETTINGS: &[(&str, &str)] = &[
 
 async fn examine_server(
     connection: &mut AnyConnection,
+    sources: &Sources,
     examination: &mut Examination,
 ) -> Result<(), OpenError> {
     let version = text(connection, "SELECT current_setting('server_version')").await?;
@@ -140,9 +145,7 @@ async fn examine_server(
             examination.settings.push((name, value));
         }
     }
-    let now = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
-    let millis: i64 = query_scalar(now).fetch_one(connection).await?;
-    examination.clock = Timestamp::from_millisecond(millis).ok();
+    examination.clock_ahead = Some(clock::ahead_of(connection, sources).await?);
     Ok(())
 }
 

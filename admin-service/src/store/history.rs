@@ -45,7 +45,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotBootstrapped`], [`StoreError::Unavailable`].
     pub async fn standing(&self) -> Result<Standing, StoreError> {
-        let row = self.one(query("SELECT epoch, revision, stamp, bootstrapped FROM history WHERE singleton = 1")).await?;
+        let row = self
+            .one(query("SELECT epoch, revision, stamp, bootstrapped FROM history WHERE singleton = 1"))
+            .await?;
         Ok(Standing { position: valid_position(&row)?, stamp: stamp(&row)? })
     }
 
@@ -100,8 +102,7 @@ pub(super) async fn revision(tx: &mut Tx<'_>) -> Result<Revision, StoreError> {
 /// therefore this comes last.
 async fn next_revision(tx: &mut Tx<'_>) -> Result<Standing, StoreError> {
     let stamp = new_stamp(tx)?;
-    let text =
-        "UPDATE history SET revision = revision + 1, stamp = $1 WHERE singleton = 1 RETURNING epoch, revision";
+    let text = "UPDATE history SET revision = revision + 1, stamp = $1 WHERE singleton = 1 RETURNING epoch, revision";
     let row = query(text).bind(stamp.0);
     tx.took_revision = true;
     let position = position(&row.fetch_one(&mut *tx.connection).await?)?;

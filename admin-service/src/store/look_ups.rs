@@ -178,7 +178,9 @@ impl Store {
         for hash in hashes {
             statement = statement.bind(hash.as_bytes().to_vec());
         }
-        Found::of(self.rows(statement).await?)
+        let found = Found::of(self.rows(statement).await?)?;
+        self.go_by_clock_of(&found.at.epoch).await?;
+        Ok(found)
     }
 }
 

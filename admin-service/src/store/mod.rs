@@ -4,7 +4,7 @@
 //! and writes the audit entry in the same transaction; one that can alter a verdict takes the next revision there too.
 //! Rows are locked by an `UPDATE` that returns them, in one order, so that no two calls wait for each other:
 //! restrictions or lease, then users by their identifiers, then tokens, then history, which is the one row that all writers
-//! share. Whoever makes a token with another locks that one after its user. A usage report locks its edge, then the hour that it counts in, then tokens, and nothing else.
+//! share, and the clock's after it. Whoever makes a token with another locks that one after its user. A usage report locks its edge, then the hour that it counts in, then tokens, and nothing else.
 //!
 //! [`Origin`]: crate::domain::audit::Origin
 
@@ -13,6 +13,7 @@ mod authority;
 mod backup;
 mod bootstrap;
 mod changes;
+mod clock;
 mod connector;
 mod database_file;
 mod epoch;
@@ -60,6 +61,7 @@ use sqlx::{AnyConnection, Connection};
 use tokio::sync::{broadcast, watch};
 
 use crate::clock::Sources;
+use clock::ClockWatch;
 use database_file::DatabaseFile;
 use look_ups::LookUps;
 use pool::Pool;
@@ -128,6 +130,7 @@ struct Inner {
     presence: Option<Presence>,
     sources: Sources,
     look_ups: LookUps,
+    clock: ClockWatch,
     restrictions_changed: watch::Sender<()>,
     history_changed: watch::Sender<()>,
     committed: broadcast::Sender<Committed>,

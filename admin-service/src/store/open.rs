@@ -11,6 +11,7 @@ use sqlx::migrate::MigrateError;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use tokio::sync::{broadcast, watch};
 
+use super::clock::{ClockWatch, follow_from_opening};
 use super::connector::{ConnectError, Connector, Server, TransactionPooler, farewell};
 use super::database_file::DatabaseFile;
 use super::files::create_private;
@@ -284,6 +285,8 @@ async fn prepare_on(
         connection.execute(AssertSqlSafe(sqlite_settings(patience, false))).await?;
         tokio::time::timeout(patience, write_ahead(connection)).await.map_err(late)??;
     }
+    let following = follow_from_opening(connection, kind, sources);
+    tokio::time::timeout(patience, following).await.map_err(late)??;
     // This may take its time: a migration may change every row, or wait for another process that does.
     migrate(connection, kind, sources).await?;
     Ok(true)
@@ -352,6 +355,7 @@ pub(super) fn pools(connect: Connector, kind: Kind, options: StoreOptions, sourc
         presence: None,
         sources,
         look_ups: LookUps::default(),
+        clock: ClockWatch::default(),
         restrictions_changed: watch::Sender::new(()),
         history_changed: watch::Sender::new(()),
         committed: broadcast::Sender::new(COMMITS_KEPT),

@@ -70,7 +70,7 @@ impl Work for ForgetAudit<'_> {
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Batch, StoreError> {
         renew(tx, self.lease).await?;
-        let end = self.kept.before(tx.now());
+        let end = self.kept.before(tx.sure_now()?);
         // Identifiers begin with their time.
         let first = |time| id_at(time, [0; 10]).to_string();
         let due = query("SELECT id FROM audit WHERE id < $1 ORDER BY id LIMIT 1");
@@ -96,7 +96,7 @@ impl Work for Forget<'_> {
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Batch, StoreError> {
         renew(tx, self.0).await?;
-        let old = RETAINED.before(tx.now());
+        let old = RETAINED.before(tx.sure_now()?);
         // What came before an old revision is old too, whatever a clock that was wrong has noted.
         let last =
             query("SELECT revision FROM changes WHERE at <= $1 ORDER BY at DESC, revision DESC LIMIT 1");
@@ -130,12 +130,12 @@ impl Work for ForgetUsage<'_> {
             "DELETE FROM edges WHERE name IN (SELECT name FROM edges WHERE seen_at <= $1 ORDER BY seen_at, name \
              LIMIT 100) AND seen_at <= $1",
         );
-        let old = millis(EDGES_RETAINED.before(tx.now()));
+        let old = millis(EDGES_RETAINED.before(tx.sure_now()?));
         let edges = edges.bind(old).execute(&mut *tx.connection).await?.rows_affected();
         let hours = query(
             "DELETE FROM usage_hours WHERE hour IN (SELECT hour FROM usage_hours WHERE hour <= $1 ORDER BY hour LIMIT 100)",
         );
-        let old = millis(HOURS_RETAINED.before(tx.now()));
+        let old = millis(HOURS_RETAINED.before(tx.sure_now()?));
         let hours = hours.bind(old).execute(&mut *tx.connection).await?.rows_affected();
         Ok(Batch { deleted: edges + hours, more: edges + hours > 0 })
     }

@@ -9,6 +9,7 @@ use super::row::{Columns, millis};
 use super::tokens::batch_deleted;
 use super::transaction::{Tx, Work};
 use super::{Store, restrictions, users};
+use crate::clock::STEADY;
 use crate::domain::audit::{Origin, Subject};
 use crate::domain::period::Period;
 use crate::domain::restrictions::DeleteExpired;
@@ -32,6 +33,8 @@ pub struct SchedulerState {
     pub holder: Option<Holder>,
     /// How many tokens and users that run has deleted so far.
     pub deleted_so_far: Option<u64>,
+    /// When the clock was last doubted, and why: a sentence.
+    pub doubt: Option<(Timestamp, String)>,
 }
 
 impl SchedulerState {
@@ -39,8 +42,23 @@ impl SchedulerState {
     ///
     /// A run that failed is tried again after a minute. No run is further off than twice `every`, even where the clock
     /// was set back since the last one.
+    /// While the clock is in doubt, none is before it was steady for long enough.
     #[must_use]
     pub fn next_run_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let by_interval = self.next_by_interval(now)?;
+        Some(self.held_until(now).map_or(by_interval, |end| end.max(by_interval)))
+    }
+
+    /// Until when the clock is in doubt; `None`: it is not.
+    #[must_use]
+    pub fn held_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let (doubted_at, _) = self.doubt.as_ref()?;
+        // A time that is still to come is of a clock that was ahead.
+        let end = doubted_at.min(&now).saturating_add(STEADY);
+        (now < end).then_some(end)
+    }
+
+    fn next_by_interval(&self, now: Timestamp) -> Option<Timestamp> {
         if !self.delete_expired.enabled {
             return None;
         }
@@ -80,7 +98,8 @@ impl Store {
         let statement = query(
             "SELECT r.delete_expired_enabled, r.delete_expired_after_ms, r.delete_expired_every_ms, \
              r.delete_expired_after_unit, r.delete_expired_every_unit, \
-             j.last_run_at, j.last_deleted, j.last_error, l.holder, l.deleted AS deleted_so_far FROM restrictions r \
+             j.last_run_at, j.last_deleted, j.last_error, l.holder, l.deleted AS deleted_so_far, c.doubted_at, c.doubt \
+             FROM restrictions r JOIN clock c ON c.singleton = 1 \
              LEFT JOIN jobs j ON j.name = $1 LEFT JOIN leases l ON l.name = $1 AND l.expires_at > $2 \
              WHERE r.singleton = 1",
         );
@@ -92,6 +111,7 @@ impl Store {
             last_error: row.text_or_null("last_error")?,
             holder: row.text_or_null("holder")?.map(Holder),
             deleted_so_far: row.number_or_null("deleted_so_far")?,
+            doubt: row.time_or_null("doubted_at")?.zip(row.text_or_null("doubt")?),
         })
     }
 
@@ -140,7 +160,9 @@ impl Work for DeleteBatch<'_> {
         if !rules.enabled && self.trigger == Trigger::Time {
             return Ok(Batch { deleted: 0, more: false });
         }
-        let due = rules.due_up_to(tx.now());
+        // Who asks for a run knows the time.
+        let now = if self.trigger == Trigger::Time { tx.sure_now()? } else { tx.now() };
+        let due = rules.due_up_to(now);
         let by = Confirmed::when_begun(self.origin);
         let mut batch = Batch { deleted: 0, more: false };
         for tokens in &DUE_TOKENS {
@@ -242,6 +264,7 @@ mod tests {
             last_error: None,
             holder: None,
             deleted_so_far: None,
+            doubt: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Tokens: made within the restrictions, read, and deleted once expired.
 
 use std::slice;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
@@ -17,9 +18,10 @@ use crate::domain::limits::{Limit, Limits};
 use crate::domain::time::Timestamp;
 use crate::domain::token::{NewToken, Token, TokenId};
 use crate::domain::user::{User, UserName};
+use crate::error::chain;
 
-/// How many expired tokens one transaction deletes.
-const BATCH: i64 = 100;
+/// How many expired tokens one transaction deletes: as many as others can wait for.
+const BATCH: u64 = 500;
 
 impl Store {
     /// Makes a token for a user, within the restrictions as they are in this very transaction.
@@ -45,31 +47,43 @@ impl Store {
         row.as_ref().map(token).ok_or(StoreError::TokenNotFound)?
     }
 
-    /// Deletes a user's tokens whose status is expired, all of them or the first `most`, and tells how many they were.
-    /// Revoked ones stay until the scheduler comes for them.
+    /// Deletes a user's tokens whose status is expired, all of them or the first `most`, for as long as `within` at most, and tells
+    /// how many they were and whether there may be more. Revoked ones stay until the scheduler comes for them.
+    ///
+    /// Each batch is a transaction with its audit entry, so that others need not wait long. What keeps a later batch from being
+    /// deleted is no error: those before it are deleted.
     ///
     /// # Errors
-    /// [`StoreError::UserNotFound`], [`StoreError::Unavailable`]; some may be deleted then, and repeating this deletes
-    /// the rest.
+    /// [`StoreError::UserNotFound`], [`StoreError::Unavailable`]; nothing was deleted then.
     pub async fn delete_expired_of_user(
         &self,
         origin: &Origin,
         user: &UserName,
         most: Option<u32>,
-    ) -> Result<u64, StoreError> {
-        let now = self.sources().now();
+        within: Duration,
+    ) -> Result<Batch, StoreError> {
+        let (now, begun) = (self.sources().now(), self.sources().steady());
         let most = most.map_or(u64::MAX, u64::from);
-        let mut deleted = 0;
-        while deleted < most {
-            // In batches like the scheduler's, so that others need not wait long.
-            let size = i64::try_from(most - deleted).unwrap_or(BATCH).min(BATCH);
-            let batch = self.write(&DeleteExpired { origin, user, now, size }).await?;
-            deleted += batch.deleted;
-            if !batch.more {
+        let mut done = Batch { deleted: 0, more: true };
+        while done.more && done.deleted < most {
+            let size = (most - done.deleted).min(BATCH);
+            match self.write(&DeleteExpired { origin, user, now, size }).await {
+                Ok(batch) => done = Batch { deleted: done.deleted + batch.deleted, more: batch.more },
+                Err(error) if done.deleted == 0 => return Err(error),
+                Err(error) => {
+                    tracing::warn!(
+                        cause = chain(&error),
+                        deleted = done.deleted,
+                        "not all expired tokens are deleted"
+                    );
+                    break;
+                }
+            }
+            if self.sources().steady().saturating_sub(begun) >= within {
                 break;
             }
         }
-        Ok(deleted)
+        Ok(done)
     }
 }
 
@@ -231,7 +245,7 @@ struct DeleteExpired<'a> {
     user: &'a UserName,
     now: Timestamp,
     /// How many at most.
-    size: i64,
+    size: u64,
 }
 
 impl Work for DeleteExpired<'_> {
@@ -245,7 +259,8 @@ impl Work for DeleteExpired<'_> {
              AND expires_at <= $2 ORDER BY expires_at, id LIMIT $3) AND revoked_at IS NULL AND expires_at <= $2 \
              RETURNING id, made_by",
         );
-        let statement = statement.bind(user.id.to_string()).bind(millis(self.now)).bind(self.size);
+        let size = i64::try_from(self.size).unwrap_or(i64::MAX);
+        let statement = statement.bind(user.id.to_string()).bind(millis(self.now)).bind(size);
         let rows = statement.fetch_all(&mut *tx.connection).await?;
         let left = query(
             "SELECT id FROM tokens WHERE user_id = $1 AND revoked_at IS NULL AND expires_at <= $2 \

@@ -46,6 +46,16 @@ impl Tx<'_> {
     pub fn now(&self) -> Timestamp {
         self.sources.now()
     }
+
+    /// The time now, to delete by.
+    ///
+    /// # Errors
+    /// [`StoreError::ClockInDoubt`] while it may be wrong.
+    pub fn sure_now(&self) -> Result<Timestamp, StoreError> {
+        // In this order: what has moved since is of no consequence.
+        let now = self.now();
+        self.sources.hold().map_or(Ok(now), |hold| Err(StoreError::ClockInDoubt(hold)))
+    }
 }
 
 /// What one transaction does. It may run several times; only the last run's changes stay.
@@ -352,7 +362,7 @@ impl Inner {
     }
 
     /// Gives up a connection whose database has stopped answering or ends it, so that it does not keep its place in the pool.
-    fn finished<T>(
+    pub(super) fn finished<T>(
         &self,
         connection: &mut Pooled,
         done: Result<Result<T, sqlx::Error>, Unfinished>,

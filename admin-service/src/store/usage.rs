@@ -152,27 +152,32 @@ impl Count<'_> {
         Ok(())
     }
 
-    /// Notes the last uses that are of a later minute than what is known. What is denied is no use.
+    /// Notes the last uses that are of a later minute than what is known; what is known of a time that is still to come was noted by a
+    /// clock that was ahead. What is denied is no use.
     async fn note_last_uses(&self, tx: &mut Tx<'_>, found: &Found) -> Result<(), StoreError> {
         let allowed = self.report.uses.iter().filter(|(_, one)| one.counts.allowed > 0);
         let uses = allowed.map(|(id, one)| (*id, one.minute(self.now)));
+        // Not when the report came: it may have waited, and later ones were counted meanwhile.
+        let now = tx.now();
         let later = |(id, minute): &(TokenId, Timestamp)| {
-            found.get(id).is_some_and(|known| known.is_none_or(|known| known < *minute))
+            found.get(id).is_some_and(|known| known.is_none_or(|known| known < *minute || known > now))
         };
         let uses: Vec<(TokenId, Timestamp)> = uses.filter(later).collect();
         let places = (1..=AT_ONCE).map(|n| format!("(${}, ${})", 2 * n - 1, 2 * n));
         // Asked again here, as somebody else may have noted a later use since.
         let text = format!(
             "WITH used (id, used_at) AS (VALUES {}) UPDATE tokens SET last_used_at = used.used_at FROM used \
-             WHERE tokens.id = used.id AND (tokens.last_used_at IS NULL OR tokens.last_used_at < used.used_at)",
-            places.collect::<Vec<_>>().join(", ")
+             WHERE tokens.id = used.id AND (tokens.last_used_at IS NULL OR tokens.last_used_at < used.used_at \
+             OR tokens.last_used_at > ${})",
+            places.collect::<Vec<_>>().join(", "),
+            2 * AT_ONCE + 1
         );
         for some in uses.chunks(AT_ONCE) {
             let statement = padded(some)
                 .fold(query(AssertSqlSafe(text.clone())), |statement, (id, minute)| {
                     statement.bind(id.to_string()).bind(millis(*minute))
                 });
-            statement.execute(&mut *tx.connection).await?;
+            statement.bind(millis(now)).execute(&mut *tx.connection).await?;
         }
         Ok(())
     }

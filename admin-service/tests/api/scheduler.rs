@@ -6,7 +6,7 @@ use insta::assert_snapshot;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::TestService;
+use crate::support::{Answer, TestService};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -44,7 +44,8 @@ async fn a_run_deletes_what_is_due_and_says_so() {
       "last_deleted": 1,
       "last_error": null,
       "last_run_at": "2026-02-10T00:00:04Z",
-      "next_run_at": null
+      "next_run_at": null,
+      "paused": null
     }
     "#);
     let entry = service.admin().get("/audit?action=tokens.deleted").await.json();
@@ -60,4 +61,50 @@ async fn an_enabled_scheduler_says_when_it_runs_next() {
         (&json!(true), &json!("30d"), &json!("1h"))
     );
     assert!(state["next_run_at"].is_string(), "{state}");
+}
+
+#[tokio::test]
+async fn a_scheduler_that_waits_for_a_clock_in_doubt_says_so_and_runs_when_it_is_asked_to() {
+    let service = TestService::start().await;
+    service.user_with("alice", &[]).await;
+    service.make_token("alice", json!({"name": "soon gone", "expires_in": "20d"})).await;
+    let before = service.store.position().await.unwrap().epoch;
+    service.clock.jump(60 * 86_400_000);
+    let state =
+        eventually(&service, |state| state["paused"].as_str().is_some_and(|why| why.contains("jumped")))
+            .await;
+    assert_eq!(
+        state["paused"],
+        "the clock jumped 5184000 s forward; nothing is deleted by time until 2026-03-02T01:00:03Z, if it is steady"
+    );
+    assert_eq!(state["next_run_at"], "2026-03-02T01:00:03Z");
+    assert_ne!(service.store.position().await.unwrap().epoch, before);
+    let metrics = Answer::to(service.monitoring().request(reqwest::Method::GET, "/metrics")).await.text;
+    assert!(metrics.contains("latchkey_clock_jumps_total"), "{metrics}");
+    let tokens =
+        async || service.admin().get("/users/alice/tokens").await.json()["items"].as_array().unwrap().len();
+    assert_eq!(tokens().await, 2);
+    // Who asks knows the time.
+    let run = service
+        .admin()
+        .send(reqwest::Method::POST, "/scheduler/run", None)
+        .await
+        .expect(StatusCode::OK)
+        .json();
+    assert_eq!((&run["deleted"], tokens().await), (&json!(1), 1));
+    service.clock.advance(Duration::from_secs(3_600));
+    eventually(&service, |state| state["paused"].is_null()).await;
+}
+
+/// The scheduler's state when it is as it should be; a busy machine makes this slow and no failure.
+async fn eventually(service: &TestService, condition: impl Fn(&Value) -> bool) -> Value {
+    let looking = async {
+        loop {
+            let state = service.admin().get("/scheduler").await.expect(StatusCode::OK).json();
+            if condition(&state) {
+                return state;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), looking).await.expect("the scheduler's state")
 }

@@ -7,6 +7,7 @@ mod postgres;
 mod administration;
 mod backup;
 mod bootstrap;
+mod clocks;
 mod completions;
 mod connection;
 mod database_file;

@@ -97,7 +97,12 @@ impl Place {
 
     /// The same, with a log of its own.
     pub fn serve_beside(&self, args: &[&str], log: &str) -> Serving {
-        let serving = self.start_logging(args, log);
+        self.serve_by(|_| (), args, log)
+    }
+
+    /// The same, started in another way.
+    pub fn serve_by(&self, edit: impl FnOnce(&mut Command), args: &[&str], log: &str) -> Serving {
+        let serving = self.start_logging(edit, args, log);
         wait_for("the service to serve", || {
             serving.lines().iter().any(|line| line["message"] == "latchkey serves")
         });
@@ -106,16 +111,17 @@ impl Place {
 
     /// Starts the service on free ports.
     pub fn start(&self, args: &[&str]) -> Serving {
-        self.start_logging(args, "log")
+        self.start_logging(|_| (), args, "log")
     }
 
-    fn start_logging(&self, args: &[&str], log: &str) -> Serving {
+    fn start_logging(&self, edit: impl FnOnce(&mut Command), args: &[&str], log: &str) -> Serving {
         let log = self.path(log);
         let ports =
             ["--listen", "127.0.0.1:0", "--edge-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
         let level = if args.contains(&"--log-level") { &[][..] } else { &["--log-level", "trace"] };
         let mut command = self.command(&["serve", "--log-format", "json"]);
         command.args(level).args(ports).args(args).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
+        edit(&mut command);
         Serving { child: command.spawn().unwrap(), log }
     }
 }

@@ -33,8 +33,8 @@ use crate::support::{Fixture, change_hash, eventually, note_changes};
 
 /// The tables that grow with use.
 const LARGE: [&str; 4] = ["tokens", "audit", "changes", "edges"];
-/// Those of one row or few, the last two by the names that statements give them.
-const SMALL: [&str; 7] = ["history", "restrictions", "leases", "jobs", "usage_hours", "h", "r"];
+/// Those of one row or few, the last three by the names that statements give them.
+const SMALL: [&str; 9] = ["history", "restrictions", "clock", "leases", "jobs", "usage_hours", "h", "r", "c"];
 /// What counts or looks for tokens among all live ones, whatever their number: on SQLite by an index that has all that it asks for; PostgreSQL
 /// takes the table where most tokens are live. And what finds the edges beyond a number: it counts so many.
 const COUNTS_ALL: [&str; 4] =

@@ -1,6 +1,7 @@
 //! Every operation of the store, by its name in the source.
 
 use std::path::Path;
+use std::time::Duration;
 
 use latchkey::wire::{TokenUsage, UsageReport};
 use latchkey_admin::domain::audit::{Action, Actor, AuditFilter, Origin, Subject};
@@ -53,6 +54,8 @@ async fn reads(operation: &str, store: &Store, db: &Fixture, seeded: &Seeded) ->
     match operation {
         "administrators" => drop(store.administrators().await.unwrap()),
         "audit" | "audit_after" => audit(store, db).await,
+        "check_clock_at_start" => store.check_clock_at_start().await.unwrap(),
+        "look_at_clock" => store.look_at_clock().await.unwrap(),
         "changes" => {
             let mut position = store.position().await.unwrap();
             position.revision.0 -= 20_000;
@@ -156,7 +159,14 @@ async fn of_users(operation: &str, store: &Store, origin: &Origin) -> bool {
             store.update_user(origin, &name("user4"), &patch).await.unwrap();
         }
         "delete_expired_of_user" => {
-            assert!(store.delete_expired_of_user(origin, &name("user1"), None).await.unwrap() > 0);
+            assert!(
+                store
+                    .delete_expired_of_user(origin, &name("user1"), None, Duration::MAX)
+                    .await
+                    .unwrap()
+                    .deleted
+                    > 0
+            );
         }
         _ => return false,
     }

@@ -46,7 +46,7 @@ async fn every_change_looks_at_the_token_again_that_it_is_asked_for_with(db: Fix
             db.refused(db.store.revoke_token(&by, victim.id)).await,
             db.refused(db.store.update_token(&by, victim.id, &patch)).await,
             db.refused(db.store.rotate_token(&by, victim.id, &rotation("0s", None))).await,
-            db.refused(db.store.delete_expired_of_user(&by, &alice, None)).await,
+            db.refused(db.store.delete_expired_of_user(&by, &alice, None, Duration::MAX)).await,
             db.refused(db.store.put_restrictions(&by, &restrictions)).await,
         ];
         for refusal in refusals {

@@ -21,8 +21,11 @@ async fn a_look_finds_a_database_as_the_service_left_it_and_changes_nothing(fixt
         "{}",
         found.server
     );
-    assert_eq!(found.clock.is_some(), found.server.starts_with("PostgreSQL"));
-    assert_eq!(found.settings.iter().any(|(name, _)| *name == "synchronous_commit"), found.clock.is_some());
+    assert_eq!(found.clock_ahead.is_some(), found.server.starts_with("PostgreSQL"));
+    assert_eq!(
+        found.settings.iter().any(|(name, _)| *name == "synchronous_commit"),
+        found.clock_ahead.is_some()
+    );
     assert_eq!(before, fixture.everything().await);
 }
 

@@ -210,7 +210,14 @@ async fn what_a_deleted_token_made_is_as_if_made_by_its_maker(db: Fixture) {
     let orphan = db.token_until("alice", Period::from_millis(1_000).after(db.now())).await;
     let of_orphan = make(&db.store, &orphan, "alice", Expiry::Latest).await.unwrap();
     db.clock.advance(Duration::from_secs(1));
-    assert_eq!(db.store.delete_expired_of_user(&by(&last), &name("alice"), None).await.unwrap(), 3);
+    assert_eq!(
+        db.store
+            .delete_expired_of_user(&by(&last), &name("alice"), None, Duration::MAX)
+            .await
+            .unwrap()
+            .deleted,
+        3
+    );
     assert_eq!(db.store.token(last.id).await.unwrap().made_by, Some(root.id));
     assert_eq!(db.store.token(of_orphan.id).await.unwrap().made_by, None);
     assert_eq!(db.store.revoke_token_with_descendants(&origin(), root.id).await.unwrap().count, 2);

@@ -22,6 +22,7 @@ mod audit;
 mod authority;
 mod bootstrap;
 mod changes;
+mod clock;
 mod commits;
 mod displaced;
 mod epoch;

@@ -1,9 +1,11 @@
 //! Tokens: made within the restrictions, read, revoked, deleted once expired.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use latchkey::token::TokenHash;
 use latchkey::wire::{RefusalReason, Scheme};
+use latchkey_admin::clock::{Clock, OsEntropy, Sources};
 use latchkey_admin::domain::limits::{ExpiryRefusal, TooLong, Whose};
 use latchkey_admin::domain::period::Period;
 use latchkey_admin::domain::scope::Scopes;
@@ -11,7 +13,7 @@ use latchkey_admin::domain::time::Timestamp;
 use latchkey_admin::domain::token::{Expiry, Networks, Schemes, TokenId, TokenSpec, TokenStatus};
 use latchkey_admin::domain::user::UserPatch;
 use latchkey_admin::domain::verdict::Outcome;
-use latchkey_admin::store::StoreError;
+use latchkey_admin::store::{Batch, Store, StoreError, StoreOptions};
 use sqlx::{Connection, Executor};
 
 use crate::support::{Fixture, eventually, name, new_token, on_both_databases, origin, token_of};
@@ -28,6 +30,8 @@ on_both_databases![
     an_unknown_hash_and_an_unknown_token_are_told_apart_from_failures,
     deleting_the_expired_tokens_of_a_user_spares_all_others,
     deleting_more_expired_tokens_than_one_batch_deletes_them_all,
+    a_deletion_whose_time_is_up_says_how_far_it_came_and_goes_on_when_it_is_repeated,
+    a_hundred_thousand_expired_tokens_are_deleted_while_others_write,
 ];
 
 async fn a_token_is_read_as_it_was_made(db: Fixture) {
@@ -160,9 +164,23 @@ async fn deleting_the_expired_tokens_of_a_user_spares_all_others(db: Fixture) {
     let revoked = db.token_until("alice", soon).await;
     db.store.revoke_token(&origin(), revoked.id).await.unwrap();
     let spared = [revoked.id, db.token("alice").await.id, db.token_until("bob", soon).await.id];
-    assert_eq!(db.store.delete_expired_of_user(&origin(), &name("alice"), None).await.unwrap(), 0);
+    assert_eq!(
+        db.store
+            .delete_expired_of_user(&origin(), &name("alice"), None, Duration::MAX)
+            .await
+            .unwrap()
+            .deleted,
+        0
+    );
     db.clock.set(soon);
-    assert_eq!(db.store.delete_expired_of_user(&origin(), &name("alice"), None).await.unwrap(), 2);
+    assert_eq!(
+        db.store
+            .delete_expired_of_user(&origin(), &name("alice"), None, Duration::MAX)
+            .await
+            .unwrap()
+            .deleted,
+        2
+    );
     for token in &expired {
         assert!(matches!(db.store.token(token.id).await, Err(StoreError::TokenNotFound)));
         assert_eq!(db.outcome(token).await, Outcome::Refused(RefusalReason::Unknown, None));
@@ -171,7 +189,14 @@ async fn deleting_the_expired_tokens_of_a_user_spares_all_others(db: Fixture) {
         db.store.token(id).await.unwrap();
     }
     let before = db.everything().await;
-    assert_eq!(db.store.delete_expired_of_user(&origin(), &name("alice"), None).await.unwrap(), 0);
+    assert_eq!(
+        db.store
+            .delete_expired_of_user(&origin(), &name("alice"), None, Duration::MAX)
+            .await
+            .unwrap()
+            .deleted,
+        0
+    );
     assert_eq!(db.everything().await, before);
 }
 
@@ -179,7 +204,9 @@ async fn deleting_more_expired_tokens_than_one_batch_deletes_them_all(db: Fixtur
     let alice = db.user("alice").await;
     crate::scheduler::insert_expired(&db, &alice, 1_201, db.now()).await;
     db.clock.advance(Duration::from_secs(2));
-    let delete = async |most| db.store.delete_expired_of_user(&origin(), &alice.name, most).await.unwrap();
+    let delete = async |most| {
+        db.store.delete_expired_of_user(&origin(), &alice.name, most, Duration::MAX).await.unwrap().deleted
+    };
     assert_eq!(delete(Some(601)).await, 601);
     assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 600);
     assert_eq!(delete(None).await, 600);
@@ -191,20 +218,80 @@ async fn deleting_more_expired_tokens_than_one_batch_deletes_them_all(db: Fixtur
 async fn a_batch_that_another_deleter_has_emptied_is_not_the_last() {
     let db = Fixture::postgres().await;
     let alice = db.user("alice").await;
-    crate::scheduler::insert_expired(&db, &alice, 300, db.now()).await;
+    crate::scheduler::insert_expired(&db, &alice, 700, db.now()).await;
     db.clock.advance(Duration::from_secs(2));
     // Another deleter is about to delete what the first batch chooses, and commits when the batch waits for it.
     let mut other = db.connection().await;
     let mut deletion = other.begin().await.unwrap();
-    let first = "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens ORDER BY expires_at, id LIMIT 100)";
-    assert_eq!(deletion.execute(first).await.unwrap().rows_affected(), 100);
+    let first = "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens ORDER BY expires_at, id LIMIT 500)";
+    assert_eq!(deletion.execute(first).await.unwrap().rows_affected(), 500);
     let store = db.store.clone();
-    let batches =
-        tokio::spawn(async move { store.delete_expired_of_user(&origin(), &alice.name, None).await });
+    let batches = tokio::spawn(async move {
+        store.delete_expired_of_user(&origin(), &alice.name, None, Duration::MAX).await
+    });
     let waiting = "SELECT COUNT(*) FROM pg_stat_activity \
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
     eventually("the batch waits", || async { db.number(waiting).await == 1 }).await;
     deletion.commit().await.unwrap();
-    assert_eq!(batches.await.unwrap().unwrap(), 200);
+    assert_eq!(batches.await.unwrap().unwrap(), Batch { deleted: 200, more: false });
     assert_eq!(db.number("SELECT COUNT(*) FROM tokens").await, 0);
+}
+
+/// A clock whose every look at the steady one takes a second: time for three batches.
+#[derive(Debug)]
+struct Hurried(std::sync::atomic::AtomicU64);
+
+impl Clock for Hurried {
+    fn now(&self) -> Timestamp {
+        "2026-01-02T00:00:00Z".parse().unwrap()
+    }
+
+    fn steady(&self) -> Duration {
+        Duration::from_secs(self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst))
+    }
+}
+
+async fn a_deletion_whose_time_is_up_says_how_far_it_came_and_goes_on_when_it_is_repeated(db: Fixture) {
+    let alice = db.user("alice").await;
+    crate::scheduler::insert_expired(&db, &alice, 2_100, db.now()).await;
+    let sources = Sources::new(Arc::new(Hurried(0.into())), Arc::new(OsEntropy));
+    let store = Store::open(&db.url, StoreOptions::default(), sources).await.unwrap();
+    let within = Duration::from_secs(3);
+    let mut done = Vec::new();
+    loop {
+        let before = db.number("SELECT COUNT(*) FROM tokens").await;
+        let batch = store.delete_expired_of_user(&origin(), &alice.name, None, within).await.unwrap();
+        let left = db.number("SELECT COUNT(*) FROM tokens").await;
+        assert_eq!(u64::try_from(before - left).unwrap(), batch.deleted);
+        done.push(batch);
+        if !batch.more {
+            break;
+        }
+    }
+    assert_eq!(done, [Batch { deleted: 1_500, more: true }, Batch { deleted: 600, more: false }]);
+    let entries = db.number("SELECT COUNT(*) FROM audit WHERE action = 'tokens.deleted'").await;
+    assert_eq!(entries, 5, "one for each batch");
+}
+
+async fn a_hundred_thousand_expired_tokens_are_deleted_while_others_write(db: Fixture) {
+    let (alice, most) = (db.user("alice").await, 100_000);
+    db.user("bob").await;
+    crate::scheduler::insert_expired(&db, &alice, most, db.now()).await;
+    db.clock.advance(Duration::from_secs(200));
+    let store = db.store.clone();
+    let deleting = tokio::spawn(async move {
+        store.delete_expired_of_user(&origin(), &alice.name, None, Duration::MAX).await.unwrap()
+    });
+    let (mut writes, mut meanwhile) = (0, 0);
+    while !deleting.is_finished() {
+        // None of these waits for longer than the store has patience.
+        let token = db.token("bob").await;
+        db.store.revoke_token(&origin(), token.id).await.unwrap();
+        writes += 1;
+        meanwhile +=
+            i64::from(db.number("SELECT COUNT(*) FROM tokens WHERE expires_at < 1767300000000").await > 0);
+    }
+    assert_eq!(deleting.await.unwrap(), Batch { deleted: u64::from(most), more: false });
+    assert!(meanwhile > 0, "{writes} writes");
+    assert_eq!(db.number("SELECT COUNT(*) FROM tokens WHERE expires_at < 1767300000000").await, 0);
 }

@@ -1,5 +1,7 @@
 //! Users: made, read, changed, deleted.
 
+use std::time::Duration;
+
 use latchkey::wire::RefusalReason;
 use latchkey_admin::domain::page::{Limit, PageRequest};
 use latchkey_admin::domain::token_search::TokenFilter;
@@ -61,7 +63,7 @@ async fn an_unknown_user_is_not_found(db: Fixture) {
     let of_nobody = TokenFilter { user: Some(nobody.clone()), ..TokenFilter::default() };
     let list = db.refused(db.store.search_tokens(&of_nobody, PageRequest::default())).await;
     assert!(matches!(list, StoreError::UserNotFound(_)));
-    let expired = db.refused(db.store.delete_expired_of_user(&origin(), &nobody, None)).await;
+    let expired = db.refused(db.store.delete_expired_of_user(&origin(), &nobody, None, Duration::MAX)).await;
     assert!(matches!(expired, StoreError::UserNotFound(_)));
 }
 
@@ -122,7 +124,7 @@ async fn users_come_in_pages_in_the_order_of_their_making(db: Fixture) {
     let mut names = Vec::new();
     for number in 0..5 {
         names.push(db.user(&format!("user{}", 9 - number)).await.name);
-        db.clock.advance(std::time::Duration::from_millis(1));
+        db.clock.advance(Duration::from_millis(1));
     }
     let mut page = PageRequest { limit: Limit::new(2).unwrap(), cursor: None };
     let mut found = Vec::new();

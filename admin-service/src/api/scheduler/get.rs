@@ -11,6 +11,7 @@ use crate::domain::time::Timestamp;
 use crate::error::ApiError;
 use crate::jobs::delete_expired::JOB;
 use crate::json::Json;
+use crate::store::SchedulerState;
 
 /// How the deletion of expired tokens goes.
 #[derive(Serialize, ToSchema)]
@@ -40,6 +41,10 @@ pub(super) struct SchedulerBody {
     /// How many tokens and users that run has deleted so far; null: it does not run.
     #[schema(example = 1200)]
     deleted_so_far: Option<u64>,
+    /// Why nothing is deleted by time for now, though it may be due: the clock may be wrong; null: it is not in doubt. A run that is
+    /// asked for goes on all the same.
+    #[schema(example = json!(null))]
+    paused: Option<String>,
 }
 
 /// How the scheduler is doing
@@ -56,15 +61,29 @@ pub(super) async fn get_scheduler(
     State(app): State<App>,
 ) -> Result<Json<SchedulerBody>, ApiError> {
     let state = app.store.scheduler_state(JOB).await?;
+    let now = app.sources.now();
+    let paused = paused(&app, &state, now);
     Ok(Json(SchedulerBody {
         enabled: state.delete_expired.enabled,
         after: state.delete_expired.after.to_string(),
         every: state.delete_expired.every.to_string(),
-        next_run_at: state.next_run_at(app.sources.now()),
+        next_run_at: state.next_run_at(now),
         last_run_at: state.last_run_at,
         last_deleted: state.last_deleted,
         last_error: state.last_error,
         holder: state.holder.map(|holder| holder.to_string()),
         deleted_so_far: state.deleted_so_far,
+        paused,
     }))
+}
+
+/// Why nothing is deleted by time now.
+fn paused(app: &App, state: &SchedulerState, now: Timestamp) -> Option<String> {
+    let doubted = state.held_until(now).zip(state.doubt.as_ref());
+    match doubted {
+        Some((end, (_, doubt))) => {
+            Some(format!("{doubt}; nothing is deleted by time until {end}, if it is steady"))
+        }
+        None => app.store.clock_hold().map(|hold| hold.to_string()),
+    }
 }

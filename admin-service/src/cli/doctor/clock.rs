@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use jiff::fmt::rfc2822;
 
 use super::finding::Findings;
-use crate::clock::Sources;
+use crate::clock::{SKEW, Sources, apart};
 use crate::domain::audit::AuditFilter;
 use crate::domain::page::{Limit, PageRequest};
 use crate::domain::time::Timestamp;
@@ -15,11 +15,19 @@ const CHECK: &str = "clock";
 const APART: SignedDuration = SignedDuration::from_secs(5);
 /// What to do about it.
 const ADVICE: &str = "Let chronyd or systemd-timesyncd keep the clocks: expiry goes by the service's.";
+/// What to do where the service goes by the database's.
+const ADVICE_OF_DATABASE: &str = "Let chronyd or systemd-timesyncd keep both: all replicas go by the database's clock, and one whose \
+     own differs deletes nothing by time.";
 
-/// Compares with the database's own clock, if it has one.
-pub(super) fn check_database(now: Timestamp, theirs: Option<Timestamp>, findings: &mut Findings) {
-    if let Some(theirs) = theirs {
-        compare("the database's", now, theirs, findings);
+/// Compares with the database's own clock, if it has one: this machine's is `ahead` of it.
+pub(super) fn check_database(ahead: Option<SignedDuration>, findings: &mut Findings) {
+    match ahead {
+        None => {}
+        Some(ahead) if ahead.abs() <= SKEW => findings.ok(CHECK, "it agrees with the database's."),
+        Some(ahead) => {
+            let problem = format!("this machine's is {} the database's.", apart(ahead));
+            findings.problem(CHECK, problem, ADVICE_OF_DATABASE);
+        }
     }
 }
 
@@ -33,13 +41,12 @@ pub(super) fn check_date(now: Timestamp, date: Option<&str>, findings: &mut Find
 }
 
 fn compare(whose: &str, now: Timestamp, theirs: Timestamp, findings: &mut Findings) {
-    let apart = now.duration_since(theirs);
-    if apart.abs() <= APART {
+    let ahead = now.duration_since(theirs);
+    if ahead.abs() <= APART {
         findings.ok(CHECK, format!("it agrees with {whose}."));
         return;
     }
-    let (seconds, way) = (apart.abs().as_secs(), if apart.is_positive() { "ahead of" } else { "behind" });
-    findings.problem(CHECK, format!("this machine's is {seconds} s {way} {whose}."), ADVICE);
+    findings.problem(CHECK, format!("this machine's is {} {whose}.", apart(ahead)), ADVICE);
 }
 
 /// Looks whether something was done at a time that is still to come.

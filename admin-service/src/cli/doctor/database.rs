@@ -25,7 +25,7 @@ pub(super) async fn check(serve: &ServeArgs, sources: &Sources, findings: &mut F
     match Store::examine(&url, StoreOptions::default(), sources.clone()).await {
         Ok((store, examination)) => {
             tell(&url, &examination, findings);
-            clock::check_database(sources.now(), examination.clock, findings);
+            clock::check_database(examination.clock_ahead, findings);
             let position = match examination.schema {
                 Schema::Current => contents(&store, sources, findings).await,
                 _ => None,

@@ -48,16 +48,18 @@ fn delete_all(client: &Client, path: &str) -> Result<u64, Failure> {
     #[derive(Deserialize)]
     struct Deleted {
         deleted: u64,
+        /// Not told by older services.
+        more: Option<bool>,
     }
     let progress = Progress::of("tokens");
     let limit = BATCH.to_string();
     let query = [("status", "expired"), ("limit", limit.as_str())];
     let mut all = 0;
     loop {
-        let Deleted { deleted } = client.parsed(&client.call(Method::DELETE, path, &query, None)?)?;
+        let Deleted { deleted, more } = client.parsed(&client.call(Method::DELETE, path, &query, None)?)?;
         all += deleted;
         progress.at(all, None);
-        if deleted < BATCH {
+        if !more.unwrap_or(deleted >= BATCH) {
             return Ok(all);
         }
     }

@@ -12,7 +12,7 @@ use sqlx::Row;
 
 use crate::postgres::Cluster;
 use crate::support::Fixture;
-use operations::{OF_SQLITE, Subject, WORKS, adds, call, prepare};
+use operations::{OF_SQLITE, OF_THE_CLOCK, Subject, WORKS, adds, call, prepare};
 use proxy::{Fault, Point, Proxy};
 
 /// What passes by trying again, which the store does.
@@ -35,7 +35,8 @@ fn every_write_of_the_store_is_put_to_the_test_of_faults_by_wire() {
             format!("{module}::{}", &line[..end])
         }));
     }
-    let listed: BTreeSet<String> = WORKS.iter().chain(&OF_SQLITE).map(ToString::to_string).collect();
+    let listed: BTreeSet<String> =
+        WORKS.iter().chain(&OF_SQLITE).chain(&OF_THE_CLOCK).map(ToString::to_string).collect();
     assert_eq!(found, listed, "list it in operations.rs, with a call");
 }
 

@@ -1,6 +1,9 @@
 //! `DELETE /users/{name}/tokens?status=expired`: tidies up.
 
+use std::time::Duration;
+
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -35,23 +38,34 @@ impl StatusQuery {
     }
 }
 
+/// After how long no other batch is begun: one that waits for others may take the rest of the request's time.
+const BEGIN_WITHIN: Duration = Duration::from_secs(2);
+
 /// How many tokens were deleted.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Deleted)]
 pub(super) struct DeletedBody {
     #[schema(example = 3)]
     deleted: u64,
+    /// True where expired tokens may be left: the request's time was up (202), or `limit` was reached (200). Send it again for
+    /// these.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    more: bool,
 }
 
 /// Delete a user's expired tokens
 ///
-/// All of them or the first `limit`, and no others.
+/// All of them or the first `limit`, and no others. Of very many, as many as there is time for: the answer is 202 then, and the request may
+/// be sent again until it is 200.
 #[utoipa::path(
     delete, path = "/users/{name}/tokens", tag = "tokens",
     security(("bearer" = ["latchkey:tokens"]), ("basic" = ["latchkey:tokens"])),
     params(("name" = String, Path, description = "The user's name."), StatusQuery),
     responses(
-        (status = 200, description = "How many were deleted.", body = DeletedBody),
+        (status = 200, description = "How many were deleted: all, or as many as `limit` says.", body = DeletedBody,
+         example = json!({"deleted": 3})),
+        (status = 202, description = "How many were deleted until the request's time was up; there may be more.", body = DeletedBody,
+         example = json!({"deleted": 77_000, "more": true})),
         (status = 404, description = "`user_not_found`: there is no such user.", body = ErrorBody),
     ),
 )]
@@ -59,12 +73,14 @@ pub(super) async fn delete_expired_tokens(
     owner: TokensOf,
     Parameters(query): Parameters<StatusQuery>,
     State(app): State<App>,
-) -> Result<Json<DeletedBody>, ApiError> {
+) -> Result<(StatusCode, Json<DeletedBody>), ApiError> {
     if query.status.as_deref() != Some("expired") {
         let message = "Only expired tokens can be deleted together: add `?status=expired`";
         return Err(ApiError::new(Code::InvalidQuery, message).with("parameter", "status"));
     }
     let limit = query.limit()?;
-    let deleted = app.store.delete_expired_of_user(&owner.origin(), &owner.user, limit).await?;
-    Ok(Json(DeletedBody { deleted }))
+    let done = app.store.delete_expired_of_user(&owner.origin(), &owner.user, limit, BEGIN_WITHIN).await?;
+    let as_asked = !done.more || limit.is_some_and(|limit| done.deleted >= u64::from(limit));
+    let status = if as_asked { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(DeletedBody { deleted: done.deleted, more: done.more })))
 }

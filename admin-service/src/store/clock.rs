@@ -1,0 +1,437 @@
+//! The clock that the service goes by, watched. On PostgreSQL it is the database's, one for all replicas, measured against the
+//! steady clock of this machine. Where the time jumps, the history gets a new epoch, so that edges ask again, and nothing is
+//! deleted by that time until it was steady for an hour.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use sqlx::{AnyConnection, query, query_scalar};
+
+use super::Store;
+use super::epoch::Rename;
+use super::error::StoreError;
+use super::migrate::Kind;
+use super::row::{Columns, millis};
+use super::transaction::{Tx, Work, within};
+use crate::clock::{Hold, STEADY, Sources, is_jump};
+use crate::domain::audit::Origin;
+use crate::domain::time::Timestamp;
+use crate::domain::verdict::Epoch;
+use crate::telemetry::CLOCK_JUMPS;
+
+/// PostgreSQL's clock, in Unix milliseconds.
+pub(super) const DATABASE_NOW: &str =
+    "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now";
+/// A look at what the clock is watched by, and the same with PostgreSQL's clock.
+const LOOK: &str =
+    "SELECT h.epoch, c.doubted_at FROM history h JOIN clock c ON c.singleton = 1 WHERE h.singleton = 1";
+const LOOK_WITH_NOW: &str = "SELECT h.epoch, c.doubted_at, \
+     CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now \
+     FROM history h JOIN clock c ON c.singleton = 1 WHERE h.singleton = 1";
+/// Of how many measurements the best is taken.
+const SAMPLES: usize = 8;
+
+/// One measurement of the database's clock, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    /// Its time less the steady clock's in the middle of the round trip.
+    above_steady: i64,
+    /// How long the round trip took: the database was asked somewhen in it.
+    round_trip: i64,
+}
+
+impl Sample {
+    fn of(now: Timestamp, before: Duration, after: Duration) -> Self {
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let round_trip = millis(after).saturating_sub(millis(before));
+        Self { above_steady: now.as_millisecond() - millis(before) - round_trip / 2, round_trip }
+    }
+}
+
+/// What the store remembers of its looks at the clock.
+#[derive(Debug, Default)]
+pub(super) struct ClockWatch {
+    latest: Mutex<Latest>,
+    looking: tokio::sync::Mutex<Looking>,
+}
+
+/// What the latest look found.
+#[derive(Clone, Debug, Default)]
+struct Latest {
+    epoch: Option<Epoch>,
+    doubted_at: Option<Timestamp>,
+}
+
+/// What one look needs of those before it.
+#[derive(Debug, Default)]
+struct Looking {
+    samples: VecDeque<Sample>,
+    /// A jump that is noticed and not recorded yet.
+    jumped: Option<SignedDuration>,
+}
+
+impl Looking {
+    /// Takes a measurement, and goes by the best of the latest ones.
+    fn take(&mut self, sample: Sample, sources: &Sources) {
+        let moved = sources.database_moved(sample.above_steady);
+        if let Some(by) = is_jump(moved, sample.round_trip / 2) {
+            self.note_jump(by, sources);
+            self.samples.clear();
+        }
+        self.samples.truncate(SAMPLES - 1);
+        self.samples.push_front(sample);
+        if let Some(best) = self.samples.iter().min_by_key(|sample| sample.round_trip) {
+            sources.follow_database(best.above_steady);
+        }
+    }
+
+    /// Doubts the time before anybody can go by it.
+    fn note_jump(&mut self, by: SignedDuration, sources: &Sources) {
+        sources.doubt_clock();
+        metrics::counter!(CLOCK_JUMPS).increment(1);
+        self.jumped = Some(by);
+    }
+}
+
+/// Why the time is not believed to delete by. Displays as a sentence without its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Doubt {
+    /// It moved by so much at once.
+    #[error("the clock jumped {}", jumped(*.0))]
+    Jumped(SignedDuration),
+    /// The machine's clock was set by so much while no service ran.
+    #[error("the clock was set while the service did not run, and jumped {}", jumped(*.0))]
+    Set(SignedDuration),
+    /// Something was recorded at a time that is still to come.
+    #[error(
+        "the newest record is of {0}, which is still to come: the clock was ahead then, or is behind now"
+    )]
+    Ahead(Timestamp),
+    /// Nothing was recorded for longer than the jobs rest.
+    #[error("nothing was recorded since {0}: no service ran, or the clock is wrong")]
+    Gap(Timestamp),
+}
+
+fn jumped(by: SignedDuration) -> String {
+    let way = if by.is_negative() { "back" } else { "forward" };
+    format!("{} s {way}", (by.abs().as_millis() + 500) / 1_000)
+}
+
+impl Doubt {
+    /// Whether verdicts may have been given by a wrong time.
+    fn is_of_verdicts(self) -> bool {
+        !matches!(self, Self::Gap(_))
+    }
+}
+
+impl Store {
+    /// Looks at the clock: measures that of the database where the service goes by it, and where the time has jumped, stamps a new
+    /// epoch and has nothing deleted by it for now. Of several processes that notice one jump, one stamps.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: the time then goes on by the steady clock, and a jump is recorded by the next look.
+    pub async fn look_at_clock(&self) -> Result<(), StoreError> {
+        let mut looking = self.0.clock.looking.lock().await;
+        let sources = self.sources();
+        if let Some(by) = sources.jump() {
+            looking.note_jump(by, sources);
+            sources.accept_clock();
+        }
+        let (mut seen, sample) = self.ask_for_clock().await?;
+        if let Some(sample) = sample {
+            looking.take(sample, sources);
+        }
+        if let Some(by) = looking.jumped {
+            // Another process may have stamped an epoch for this jump since the latest look: that one will do.
+            let before = self.latest().epoch.or_else(|| seen.epoch.clone());
+            seen = self.record(Doubt::Jumped(by), before.as_ref()).await?;
+            looking.jumped = None;
+        }
+        *self.0.clock.latest.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        Ok(())
+    }
+
+    /// Looks whether the clock was set, or was wrong, while no service ran: by what the database holds.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; nothing is known then.
+    pub async fn check_clock_at_start(&self) -> Result<(), StoreError> {
+        let sources = self.sources();
+        let (found, boot) = (self.found_at_start().await?, sources.boot());
+        if let Some(doubt) = found.doubt(sources.now(), boot.as_ref()) {
+            sources.doubt_clock();
+            self.record(doubt, Some(&found.epoch)).await?;
+        } else if boot.is_some() && boot != found.boot {
+            // On a full disk it is not noted, and the next start knows less.
+            let _ = self.write(&NoteBoot(boot)).await;
+        }
+        Ok(())
+    }
+
+    /// Why nothing may be deleted by the clock now, as of the latest look; `None`: it may.
+    #[must_use]
+    pub fn clock_hold(&self) -> Option<Hold> {
+        let now = self.sources().now();
+        let doubted = self.latest().doubted_at.is_some_and(|at| now < at.saturating_add(STEADY));
+        self.sources().hold().or_else(|| doubted.then_some(Hold::Doubted))
+    }
+
+    /// Sees to it that the time is of a measurement that is not older than an epoch: whoever stamped it may have done so for a jump
+    /// of the database's clock that this process has yet to see.
+    pub(super) async fn go_by_clock_of(&self, epoch: &Epoch) -> Result<(), StoreError> {
+        if self.sources().follows_database() && self.latest().epoch.is_some_and(|latest| latest != *epoch) {
+            self.look_at_clock().await?;
+        }
+        Ok(())
+    }
+
+    fn latest(&self) -> Latest {
+        self.0.clock.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn ask_for_clock(&self) -> Result<(Latest, Option<Sample>), StoreError> {
+        let sources = self.sources();
+        let text = if sources.follows_database() { LOOK_WITH_NOW } else { LOOK };
+        let mut connection = self.0.readers.acquire().await?;
+        let before = sources.steady();
+        let done = within(self.0.patience, query(text).fetch_one(&mut *connection)).await;
+        let after = sources.steady();
+        let row = self.0.finished(&mut connection, done)??;
+        let latest =
+            Latest { epoch: Some(Epoch(row.text("epoch")?)), doubted_at: row.time_or_null("doubted_at")? };
+        let sample = match sources.follows_database() {
+            true => Some(Sample::of(row.time("now")?, before, after)),
+            false => None,
+        };
+        Ok((latest, sample))
+    }
+
+    /// Records a doubt, and says how it stands then. With `before`, nothing is done where the history has another epoch by now.
+    async fn record(&self, doubt: Doubt, before: Option<&Epoch>) -> Result<Latest, StoreError> {
+        let recorded = self.write(&Record { doubt, before, boot: self.sources().boot() }).await?;
+        if doubt.is_of_verdicts() {
+            tracing::warn!(
+                epoch = recorded.epoch.as_ref().map(ToString::to_string),
+                "{doubt}; edges forget their verdicts, and nothing is deleted by the clock until it was steady for an hour"
+            );
+        } else {
+            tracing::info!("{doubt}; nothing is deleted by the clock until it was steady for an hour");
+        }
+        Ok(recorded)
+    }
+
+    async fn found_at_start(&self) -> Result<AtStart, StoreError> {
+        let row = self.one(query(
+            "SELECT h.epoch, c.boot, c.above_boot_ms, c.doubted_at, c.known_ahead, r.delete_expired_every_ms AS every, \
+             (SELECT MAX(last_run_at) FROM jobs) AS last_run, \
+             (SELECT at FROM audit WHERE id = (SELECT MAX(id) FROM audit)) AS last_entry \
+             FROM history h JOIN clock c ON c.singleton = 1 JOIN restrictions r ON r.singleton = 1 WHERE h.singleton = 1",
+        ));
+        let row = row.await?;
+        let newest =
+            [row.time_or_null("last_run")?, row.time_or_null("last_entry")?, row.time_or_null("doubted_at")?];
+        Ok(AtStart {
+            epoch: Epoch(row.text("epoch")?),
+            boot: row.text_or_null("boot")?.zip(row.column("above_boot_ms")?),
+            newest: newest.into_iter().flatten().max(),
+            known_ahead: row.time("known_ahead")?,
+            every: Duration::from_millis(row.number("every")?),
+        })
+    }
+}
+
+/// What the database tells of the clock before this process began.
+struct AtStart {
+    epoch: Epoch,
+    boot: Option<(String, i64)>,
+    newest: Option<Timestamp>,
+    known_ahead: Timestamp,
+    every: Duration,
+}
+
+/// How often something is recorded at least while a service runs, beside the scheduler's runs, and what that may be late.
+const RECORDED_EVERY: Duration = Duration::from_secs(660);
+/// How far a record may be ahead of the time without a doubt.
+const SLACK: Duration = Duration::from_secs(1);
+
+impl AtStart {
+    fn doubt(&self, now: Timestamp, boot: Option<&(String, i64)>) -> Option<Doubt> {
+        let set = self.boot.as_ref().zip(boot).filter(|((before, _), (boot, _))| before == boot);
+        if let Some(by) = set.and_then(|((_, before), (_, above))| is_jump(above - before, 0)) {
+            return Some(Doubt::Set(by));
+        }
+        let newest = self.newest?;
+        if newest > now.saturating_add(SLACK) {
+            return (newest > self.known_ahead).then_some(Doubt::Ahead(newest));
+        }
+        let expected = newest.saturating_add(self.every).saturating_add(RECORDED_EVERY);
+        (now > expected).then_some(Doubt::Gap(newest))
+    }
+}
+
+/// Notes a doubt, with a new epoch where verdicts may be wrong.
+struct Record<'a> {
+    doubt: Doubt,
+    before: Option<&'a Epoch>,
+    boot: Option<(String, i64)>,
+}
+
+impl Work for Record<'_> {
+    type Output = Latest;
+
+    /// Edges go on accepting what has expired until they are told, on a full disk too.
+    fn is_revocation(&self) -> bool {
+        self.doubt.is_of_verdicts()
+    }
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Latest, StoreError> {
+        let mut epoch = self.before.cloned();
+        if self.doubt.is_of_verdicts() {
+            let reason = self.doubt.to_string();
+            let rename = Rename { lost: self.before, origin: Origin::scheduler(), reason: Some(&reason) };
+            let at = rename.run(tx).await?;
+            epoch = Some(at.epoch);
+            if !tx.took_revision {
+                let row = query("SELECT doubted_at FROM clock WHERE singleton = 1");
+                let row = row.fetch_one(&mut *tx.connection).await?;
+                return Ok(Latest { epoch, doubted_at: row.time_or_null("doubted_at")? });
+            }
+        }
+        let now = tx.now();
+        let ahead = if let Doubt::Ahead(newest) = self.doubt { newest } else { Timestamp::UNIX_EPOCH };
+        let (boot, above) = self.boot.clone().unzip();
+        query(
+            "UPDATE clock SET doubted_at = $1, doubt = $2, boot = $3, above_boot_ms = $4, \
+             known_ahead = CASE WHEN known_ahead < $5 THEN $5 ELSE known_ahead END WHERE singleton = 1",
+        )
+        .bind(millis(now))
+        .bind(self.doubt.to_string())
+        .bind(boot)
+        .bind(above)
+        .bind(millis(ahead))
+        .execute(&mut *tx.connection)
+        .await?;
+        Ok(Latest { epoch, doubted_at: Some(now) })
+    }
+}
+
+/// Notes how the machine's clock is set.
+struct NoteBoot(Option<(String, i64)>);
+
+impl Work for NoteBoot {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let (boot, above) = self.0.clone().unzip();
+        let note = query("UPDATE clock SET boot = $1, above_boot_ms = $2 WHERE singleton = 1");
+        note.bind(boot).bind(above).execute(&mut *tx.connection).await?;
+        Ok(())
+    }
+}
+
+/// Has the service go by the clock of a database that has one, from its opening on.
+pub(super) async fn follow_from_opening(
+    connection: &mut AnyConnection,
+    kind: Kind,
+    sources: &Sources,
+) -> Result<(), sqlx::Error> {
+    if kind == Kind::Postgres && sources.yields_to_database() {
+        // The first answer comes late, as the statement is prepared for it.
+        for _ in 0..2 {
+            let sample = sample_on(connection, sources).await?;
+            sources.follow_database(sample.above_steady);
+        }
+    }
+    Ok(())
+}
+
+/// How far this machine's clock is ahead of the database's.
+pub(super) async fn ahead_of(
+    connection: &mut AnyConnection,
+    sources: &Sources,
+) -> Result<SignedDuration, sqlx::Error> {
+    let mut sample = sample_on(connection, sources).await?;
+    let again = sample_on(connection, sources).await?;
+    if again.round_trip < sample.round_trip {
+        sample = again;
+    }
+    let steady = i64::try_from(sources.steady().as_millis()).unwrap_or(i64::MAX);
+    let own = sources.machine_now().as_millisecond();
+    Ok(SignedDuration::from_millis(own - sample.above_steady - steady))
+}
+
+async fn sample_on(connection: &mut AnyConnection, sources: &Sources) -> Result<Sample, sqlx::Error> {
+    let before = sources.steady();
+    let now: i64 = query_scalar(DATABASE_NOW).fetch_one(connection).await?;
+    let now = Timestamp::from_millisecond(now).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    Ok(Sample::of(now, before, sources.steady()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn found(newest: &str) -> AtStart {
+        AtStart {
+            epoch: Epoch("e".to_owned()),
+            boot: Some(("this boot".to_owned(), 1_000_000)),
+            newest: Some(at(newest)),
+            known_ahead: Timestamp::UNIX_EPOCH,
+            every: Duration::from_secs(3_600),
+        }
+    }
+
+    fn boot(name: &str, above: i64) -> (String, i64) {
+        (name.to_owned(), above)
+    }
+
+    #[test]
+    fn a_start_soon_after_the_last_record_leaves_no_doubt() {
+        let now = at("2026-01-01T12:00:00Z");
+        for newest in ["2026-01-01T11:00:00Z", "2026-01-01T12:00:01Z"] {
+            assert_eq!(found(newest).doubt(now, Some(&boot("this boot", 1_001_000))), None, "{newest}");
+            assert_eq!(found(newest).doubt(now, None), None, "{newest}");
+        }
+        assert_eq!(
+            AtStart { newest: None, ..found("2026-01-01T12:00:00Z") }.doubt(now, None),
+            None,
+            "nothing yet"
+        );
+    }
+
+    #[test]
+    fn a_clock_that_was_set_between_two_runs_is_known_by_the_time_since_the_machine_started() {
+        let (now, found) = (at("2026-01-01T12:00:00Z"), found("2026-01-01T12:00:00Z"));
+        let by = SignedDuration::from_millis(-1_001);
+        assert_eq!(found.doubt(now, Some(&boot("this boot", 998_999))), Some(Doubt::Set(by)));
+        assert_eq!(found.doubt(now, Some(&boot("another boot", 998_999))), None);
+    }
+
+    #[test]
+    fn a_record_that_is_still_to_come_is_doubted_once() {
+        let (now, newest) = (at("2026-01-01T12:00:00Z"), at("2026-01-01T12:00:01.001Z"));
+        let found = found("2026-01-01T12:00:01.001Z");
+        assert_eq!(found.doubt(now, None), Some(Doubt::Ahead(newest)));
+        assert_eq!(AtStart { known_ahead: newest, ..found }.doubt(now, None), None);
+    }
+
+    #[test]
+    fn a_long_silence_is_doubted_and_a_short_one_is_not() {
+        let found = found("2026-01-01T12:00:00Z");
+        assert_eq!(found.doubt(at("2026-01-01T13:11:00Z"), None), None);
+        let doubt = found.doubt(at("2026-01-01T13:11:00.001Z"), None);
+        assert_eq!(doubt, Some(Doubt::Gap(at("2026-01-01T12:00:00Z"))));
+    }
+
+    #[test]
+    fn a_measurement_is_of_the_middle_of_its_round_trip() {
+        let sample = Sample::of(at("1970-01-01T00:01:00Z"), Duration::from_secs(10), Duration::from_secs(12));
+        assert_eq!((sample.above_steady, sample.round_trip), (49_000, 2_000));
+    }
+}
