@@ -152,7 +152,7 @@ impl Follower {
             let at = self.feed.0.heard.borrow().now().cloned();
             let Some(at) = at else {
                 let Standing { position, stamp } = store.standing().await?;
-                self.feed.begin(position, Some(stamp));
+                self.feed.begin(&position, Some(stamp));
                 return Ok(());
             };
             let Told { now, stamp, page } = store.changes(&at, MOST).await?;
@@ -194,15 +194,15 @@ impl Follower {
         } else {
             tracing::warn!("more has changed than the feed can tell: edges forget their verdicts");
         }
-        self.feed.begin(now, stamp);
+        self.feed.begin(&now, stamp);
     }
 }
 
 impl Feed {
-    fn begin(&self, now: Position, stamp: Option<Stamp>) {
+    fn begin(&self, now: &Position, stamp: Option<Stamp>) {
         self.0.heard.send_modify(|heard| {
             heard.begin(now.clone());
-            heard.note_stamp(&now, stamp);
+            heard.note_stamp(now, stamp);
         });
     }
 

@@ -33,7 +33,7 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub async fn has_more_changes_than(&self, after: &Position, most: usize) -> Result<bool, StoreError> {
         let text = format!(
-            "SELECT COUNT(*) AS following FROM (SELECT revision FROM changes WHERE revision > $1 LIMIT {}) c",
+            "SELECT COUNT(*) AS following FROM (SELECT revision FROM changes WHERE revision > $1 ORDER BY revision LIMIT {}) c",
             most.saturating_add(1)
         );
         let revision = i64::try_from(after.revision.0).unwrap_or(i64::MAX);

@@ -425,10 +425,10 @@ mod tests {
     #[tokio::test]
     async fn a_panic_of_the_driver_is_the_end_of_one_call_and_of_nothing_else() {
         let patience = Duration::from_secs(60);
-        let answered: Option<u8> = None;
+        let answers: Vec<u8> = Vec::new();
         let call = async {
             tokio::task::yield_now().await;
-            answered.unwrap()
+            *answers.first().unwrap()
         };
         assert!(matches!(within(patience, call).await, Err(Unfinished::Panicked)));
         assert!(matches!(within(patience, async { 7 }).await, Ok(7)));

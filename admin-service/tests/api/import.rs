@@ -235,7 +235,7 @@ async fn values_that_cannot_be_are_refused_with_their_place() {
     422 `tokens[1]`: `schemes` must hold at least one of "bearer" and "basic"
     422 `tokens[1]`: `schemes` must hold only "bearer" and "basic"
     422 `tokens[1]`: `allowed_cidrs` must hold networks without bits after their prefix: 10.0.0.0/8 and not 10.0.0.1/8
-    422 `tokens[1]`: A token must expire in the future: it is 2026-01-01T00:00:01Z, and 0s was asked for
+    422 `tokens[1]`: `expires_in` must be longer than none
     422 `tokens[1]`: `created_at` must be in the past: it is 2026-01-01T00:00:01Z
     422 `tokens[1]`: `created_at` must be a time such as 2030-12-31T00:00:00Z (RFC 3339)
     422 `tokens[1]`: A token may live for at most 365d: until 2025-06-01T00:00:00Z; the latest that is allowed was asked for

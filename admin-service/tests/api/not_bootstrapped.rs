@@ -14,6 +14,43 @@ fn edge(service: &TestService, method: Method, path: &str) -> reqwest::RequestBu
     service.edge().request(method, &format!("/edge/v1/{path}"))
 }
 
+/// Every call of the edge API but the look-up.
+async fn the_edge_api_refuses(service: &TestService, token: &str) {
+    for refused in [
+        edge(service, Method::GET, "changes"),
+        edge(
+            service,
+            Method::GET,
+            "changes?epoch=019ab000-0000-7000-8000-000000000000&after=7&wait_ms=60000",
+        ),
+        edge(service, Method::POST, "usage").json(&no_usage()),
+    ] {
+        let answer = Answer::to(refused).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code()),
+            (503, "not_bootstrapped".into()),
+            "{}",
+            answer.show()
+        );
+        assert_eq!(answer.header("retry-after"), ["1"]);
+    }
+    let authz = Answer::to(edge(service, Method::GET, "authz").bearer_auth(token)).await;
+    assert_eq!(authz.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(authz.json()["error"]["message"], "Authorization is temporarily unavailable");
+    assert!(authz.header("www-authenticate").is_empty());
+    let form = edge(service, Method::POST, "introspect")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(format!("token={token}"));
+    let introspect = Answer::to(form).await;
+    assert_eq!(introspect.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(introspect.json()["error"], "temporarily_unavailable");
+    assert!(introspect.text.contains("not_bootstrapped"), "{}", introspect.text);
+}
+
+fn no_usage() -> serde_json::Value {
+    json!({"edge": "vm-1", "sequence": 1, "usage": []})
+}
+
 #[tokio::test]
 async fn nothing_is_said_of_any_token_until_there_is_an_administrator() {
     // A token of another database.
@@ -21,7 +58,6 @@ async fn nothing_is_said_of_any_token_until_there_is_an_administrator() {
     let service = TestService::start_without_administrator().await;
     let hash = TokenHash::of(elsewhere.as_bytes()).to_string();
     let verify = || Answer::to(edge(&service, Method::POST, "verify").json(&json!({"token_hash": hash})));
-    let usage = json!({"edge": "vm-1", "sequence": 1, "usage": []});
     let before = service.state().await;
     assert_snapshot!(verify().await.show(), @r#"
     503 Service Unavailable
@@ -33,35 +69,7 @@ async fn nothing_is_said_of_any_token_until_there_is_an_administrator() {
       }
     }
     "#);
-    for refused in [
-        edge(&service, Method::GET, "changes"),
-        edge(
-            &service,
-            Method::GET,
-            "changes?epoch=019ab000-0000-7000-8000-000000000000&after=7&wait_ms=60000",
-        ),
-        edge(&service, Method::POST, "usage").json(&usage),
-    ] {
-        let answer = Answer::to(refused).await;
-        assert_eq!(
-            (answer.status.as_u16(), answer.code()),
-            (503, "not_bootstrapped".into()),
-            "{}",
-            answer.show()
-        );
-        assert_eq!(answer.header("retry-after"), ["1"]);
-    }
-    let authz = Answer::to(edge(&service, Method::GET, "authz").bearer_auth(elsewhere)).await;
-    assert_eq!(authz.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(authz.json()["error"]["message"], "Authorization is temporarily unavailable");
-    assert!(authz.header("www-authenticate").is_empty());
-    let form = edge(&service, Method::POST, "introspect")
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(format!("token={elsewhere}"));
-    let introspect = Answer::to(form).await;
-    assert_eq!(introspect.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(introspect.json()["error"], "temporarily_unavailable");
-    assert!(introspect.text.contains("not_bootstrapped"), "{}", introspect.text);
+    the_edge_api_refuses(&service, elsewhere).await;
     for _ in 0..3 {
         // No failed attempt is counted, either.
         let me = service.with(elsewhere).get("/me").await;
@@ -87,7 +95,7 @@ async fn nothing_is_said_of_any_token_until_there_is_an_administrator() {
     assert_eq!(verify().await.expect(StatusCode::OK).json()["reason"], "unknown");
     service.with(&admin).get("/me").await.expect(StatusCode::OK);
     assert_eq!(service.with(elsewhere).get("/me").await.code(), "api_key_invalid");
-    Answer::to(edge(&service, Method::POST, "usage").json(&usage)).await.expect(StatusCode::ACCEPTED);
+    Answer::to(edge(&service, Method::POST, "usage").json(&no_usage())).await.expect(StatusCode::ACCEPTED);
     Answer::to(service.monitoring().request(Method::GET, "/readyz")).await.expect(StatusCode::OK);
     let fed = tokio::time::timeout(Duration::from_secs(120), async {
         while Answer::to(edge(&service, Method::GET, "changes")).await.status != StatusCode::OK {

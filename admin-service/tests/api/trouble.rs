@@ -345,17 +345,10 @@ async fn a_sqlite_file_that_has_moved_refuses_changes_and_look_ups_and_readyz_sa
     service.admin().post("/users", json!({"name": "found"})).await.expect(StatusCode::CREATED);
 }
 
-/// What `/readyz` says of the database, once it says so.
+/// What `/readyz` says of the database, once it answers so.
 async fn readiness_until(service: &TestService, status: StatusCode) -> Value {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    loop {
-        let answer = readiness(service).await;
-        if answer.status == status {
-            return answer.json()["checks"]["database"].clone();
-        }
-        assert!(Instant::now() < deadline, "{}", answer.show());
-        tokio::task::yield_now().await;
-    }
+    eventually("another readiness", async || readiness(service).await.status == status).await;
+    readiness(service).await.expect(status).json()["checks"]["database"].clone()
 }
 
 #[tokio::test]

@@ -182,6 +182,7 @@ fn the_scheduler_runs_when_told_to() {
     next run at     <time>
     holder          -
     deleted so far  -
+    paused          -
     ");
     assert_eq!(shell.json(&["scheduler", "run"]), json!({"finished": true, "deleted": 0}));
     assert_eq!(shell.json(&["scheduler", "show"])["last_deleted"], 0);

@@ -93,6 +93,7 @@ fn a_token_that_is_revoked_while_its_request_waits_for_the_body_changes_nothing(
 #[test]
 fn an_edge_secret_is_changed_without_a_restart_and_without_a_gap() {
     let place = Place::new();
+    assert!(place.run(&["bootstrap"]).status.success());
     let file = place.write("secrets", "the-old-edge-secret\n");
     let serving = place.serve(&["--edge-secret-file", &file]);
     let accepts = |secret: &str| {
@@ -363,6 +364,7 @@ fn sighup_reads_the_secrets_anew_and_ends_nothing() {
 #[test]
 fn a_header_of_a_proxy_that_is_not_trusted_is_warned_of_once() {
     let place = Place::new();
+    assert!(place.run(&["bootstrap"]).status.success());
     let mut serving = place.serve(&[]);
     for header in ["X-Forwarded-For: 203.0.113.9", "Forwarded: for=203.0.113.9"] {
         serving.ask("api", &format!("GET /api/v1/me HTTP/1.1\r\n{header}"), "");

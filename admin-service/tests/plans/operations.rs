@@ -61,6 +61,11 @@ async fn reads(operation: &str, store: &Store, db: &Fixture, seeded: &Seeded) ->
             position.revision.0 -= 20_000;
             assert!(store.changes(&position, 1_000).await.unwrap().page.is_some());
         }
+        "has_more_changes_than" => {
+            let mut position = store.position().await.unwrap();
+            position.revision.0 -= 1_000;
+            assert!(store.has_more_changes_than(&position, 100).await.unwrap());
+        }
         "counts" => drop(store.counts().await.unwrap()),
         "ping" | "position" | "standing" => {
             store.ping().await.unwrap();

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::postgres::Cluster;
-use crate::support::{Fixture, eventually, name, new_token, origin};
+use crate::support::{Fixture, admin_token, eventually, name, new_token, origin};
 
 /// How long a server's word may count that it takes writes.
 const BOUND: Duration = Duration::from_secs(2);
@@ -152,6 +152,7 @@ async fn of_several_servers_the_one_that_takes_writes_is_used_at_the_start_and_a
     // The standby comes first in the URL.
     let url = pair.url(&format!("{second},{first}"));
     let store = open(&url).await.unwrap();
+    store.bootstrap(&name("admin"), &admin_token()).await.unwrap();
     store.create_user(&origin(), &NewUser::named(name("alice"))).await.unwrap();
     let token = create(&store).await.unwrap();
 
@@ -178,7 +179,7 @@ async fn a_standby_is_refused_at_the_start_and_waited_for_until_it_is_promoted()
     });
     pair.servers[0].stop();
     pair.servers[1].promote();
-    waiting.await.unwrap().unwrap().ping().await.unwrap();
+    waiting.await.unwrap().unwrap().position().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -144,12 +144,20 @@ fn tell_readiness(metrics: &Listener, answer: &Answer, findings: &mut Findings) 
         let edges =
             waiting.map(|waiting| format!("; {waiting} feeds of edges wait for changes")).unwrap_or_default();
         findings.ok(CHECK, format!("it is ready{edges}."));
-    } else {
-        findings.problem(
+    } else if answer.status.is_success() {
+        findings.warning(
             CHECK,
-            format!("it is not ready: {}.", failing.join(", ")),
+            format!("it is ready, but: {}.", failing.join(", ")),
             "Its log says why; it recovers by itself when the cause is gone.",
         );
+    } else {
+        let advice = match body.get("code").and_then(Value::as_str) {
+            Some("not_bootstrapped") => {
+                "If that is the right database, `latchkey bootstrap` makes its first administrator; else correct --database-url."
+            }
+            _ => "Its log says why; it recovers by itself when the cause is gone.",
+        };
+        findings.problem(CHECK, format!("it is not ready: {}.", failing.join(", ")), advice);
     }
 }
 

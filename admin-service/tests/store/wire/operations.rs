@@ -82,7 +82,7 @@ pub async fn prepare(work: &str, db: &Fixture, number: u32) -> Subject {
     let day = |days| Period::from_days(days).before(db.now()).as_millisecond();
     match work {
         "bootstrap::Bootstrap" => {
-            drop(db.sql("UPDATE tokens SET revoked_at = 1 WHERE revoked_at IS NULL").await)
+            drop(db.sql("UPDATE tokens SET revoked_at = 1 WHERE revoked_at IS NULL").await);
         }
         "look_ups::TakeIntoUse" => token = rotate(db, &token, "1h").await.unwrap(),
         "retention::Forget" => {
