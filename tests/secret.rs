@@ -30,8 +30,8 @@ const CONTROL: &str = "marked-user-who-may-be-seen-everywhere";
 async fn secret_no_trace_of_a_token_or_an_edge_secret_is_left_with_sqlite() {
     let mut scene = Scene::start(Settings::default()).await;
     scene.play().await;
-    // The file and its write-ahead log, both in the test's directory.
-    scene.assert_clean(&[("latchkey-1.db", 2)]).await;
+    // The file or its write-ahead log, both in the test's directory.
+    scene.assert_clean(&[("latchkey-1.db", 1)]).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, SqlSafeStr};
 
-use super::open::OpenError;
+use super::open_error::OpenError;
 use super::transaction::Tx;
 use crate::clock::Sources;
 

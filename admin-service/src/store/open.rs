@@ -1,139 +1,36 @@
 //! Opening the database: making the file, checking that it is ours, migrating it, and setting up the connections.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::any::AnyConnectOptions;
-use sqlx::migrate::MigrateError;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use tokio::sync::{broadcast, watch};
 
 use super::clock::{ClockWatch, follow_from_opening};
-use super::connector::{ConnectError, Connector, Server, TransactionPooler, farewell};
+use super::connector::{Connector, Server, farewell};
 use super::database_file::DatabaseFile;
 use super::files::create_private;
 use super::log_size::LOG_LIMIT;
 use super::look_ups::LookUps;
 use super::migrate::{Kind, Schema, check, migrate};
+use super::open_error::OpenError;
+use super::patience::caught;
 use super::pool::{Pool, Settings};
 use super::presence::{Absent, Presence};
 use super::reserve::Reserve;
 use super::server_error::ServerError;
-use super::transaction::caught;
 use super::url::{DatabaseUrl, Location};
 use super::{COMMITS_KEPT, Inner, Store, StoreOptions};
-use crate::clock::{NoEntropy, Sources};
+use crate::clock::Sources;
 
 /// How often a server that is not up yet is tried.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 /// How often it is said that it is waited for.
 const TELL_EVERY: Duration = Duration::from_secs(5);
-
-/// Why a database cannot be opened. Nothing was changed in it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The file cannot be made or read.
-    #[error(
-        "the database file {path} cannot be opened ({source}); check that its folder exists and is writable"
-    )]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system says.
-        source: io::Error,
-    },
-    /// There is no file, and none is to be made.
-    #[error(
-        "there is no database at {}, and --database-must-exist is set; check that its volume is mounted and its path right, or \
-         make the first one with `latchkey bootstrap`",
-        .0.display()
-    )]
-    Missing(PathBuf),
-    /// The database holds nothing, and none is to be made.
-    #[error(
-        "the database {0} is empty, and --database-must-exist is set; check that it is the right one, or make the first one with \
-         `latchkey bootstrap`"
-    )]
-    Empty(DatabaseUrl),
-    /// The file's content is no SQLite database, or a broken one.
-    #[error(
-        "the database cannot be read: it is damaged, or not a SQLite database; restore it from a backup, or name another file"
-    )]
-    Damaged(#[source] sqlx::Error),
-    /// A later Latchkey has changed it.
-    #[error(
-        "the database was used by a newer Latchkey (schema {found}, this one knows {known}); run that version or a later one"
-    )]
-    Newer {
-        /// The latest migration in the database.
-        found: i64,
-        /// The latest migration that this program knows.
-        known: i64,
-    },
-    /// It holds tables, and they are not Latchkey's.
-    #[error("the database holds tables that are not Latchkey's; give Latchkey a database of its own")]
-    Foreign,
-    /// Its schema is not what this program's migrations made.
-    #[error("the database's schema is not this program's ({0}); restore it from a backup")]
-    Migration(#[source] MigrateError),
-    /// SQLite refuses what is asked of it.
-    #[error("the database cannot be opened: {0}")]
-    Database(#[source] sqlx::Error),
-    /// PostgreSQL cannot be reached, or refuses what is asked of it.
-    #[error("{0}")]
-    Server(#[source] Box<ServerError>),
-    /// It did not answer in time.
-    #[error("the database did not answer within {0:?}; check that it runs, and that its URL is right")]
-    TimedOut(Duration),
-    /// What it was connected to is no server but a pooler that does not keep what the service needs.
-    #[error(transparent)]
-    TransactionPooler(#[from] TransactionPooler),
-    /// The driver panicked; the panic is in the log.
-    #[error(
-        "the database's driver panicked; check that what answers is PostgreSQL, and please report it with the log"
-    )]
-    Panicked,
-    /// `latchkey restore` works on the file.
-    #[error("the database {} is being restored; start again when `latchkey restore` has ended", .0.display())]
-    BeingRestored(PathBuf),
-    /// The operating system's generator failed.
-    #[error(transparent)]
-    NoEntropy(#[from] NoEntropy),
-}
-
-impl OpenError {
-    /// Whether SQLite had no room for its files: `SQLITE_FULL`, and what it makes of a full disk for the index of its log.
-    fn is_full(&self) -> bool {
-        let (Self::Database(error) | Self::Damaged(error)) = self else { return false };
-        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        matches!(code.as_deref(), Some("13" | "4874"))
-    }
-}
-
-impl From<sqlx::Error> for OpenError {
-    fn from(error: sqlx::Error) -> Self {
-        let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
-        match code.as_deref() {
-            // SQLITE_CORRUPT and SQLITE_NOTADB.
-            Some("11" | "26") => Self::Damaged(error),
-            _ => Self::Database(error),
-        }
-    }
-}
-
-impl From<ConnectError> for OpenError {
-    fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::Driver(error) => error.into(),
-            ConnectError::NoWrites(server) => Self::Server(Box::new(server.into())),
-            ConnectError::TransactionPooler(pooler) => pooler.into(),
-        }
-    }
-}
 
 impl Store {
     /// Opens a database, making the SQLite file where there is none, and migrates it.

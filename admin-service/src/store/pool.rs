@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connector::{ConnectError, Connected, Connector, Peer, farewell};
 use super::error::{Failure, StoreError};
-use super::transaction::{Unfinished, within};
+use super::patience::{Unfinished, within};
 use crate::telemetry::Stopwatch;
 
 /// How old a server's word may be that it takes writes.

@@ -4,7 +4,7 @@ use sqlx::error::DatabaseError;
 use std::fmt;
 
 use super::connector::{NoWrites, ReadOnlyRole};
-use super::open::OpenError;
+use super::open_error::OpenError;
 use super::postgres_url::PostgresUrl;
 use super::url::{DatabaseUrl, Location};
 

@@ -2,10 +2,7 @@
 //! a race, and both within the store's patience.
 
 use std::io::ErrorKind;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::PoisonError;
-use std::task::Poll;
 use std::time::Duration;
 
 use sqlx::any::{AnyArguments, AnyRow};
@@ -15,6 +12,7 @@ use sqlx::{Any, AnyConnection, Connection};
 use super::database_file::DatabaseFile;
 use super::error::{Failure, StoreError};
 use super::history::Committed;
+use super::patience::{Unfinished, within};
 use super::pool::Pooled;
 use super::reserve::{self, Reserve};
 use super::row::Columns;
@@ -198,33 +196,6 @@ struct Unwritten {
     error: StoreError,
     /// Whether the database was never asked to commit it.
     uncommitted: bool,
-}
-
-/// Why a call to the database has no end.
-pub(super) enum Unfinished {
-    Late,
-    Panicked,
-}
-
-/// The driver panicked.
-pub(super) struct Panicked;
-
-/// A panic of the driver, as of an answer that it cannot be given, is the end of one call and of nothing else.
-pub(super) async fn caught<T>(call: impl Future<Output = T>) -> Result<T, Panicked> {
-    let mut call = pin!(call);
-    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
-        Ok(poll) => poll.map(Ok),
-        Err(_) => Poll::Ready(Err(Panicked)),
-    })
-    .await
-}
-
-/// Waits for a call to the database, for so long.
-pub(super) async fn within<T>(patience: Duration, call: impl Future<Output = T>) -> Result<T, Unfinished> {
-    match tokio::time::timeout(patience, caught(call)).await {
-        Ok(done) => done.map_err(|Panicked| Unfinished::Panicked),
-        Err(_) => Err(Unfinished::Late),
-    }
 }
 
 /// How one transaction went.
@@ -420,18 +391,5 @@ mod tests {
         // As where an answer is lost: whoever asks again finds it done, once the file is back.
         fs::rename(&away, &file).unwrap();
         assert_eq!(store.restrictions().await.unwrap().max_tokens_per_user, Some(77));
-    }
-
-    #[tokio::test]
-    async fn a_panic_of_the_driver_is_the_end_of_one_call_and_of_nothing_else() {
-        let patience = Duration::from_secs(60);
-        let answers: Vec<u8> = Vec::new();
-        let call = async {
-            tokio::task::yield_now().await;
-            *answers.first().unwrap()
-        };
-        assert!(matches!(within(patience, call).await, Err(Unfinished::Panicked)));
-        assert!(matches!(within(patience, async { 7 }).await, Ok(7)));
-        assert!(matches!(within(Duration::ZERO, std::future::pending::<()>()).await, Err(Unfinished::Late)));
     }
 }
