@@ -19,7 +19,11 @@ elif [ $? != 3 ]; then
 else
     warn "SKIPPED: what tests of readings:: and gateways::paths:: would do with the servers that are missing."
 fi
-"$SCRIPTS/setup.sh" patroni || warn "SKIPPED: patroni::, for which Patroni, etcd or HAProxy is missing."
+"$SCRIPTS/setup.sh" patroni || patroni=$?
+if [ "${patroni:-0}" != 0 ]; then
+    [ "$patroni" = 3 ] || die "Patroni, etcd and HAProxy could not be installed."
+    warn "SKIPPED: patroni::, for which Patroni, etcd or HAProxy is missing."
+fi
 if "$SCRIPTS/setup.sh" faketime; then
     export LATCHKEY_TEST_FAKETIME=yes
 elif [ $? != 3 ]; then

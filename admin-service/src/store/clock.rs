@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use sqlx::{AnyConnection, query, query_scalar};
+use tokio::sync::MutexGuard;
 
 use super::Store;
 use super::doubt::{AtStart, Doubt};
@@ -104,7 +105,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`]: the time then goes on by the steady clock, and a jump is recorded by the next look.
     pub async fn look_at_clock(&self) -> Result<(), StoreError> {
-        let mut looking = self.0.clock.looking.lock().await;
+        let looking = self.0.clock.looking.lock().await;
+        self.look_in_turn(looking).await
+    }
+
+    async fn look_in_turn(&self, mut looking: MutexGuard<'_, Looking>) -> Result<(), StoreError> {
         let sources = self.sources();
         if let Some(by) = sources.jump() {
             looking.note_jump(by, sources);
@@ -152,10 +157,13 @@ impl Store {
     /// Sees to it that the time is of a measurement that is not older than an epoch: whoever stamped it may have done so for a jump
     /// of the database's clock that this process has yet to see.
     pub(super) async fn go_by_clock_of(&self, epoch: &Epoch) -> Result<(), StoreError> {
-        if self.sources().follows_database() && self.latest().epoch.is_some_and(|latest| latest != *epoch) {
-            self.look_at_clock().await?;
+        let is_older = || self.latest().epoch.is_some_and(|latest| latest != *epoch);
+        if !self.sources().follows_database() || !is_older() {
+            return Ok(());
         }
-        Ok(())
+        let looking = self.0.clock.looking.lock().await;
+        // Of many that wait for this, one looks.
+        if is_older() { self.look_in_turn(looking).await } else { Ok(()) }
     }
 
     fn latest(&self) -> Latest {
@@ -165,11 +173,14 @@ impl Store {
     async fn ask_for_clock(&self) -> Result<(Latest, Option<Sample>), StoreError> {
         let sources = self.sources();
         let text = if sources.follows_database() { LOOK_WITH_NOW } else { LOOK };
+        self.0.in_place()?;
         let mut connection = self.0.readers.acquire().await?;
         let before = sources.steady();
         let done = within(self.0.patience, query(text).fetch_one(&mut *connection)).await;
         let after = sources.steady();
-        let row = self.0.finished(&mut connection, done)??;
+        let row = self.0.finished(&mut connection, done)?;
+        self.0.still_in_place(&mut connection)?;
+        let row = row?;
         let latest =
             Latest { epoch: Some(Epoch(row.text("epoch")?)), doubted_at: row.time_or_null("doubted_at")? };
         let sample = match sources.follows_database() {

@@ -209,13 +209,13 @@ struct Transacted<T> {
 impl Inner {
     /// Whether the database is where it was opened. Asked before a connection is taken, as none must be opened to another file: SQLite
     /// would take our log for that one's.
-    fn in_place(&self) -> Result<(), StoreError> {
+    pub(super) fn in_place(&self) -> Result<(), StoreError> {
         let checked = self.file.as_ref().map_or(Ok(()), DatabaseFile::check);
         checked.map_err(|displaced| Failure::from(displaced).into())
     }
 
     /// The same, and gives a connection up where it is not, which may have been opened since to another file.
-    fn still_in_place(&self, connection: &mut Pooled) -> Result<(), StoreError> {
+    pub(super) fn still_in_place(&self, connection: &mut Pooled) -> Result<(), StoreError> {
         self.in_place().inspect_err(|_| connection.close_on_drop())
     }
 
