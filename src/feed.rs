@@ -30,6 +30,8 @@ pub struct Question {
     /// How many of the tokens that the next change touched are known already: the value of
     /// [`PREFIX_OFFSET`](crate::wire::PREFIX_OFFSET).
     pub offset: u64,
+    /// How long the service may take to answer, beside the time that any callout may take.
+    pub wait: Duration,
 }
 
 /// What an answer of the feed calls for.
@@ -117,13 +119,14 @@ impl Feed {
         let after_a_loss = self.position.is_some() && (self.failures > 0 || !self.followed);
         let wait = if after_a_loss { Duration::ZERO } else { self.wait() };
         (self.asked, self.followed) = (Some((now, wait)), true);
-        let wait = wait.as_millis();
+        let wait_ms = wait.as_millis();
         Some(match &self.position {
             Some(Position { epoch, revision, offset, .. }) => Question {
-                path: format!("{CHANGES_PATH}?epoch={epoch}&after={revision}&wait_ms={wait}"),
+                path: format!("{CHANGES_PATH}?epoch={epoch}&after={revision}&wait_ms={wait_ms}"),
                 offset: *offset,
+                wait,
             },
-            None => Question { path: format!("{CHANGES_PATH}?wait_ms={wait}"), offset: 0 },
+            None => Question { path: format!("{CHANGES_PATH}?wait_ms={wait_ms}"), offset: 0, wait },
         })
     }
 
@@ -173,8 +176,8 @@ impl Feed {
     /// The service has answered a look-up, so it is there, whatever became of the questions before: a back-off of seconds, in which
     /// a revoked token would pass, is cut short.
     ///
-    /// That adds one question to the back-off's for each outage: the next back-off is cut short only when the feed was heard since,
-    /// or a look-up failed ([`Feed::lookup_failed`]). Where the feed alone is out of reach, look-ups do not have it asked in a loop.
+    /// Once in an outage, where look-ups go on being answered, as when the feed alone is out of reach; at most once in [`HURRY_APART`]
+    /// where some of them fail ([`Feed::lookup_failed`]).
     pub fn lookup_answered(&mut self, now: Duration, random: u64) {
         if self.failures > 0 && self.asked.is_some() {
             self.answered_meanwhile = true;

@@ -169,6 +169,9 @@ mod hash_prefixes {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         let bytes = STANDARD_NO_PAD.decode(text.as_bytes()).map_err(serde::de::Error::custom)?;
         match bytes.as_chunks::<{ HashPrefix::LENGTH }>() {
+            (prefixes, _) if prefixes.len() > MAX_PREFIXES => {
+                Err(serde::de::Error::custom("too many hash prefixes for one response"))
+            }
             (prefixes, []) => Ok(prefixes.iter().copied().map(HashPrefix::from_bytes).collect()),
             _ => Err(serde::de::Error::custom("hash prefixes are of six bytes each")),
         }

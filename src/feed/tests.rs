@@ -201,14 +201,18 @@ fn part(revision: u64, tokens: &[u8], offset: u64) -> ChangesResponse {
 fn a_change_that_comes_in_parts_is_followed_from_part_to_part() {
     let mut feed = started();
     let told = |tokens: &[u8]| Ok(Effect::Forget(tokens.iter().map(|token| hash(*token).prefix()).collect()));
-    let question =
-        |offset| Question { path: "/edge/v1/changes?epoch=e&after=7&wait_ms=10000".to_owned(), offset };
+    let question = |offset| Question {
+        path: "/edge/v1/changes?epoch=e&after=7&wait_ms=10000".to_owned(),
+        offset,
+        wait: ms(10_000),
+    };
     assert_eq!(feed.ask(ms(0)), Some(question(0)));
     assert_eq!(feed.heard(part(7, &[1, 2], 2), ms(1)), told(&[1, 2]));
     assert_eq!(feed.ask(ms(1)), Some(question(2)), "at once, where it was left");
     assert_eq!(feed.heard(part(7, &[3], 2), ms(2)), Err(NotAnAnswer), "it does not go on");
     feed.failed(ms(2), 0);
-    let again = Question { path: "/edge/v1/changes?epoch=e&after=7&wait_ms=0".to_owned(), offset: 2 };
+    let again =
+        Question { path: "/edge/v1/changes?epoch=e&after=7&wait_ms=0".to_owned(), offset: 2, wait: ms(0) };
     assert_eq!(feed.ask(ms(100)), Some(again), "what was told is told");
     assert_eq!(feed.heard(part(7, &[3], 3), ms(101)), told(&[3]));
     feed.ask(ms(101)).unwrap();
@@ -217,13 +221,19 @@ fn a_change_that_comes_in_parts_is_followed_from_part_to_part() {
         told(&[4, 1]),
         "the end of one and a part of the next"
     );
-    assert_eq!(feed.ask(ms(102)).unwrap(), Question { path: question(0).path.replace('7', "8"), offset: 1 });
+    assert_eq!(
+        feed.ask(ms(102)).unwrap(),
+        Question { path: question(0).path.replace('7', "8"), ..question(1) }
+    );
     assert_eq!(
         feed.heard(changes("e", 9, &[5]), ms(103)),
         told(&[5]),
         "whole hashes, as by an earlier version"
     );
-    assert_eq!(feed.ask(ms(103)).unwrap(), Question { path: question(0).path.replace('7', "9"), offset: 0 });
+    assert_eq!(
+        feed.ask(ms(103)).unwrap(),
+        Question { path: question(0).path.replace('7', "9"), ..question(0) }
+    );
 }
 
 #[test]

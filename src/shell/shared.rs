@@ -19,7 +19,8 @@ use crate::token::TokenHash;
 use crate::usage::Usage;
 use crate::wire::{CHANGE_AGE, ChangesResponse, PREFIX_OFFSET, USAGE_PATH, UsageResponse, VerifyResponse};
 
-/// The largest answer of the feed that is read, in bytes: some 60,000 changes.
+/// The largest response of the change feed that is read, in bytes: some 60,000 whole hashes. Prefixes are bounded by
+/// [`MAX_PREFIXES`](crate::wire::MAX_PREFIXES).
 const MAX_CHANGES: usize = 4 * 1024 * 1024;
 
 /// What to do where the service does not accept the edge secret.
@@ -143,12 +144,8 @@ impl Shared {
             return;
         }
         let now = host::now();
-        let (question, wait) = {
-            let mut feed = self.feed.borrow_mut();
-            (feed.ask(now), feed.wait())
-        };
-        let Some(question) = question else { return };
-        let timeout = wait.saturating_add(self.service.timeout);
+        let Some(question) = self.feed.borrow_mut().ask(now) else { return };
+        let timeout = question.wait.saturating_add(self.service.timeout);
         let offset = question.offset.to_string();
         let headers = [(PREFIX_OFFSET, offset.as_str())];
         let cluster = &self.service.feed_cluster;

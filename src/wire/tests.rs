@@ -154,3 +154,22 @@ fn what_a_later_version_adds_is_no_outage_and_an_answer_that_lacks_the_token_is_
     assert!(answer(serde_json::json!({})).is_err());
     assert!(answer(serde_json::json!({"reason": "revoked"})).is_err());
 }
+
+#[test]
+fn more_prefixes_than_one_response_may_hold_are_refused() {
+    let json = |count| {
+        let hash_prefixes = vec![TokenHash::of(b"x").prefix(); count];
+        let response = ChangesResponse {
+            epoch: "e".to_owned(),
+            revision: 1,
+            reset: false,
+            more: false,
+            token_hashes: Vec::new(),
+            hash_prefixes,
+            next_offset: None,
+        };
+        serde_json::to_vec(&response).unwrap()
+    };
+    assert!(read_answer::<ChangesResponse>(&json(MAX_PREFIXES)).is_ok());
+    assert!(read_answer::<ChangesResponse>(&json(MAX_PREFIXES + 1)).is_err());
+}

@@ -79,7 +79,9 @@ impl Looking {
     /// Takes a measurement, and goes by the best of the latest ones.
     fn take(&mut self, sample: Sample, sources: &Sources) {
         let moved = sources.database_moved(sample.above_steady);
-        if let Some(by) = is_jump(moved, sample.round_trip / 2) {
+        // Either of the two may be off by half its round trip.
+        let followed = self.samples.iter().map(|sample| sample.round_trip).min().unwrap_or_default();
+        if let Some(by) = is_jump(moved, (sample.round_trip + followed) / 2) {
             self.note_jump(by, sources);
             self.samples.clear();
         }
@@ -214,10 +216,12 @@ impl Store {
         let row = row.await?;
         let newest =
             [row.time_or_null("last_run")?, row.time_or_null("last_entry")?, row.time_or_null("doubted_at")?];
+        let [.., doubted_at] = newest;
         Ok(AtStart {
             epoch: Epoch(row.text("epoch")?),
             boot: row.text_or_null("boot")?.zip(row.column("above_boot_ms")?),
             newest: newest.into_iter().flatten().max(),
+            doubted_at,
             known_ahead: row.time("known_ahead")?,
             every: Duration::from_millis(row.number("every")?),
         })
@@ -291,11 +295,7 @@ pub(super) async fn follow_from_opening(
     sources: &Sources,
 ) -> Result<(), sqlx::Error> {
     if kind == Kind::Postgres && sources.yields_to_database() {
-        // The first answer comes late, as the statement is prepared for it.
-        for _ in 0..2 {
-            let sample = sample_on(connection, sources).await?;
-            sources.follow_database(sample.above_steady);
-        }
+        sources.follow_database(best_of_two(connection, sources).await?.above_steady);
     }
     Ok(())
 }
@@ -305,14 +305,17 @@ pub(super) async fn ahead_of(
     connection: &mut AnyConnection,
     sources: &Sources,
 ) -> Result<SignedDuration, sqlx::Error> {
-    let mut sample = sample_on(connection, sources).await?;
-    let again = sample_on(connection, sources).await?;
-    if again.round_trip < sample.round_trip {
-        sample = again;
-    }
+    let sample = best_of_two(connection, sources).await?;
     let steady = i64::try_from(sources.steady().as_millis()).unwrap_or(i64::MAX);
     let own = sources.machine_now().as_millisecond();
     Ok(SignedDuration::from_millis(own - sample.above_steady - steady))
+}
+
+/// The first response comes late, as the statement is prepared for it.
+async fn best_of_two(connection: &mut AnyConnection, sources: &Sources) -> Result<Sample, sqlx::Error> {
+    let first = sample_on(connection, sources).await?;
+    let second = sample_on(connection, sources).await?;
+    Ok(if second.round_trip <= first.round_trip { second } else { first })
 }
 
 async fn sample_on(connection: &mut AnyConnection, sources: &Sources) -> Result<Sample, sqlx::Error> {

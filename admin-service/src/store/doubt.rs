@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::clock::is_jump;
+use crate::clock::{STEADY, is_jump};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Epoch;
 
@@ -44,6 +44,8 @@ pub(super) struct AtStart {
     pub epoch: Epoch,
     pub boot: Option<(String, i64)>,
     pub newest: Option<Timestamp>,
+    /// When the clock was last doubted.
+    pub doubted_at: Option<Timestamp>,
     pub known_ahead: Timestamp,
     pub every: Duration,
 }
@@ -64,7 +66,9 @@ impl AtStart {
             return (newest > self.known_ahead).then_some(Doubt::Ahead(newest));
         }
         let expected = newest.saturating_add(self.every).saturating_add(RECORDED_EVERY);
-        (now > expected).then_some(Doubt::Gap(newest))
+        // While deletions are paused, the jobs record nothing.
+        let paused = self.doubted_at.is_some_and(|doubted| now < doubted.saturating_add(STEADY));
+        (now > expected && !paused).then_some(Doubt::Gap(newest))
     }
 }
 
@@ -81,6 +85,7 @@ mod tests {
             epoch: Epoch("e".to_owned()),
             boot: Some(("this boot".to_owned(), 1_000_000)),
             newest: Some(at(newest)),
+            doubted_at: None,
             known_ahead: Timestamp::UNIX_EPOCH,
             every: Duration::from_secs(3_600),
         }
@@ -126,5 +131,17 @@ mod tests {
         assert_eq!(found.doubt(at("2026-01-01T13:11:00Z"), None), None);
         let doubt = found.doubt(at("2026-01-01T13:11:00.001Z"), None);
         assert_eq!(doubt, Some(Doubt::Gap(at("2026-01-01T12:00:00Z"))));
+    }
+
+    #[test]
+    fn a_silence_while_deletions_are_paused_does_not_prolong_the_pause() {
+        let doubted_at = at("2026-01-01T12:00:00Z");
+        let paused = AtStart {
+            doubted_at: Some(doubted_at),
+            every: Duration::from_secs(60),
+            ..found("2026-01-01T12:00:00Z")
+        };
+        assert_eq!(paused.doubt(at("2026-01-01T12:59:59Z"), None), None);
+        assert_eq!(paused.doubt(at("2026-01-01T13:00:00Z"), None), Some(Doubt::Gap(doubted_at)));
     }
 }

@@ -200,11 +200,12 @@ impl Store {
 
     /// Ends all connections, when the calls under way are done. SQLite writes its log back into the file.
     pub async fn close(&self) {
+        self.0.readers.close().await;
+        self.0.writer.close().await;
+        // Until here, nothing is acknowledged in a file that has gone; from here on SQLite itself removes the log.
         if let Some(file) = &self.0.file {
             file.close();
         }
-        self.0.readers.close().await;
-        self.0.writer.close().await;
         if let Some(anchor) = self.0.anchor.lock().await.take() {
             // Where that fails, the next one who opens the database finds the log.
             let _ = anchor.close().await;

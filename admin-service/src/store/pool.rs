@@ -40,6 +40,16 @@ struct Shared {
     idle: Mutex<Idle>,
 }
 
+/// What a caller without a connection waits for.
+enum Pending {
+    /// One of those in use.
+    Place,
+    /// The server, which has not responded yet.
+    Server,
+    /// The next attempt, after this error.
+    Retry(ConnectError),
+}
+
 /// What each new connection is told.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Settings {
@@ -86,20 +96,21 @@ impl Pool {
 
     /// A connection that is in use until it is dropped; whoever has finished with it says so by [`Pooled::done`].
     pub(super) async fn acquire(&self) -> Result<Pooled, StoreError> {
-        let mut latest = None;
-        match within(self.0.patience, self.find_or_make(&mut latest)).await {
-            Ok(found) => found,
-            Err(Unfinished::Panicked) => Err(Failure::Panicked.into()),
-            Err(Unfinished::Late) => {
-                Err(latest.map_or_else(|| Failure::NoConnection(self.0.patience).into(), StoreError::from))
-            }
+        let mut pending = Pending::Place;
+        let found = within(self.0.patience, self.find_or_make(&mut pending)).await;
+        match (found, pending) {
+            (Ok(found), _) => found,
+            (Err(Unfinished::Panicked), _) => Err(Failure::Panicked.into()),
+            (Err(Unfinished::Late), Pending::Place) => Err(Failure::NoConnection(self.0.patience).into()),
+            (Err(Unfinished::Late), Pending::Server) => Err(Failure::TimedOut(self.0.patience).into()),
+            (Err(Unfinished::Late), Pending::Retry(error)) => Err(error.into()),
         }
     }
 
-    /// Notes in `latest` why it still waits.
-    async fn find_or_make(&self, latest: &mut Option<ConnectError>) -> Result<Pooled, StoreError> {
+    async fn find_or_make(&self, pending: &mut Pending) -> Result<Pooled, StoreError> {
         let place = Arc::clone(&self.0.places).acquire_owned().await;
         let place = place.map_err(|_| sqlx::Error::PoolClosed)?;
+        *pending = Pending::Server;
         while let Some(kept) = self.0.take() {
             if let Some(kept) = self.0.still_good(kept).await {
                 return Ok(self.lend(kept, place));
@@ -108,7 +119,7 @@ impl Pool {
         let mut pause = RETRY.0;
         loop {
             match self.0.make().await {
-                Err(error) if error.passes_soon() => *latest = Some(error),
+                Err(error) if error.passes_soon() => *pending = Pending::Retry(error),
                 Err(error) => return Err(error.into()),
                 Ok(kept) => return Ok(self.lend(kept, place)),
             }

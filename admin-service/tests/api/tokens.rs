@@ -60,9 +60,8 @@ async fn a_new_token_is_shown_once_with_the_headers_ready_to_paste() {
     let basic = base64::engine::general_purpose::STANDARD.encode(format!("alice:{token}"));
     assert_eq!(made["authorization"]["basic"], json!(format!("Basic {basic}")));
     for scheme in ["bearer", "basic"] {
-        let me =
-            service.authorized(text(&made["authorization"][scheme])).get("/me").await.expect(StatusCode::OK);
-        assert_eq!(me.json()["name"], json!("alice"));
+        let me = service.authorized(text(&made["authorization"][scheme])).get("/me").await;
+        assert_eq!(me.expect(StatusCode::OK).json()["name"], json!("alice"));
     }
     let mut shown =
         service.admin().get(&format!("/tokens/{}", text(&made["id"]))).await.expect(StatusCode::OK).json();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Place, Serving, assert_refused, wait_for};
+use crate::support::{FREE_PORTS, Place, Serving, assert_refused, wait_for};
 
 /// The status and body of what an edge, or whoever else, is answered.
 fn answer(serving: &Serving, listener: &str, path: &str) -> (String, String) {
@@ -44,15 +44,7 @@ fn a_new_database_is_told_of_and_the_service_waits_for_its_administrator() {
 #[test]
 fn a_database_that_must_exist_is_not_made() {
     let place = Place::new();
-    let serve = [
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--edge-listen",
-        "127.0.0.1:0",
-        "--metrics-listen",
-        "127.0.0.1:0",
-    ];
+    let serve = [&["serve"], &FREE_PORTS[..]].concat();
     let by_flag = || place.run(&[&serve[..], &["--database-must-exist"]].concat());
     let by_variable = || place.command(&serve).env("LATCHKEY_DATABASE_MUST_EXIST", "true").output().unwrap();
     for refused in [by_flag(), by_variable()] {

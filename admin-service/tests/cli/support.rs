@@ -13,6 +13,10 @@ use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Has `serve` listen on ports that are free.
+pub const FREE_PORTS: [&str; 6] =
+    ["--listen", "127.0.0.1:0", "--edge-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
+
 /// A folder for one test, in which the program runs.
 pub struct Place(tempfile::TempDir);
 
@@ -116,11 +120,14 @@ impl Place {
 
     fn start_logging(&self, edit: impl FnOnce(&mut Command), args: &[&str], log: &str) -> Serving {
         let log = self.path(log);
-        let ports =
-            ["--listen", "127.0.0.1:0", "--edge-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
         let level = if args.contains(&"--log-level") { &[][..] } else { &["--log-level", "trace"] };
         let mut command = self.command(&["serve", "--log-format", "json"]);
-        command.args(level).args(ports).args(args).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
+        command
+            .args(level)
+            .args(FREE_PORTS)
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).unwrap());
         edit(&mut command);
         Serving { child: command.spawn().unwrap(), log }
     }

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::support::{Place, assert_refused, stderr};
+use crate::support::{FREE_PORTS, Place, assert_refused, stderr};
 
 #[test]
 fn without_a_command_the_program_explains_itself() {
@@ -91,18 +91,7 @@ fn a_database_that_cannot_be_used_is_one_sentence_and_exit_code_1_and_stays_as_i
     let place = Place::new();
     let garbage = "this is no database, and it is long enough to be taken for one. ".repeat(40);
     place.write("latchkey.db", &garbage);
-    for args in [
-        &["bootstrap"][..],
-        &[
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--edge-listen",
-            "127.0.0.1:0",
-            "--metrics-listen",
-            "127.0.0.1:0",
-        ],
-    ] {
+    for args in [&["bootstrap"][..], &[&["serve"], &FREE_PORTS[..]].concat()] {
         assert_refused(&place.run(args), 1, "not a SQLite database");
     }
     assert_eq!(std::fs::read_to_string(place.path("latchkey.db")).unwrap(), garbage);

@@ -48,7 +48,7 @@ async fn change_everything(db: &Fixture) {
     let own = UserRestrictions { max_tokens_per_user: Some(None), ..UserRestrictions::default() };
     db.store.put_user_restrictions(&origin(), &name("alice"), &own).await.unwrap();
     db.clock.set(soon);
-    db.store.delete_expired_of_user(&origin(), &name("alice"), None, Duration::MAX).await.unwrap();
+    db.delete_expired("alice").await;
     let disable = UserPatch { active: Some(false), ..UserPatch::default() };
     db.store.update_user(&origin(), &name("alice"), &disable).await.unwrap();
     db.store.delete_user(&origin(), &name("alice")).await.unwrap();

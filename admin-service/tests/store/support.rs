@@ -110,6 +110,14 @@ impl Fixture {
         open(&self.url, &self.clock, StoreOptions { patience, ..patient() }).await
     }
 
+    /// Deletes all expired tokens of a user, and says how many there were.
+    pub async fn delete_expired(&self, user: &str) -> u64 {
+        let done =
+            self.store.delete_expired_of_user(&origin(), &name(user), None, Duration::MAX).await.unwrap();
+        assert!(!done.more, "some are left");
+        done.deleted
+    }
+
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }

@@ -164,23 +164,9 @@ async fn deleting_the_expired_tokens_of_a_user_spares_all_others(db: Fixture) {
     let revoked = db.token_until("alice", soon).await;
     db.store.revoke_token(&origin(), revoked.id).await.unwrap();
     let spared = [revoked.id, db.token("alice").await.id, db.token_until("bob", soon).await.id];
-    assert_eq!(
-        db.store
-            .delete_expired_of_user(&origin(), &name("alice"), None, Duration::MAX)
-            .await
-            .unwrap()
-            .deleted,
-        0
-    );
+    assert_eq!(db.delete_expired("alice").await, 0);
     db.clock.set(soon);
-    assert_eq!(
-        db.store
-            .delete_expired_of_user(&origin(), &name("alice"), None, Duration::MAX)
-            .await
-            .unwrap()
-            .deleted,
-        2
-    );
+    assert_eq!(db.delete_expired("alice").await, 2);
     for token in &expired {
         assert!(matches!(db.store.token(token.id).await, Err(StoreError::TokenNotFound)));
         assert_eq!(db.outcome(token).await, Outcome::Refused(RefusalReason::Unknown, None));
@@ -189,14 +175,7 @@ async fn deleting_the_expired_tokens_of_a_user_spares_all_others(db: Fixture) {
         db.store.token(id).await.unwrap();
     }
     let before = db.everything().await;
-    assert_eq!(
-        db.store
-            .delete_expired_of_user(&origin(), &name("alice"), None, Duration::MAX)
-            .await
-            .unwrap()
-            .deleted,
-        0
-    );
+    assert_eq!(db.delete_expired("alice").await, 0);
     assert_eq!(db.everything().await, before);
 }
 
