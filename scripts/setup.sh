@@ -22,6 +22,17 @@ need() {
     die "$program is missing. Install it, on Debian or Ubuntu with: sudo apt-get install $*"
 }
 
+# Keeps Debian's packages, which are installed next, from starting services for the whole machine.
+for_tests_alone() {
+    can_apt && [ -d /run/systemd/system ] || return 0
+    local unit
+    for unit in "$@"; do
+        [ ! -e "/etc/systemd/system/$unit.service" ] || continue
+        ln -s /dev/null "/etc/systemd/system/$unit.service"
+        say "$unit runs for tests only. To run it as a service of this machine: systemctl unmask $unit"
+    done
+}
+
 setup_rust() {
     have cargo || die "Rust is missing. Install it from https://rustup.rs and run this again."
     need cc gcc libc6-dev
@@ -87,12 +98,7 @@ setup_shell() {
 # The gateway without the filter of the end-to-end tests.
 setup_nginx() {
     [ -x /usr/sbin/nginx ] || have nginx && return
-    # Debian's package would start a server for the whole machine.
-    local unit=/etc/systemd/system/nginx.service
-    if can_apt && [ -d /run/systemd/system ] && [ ! -e "$unit" ]; then
-        ln -s /dev/null "$unit"
-        say "nginx is to run for tests alone; should this machine be to serve with it: systemctl unmask nginx"
-    fi
+    for_tests_alone nginx
     need /usr/sbin/nginx nginx-light
 }
 
@@ -185,14 +191,7 @@ setup_patroni() {
     has_patroni && return
     local packages=(patroni etcd-server haproxy)
     if can_apt; then
-        # Debian's packages would start servers for the whole machine.
-        local unit
-        for unit in patroni etcd haproxy; do
-            if [ -d /run/systemd/system ] && [ ! -e "/etc/systemd/system/$unit.service" ]; then
-                ln -s /dev/null "/etc/systemd/system/$unit.service"
-                say "$unit is to run for tests alone; should this machine be to run it: systemctl unmask $unit"
-            fi
-        done
+        for_tests_alone patroni etcd haproxy
         apt_install "${packages[@]}" || true
         has_patroni && return
     fi
@@ -207,12 +206,7 @@ has_postgres() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/
 # A pooler before the database, for tests. Where it is missing and cannot be installed, they skip what needs it, each with a line.
 setup_pgbouncer() {
     [ -x /usr/sbin/pgbouncer ] || have pgbouncer && return
-    # Debian's package would start a pooler for the whole machine.
-    local unit=/etc/systemd/system/pgbouncer.service
-    if can_apt && [ -d /run/systemd/system ] && [ ! -e "$unit" ]; then
-        ln -s /dev/null "$unit"
-        say "PgBouncer is to run for tests alone; should this machine be to run it: systemctl unmask pgbouncer"
-    fi
+    for_tests_alone pgbouncer
     if can_apt; then apt_install pgbouncer || true; fi
     [ -x /usr/sbin/pgbouncer ] || have pgbouncer ||
         warn "pgbouncer is missing, so the tests with a pooler are SKIPPED. Install it, on Debian or Ubuntu with: sudo apt-get install pgbouncer"

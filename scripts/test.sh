@@ -11,26 +11,19 @@ LATCHKEY_ENVOY=$(launcher)
 export LATCHKEY_ENVOY
 "$SCRIPTS/build.sh"
 "$SCRIPTS/setup.sh" python envoy nginx openapi-clients pgbouncer postgres prometheus readme shell
-# Where all of them are there, a test that misses one fails; else it says what it skips.
-if "$SCRIPTS/setup.sh" upstreams; then
-    export LATCHKEY_TEST_UPSTREAMS=all
-elif [ $? != 3 ]; then
-    die "The servers that tests put behind gateways could not be installed."
-else
-    warn "SKIPPED: what tests of readings:: and gateways::paths:: would do with the servers that are missing."
-fi
-"$SCRIPTS/setup.sh" patroni || patroni=$?
-if [ "${patroni:-0}" != 0 ]; then
-    [ "$patroni" = 3 ] || die "Patroni, etcd and HAProxy could not be installed."
-    warn "SKIPPED: patroni::, for which Patroni, etcd or HAProxy is missing."
-fi
-if "$SCRIPTS/setup.sh" faketime; then
-    export LATCHKEY_TEST_FAKETIME=yes
-elif [ $? != 3 ]; then
-    die "libfaketime could not be installed."
-else
-    warn "SKIPPED: the tests of the service on clocks that are wrong (clocks:: of admin-service/tests/cli)."
-fi
+# optional PART TESTS: installs what not every machine can have, or says which tests are skipped without it.
+optional() {
+    local status=0
+    "$SCRIPTS/setup.sh" "$1" || status=$?
+    [ "$status" != 0 ] || return 0
+    [ "$status" = 3 ] || die "The part $1 could not be installed."
+    warn "SKIPPED: $2, for which something is missing."
+    return 1
+}
+# Where these are set, a test that misses what it needs fails.
+if optional upstreams "tests of readings:: and gateways::paths::"; then export LATCHKEY_TEST_UPSTREAMS=all; fi
+if optional faketime "clocks:: of the command line"; then export LATCHKEY_TEST_FAKETIME=yes; fi
+optional patroni "patroni::" || true
 if [ "$LATCHKEY_ENVOY" = docker ]; then
     "$SCRIPTS/setup.sh" compose
     "$SCRIPTS/envoy-image.sh"
@@ -40,7 +33,7 @@ else
     case " $* " in *" -- "*) ;; *) set -- "$@" -- ;; esac
     set -- "$@" --skip in_docker::
 fi
-# Most tests wait more than they compute.
+# Two for each core take a quarter less time than one.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))}
 cd "$ROOT"
 [ -z "$whole" ] || rm -rf "${CARGO_TARGET_DIR:-target}"/e2e-{logs,secrets}
