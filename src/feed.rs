@@ -176,8 +176,8 @@ impl Feed {
     /// The service has answered a look-up, so it is there, whatever became of the questions before: a back-off of seconds, in which
     /// a revoked token would pass, is cut short.
     ///
-    /// Once in an outage, where look-ups go on being answered, as when the feed alone is out of reach; at most once in [`HURRY_APART`]
-    /// where some of them fail ([`Feed::lookup_failed`]).
+    /// Once in an outage, where look-ups go on being answered, as when the feed alone is out of reach; at most once a
+    /// second where some of them fail ([`Feed::lookup_failed`]).
     pub fn lookup_answered(&mut self, now: Duration, random: u64) {
         if self.failures > 0 && self.asked.is_some() {
             self.answered_meanwhile = true;
