@@ -212,11 +212,13 @@ setup_pgbouncer() {
         warn "pgbouncer is missing, so the tests with a pooler are SKIPPED. Install it, on Debian or Ubuntu with: sudo apt-get install pgbouncer"
 }
 
-only_one setup
 for part in "$@"; do
+    # Each part by itself, so that a build does not wait for what tests need.
+    only_one "setup-$part"
     case $part in
     openapi-clients) setup_openapi_clients ;;
     rust | wasm | musl | python | envoy | compose | faketime | nginx | patroni | pgbouncer | postgres | prometheus | readme | shell | upstreams | wrk) "setup_$part" ;;
     *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, faketime, nginx, openapi-clients, patroni, pgbouncer, postgres, prometheus, readme, shell, upstreams and wrk, and not \"$part\"." ;;
     esac
+    ! have flock || flock -u "$lock"
 done

@@ -9,9 +9,29 @@ whole=$([ $# -gt 0 ] || echo yes)
 
 LATCHKEY_ENVOY=$(launcher)
 export LATCHKEY_ENVOY
-"$SCRIPTS/build.sh"
-"$SCRIPTS/setup.sh" python envoy nginx openapi-clients pgbouncer postgres prometheus readme shell
-# optional PART TESTS: installs what not every machine can have, or says which tests are skipped without it.
+needed=(python envoy nginx openapi-clients pgbouncer postgres prometheus readme shell)
+[ "$LATCHKEY_ENVOY" != docker ] || needed+=(compose)
+# Installs what the tests need, as far as this machine can have it.
+prepare() {
+    "$SCRIPTS/setup.sh" "${needed[@]}"
+    local part
+    for part in upstreams faketime patroni; do "$SCRIPTS/setup.sh" "$part" || true; done
+    if [ "$LATCHKEY_ENVOY" = docker ]; then
+        "$SCRIPTS/envoy-image.sh"
+        "$SCRIPTS/postgres-image.sh"
+    fi
+}
+# Beside the build, which takes minutes: installing waits for the network most of the time.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+(prepare) >"$log" 2>&1 &
+preparing=$!
+"$SCRIPTS/build.sh" || { kill "$preparing" 2>/dev/null || true; exit 1; }
+say "Waiting for what is installed beside the build."
+wait "$preparing" || { cat "$log" >&2; die "What the tests need could not be installed."; }
+cat "$log" >&2
+
+# optional PART TESTS: whether there is a part that not every machine can have; else says which tests are skipped without it.
 optional() {
     local status=0
     "$SCRIPTS/setup.sh" "$1" || status=$?
@@ -24,17 +44,13 @@ optional() {
 if optional upstreams "tests of readings:: and gateways::paths::"; then export LATCHKEY_TEST_UPSTREAMS=all; fi
 if optional faketime "clocks:: of the command line"; then export LATCHKEY_TEST_FAKETIME=yes; fi
 optional patroni "patroni::" || true
-if [ "$LATCHKEY_ENVOY" = docker ]; then
-    "$SCRIPTS/setup.sh" compose
-    "$SCRIPTS/envoy-image.sh"
-    "$SCRIPTS/postgres-image.sh"
-else
+if [ "$LATCHKEY_ENVOY" != docker ]; then
     warn "SKIPPED, as Envoy runs as a process: the tests that only containers make honest (in_docker::)."
     case " $* " in *" -- "*) ;; *) set -- "$@" -- ;; esac
     set -- "$@" --skip in_docker::
 fi
-# Two for each core take a quarter less time than one.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))}
+# Most of them wait for something most of the time: three for each core take a third less time than one.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 3))}
 cd "$ROOT"
 [ -z "$whole" ] || rm -rf "${CARGO_TARGET_DIR:-target}"/e2e-{logs,secrets}
 case $scope in
