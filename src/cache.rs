@@ -3,6 +3,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::mem::size_of;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use self::space::{Entry, Space};
@@ -45,6 +46,15 @@ pub struct Evictions {
     pub changed: u64,
     /// Everything was forgotten.
     pub reset: u64,
+}
+
+impl AddAssign for Evictions {
+    fn add_assign(&mut self, other: Self) {
+        self.expired += other.expired;
+        self.capacity += other.capacity;
+        self.changed += other.changed;
+        self.reset += other.reset;
+    }
 }
 
 /// Verdicts by token hash.

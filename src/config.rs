@@ -16,7 +16,6 @@ pub use raw::Mode;
 
 mod raw;
 mod reader;
-mod structure;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -105,20 +104,31 @@ impl ConfigError {
 }
 
 impl Config {
-    /// Reads and checks a configuration: JSON, or an encoded `google.protobuf.Struct`, which is what Envoy hands on of one.
-    /// `env` reads the environment variable that `service.secret_env` names.
+    /// Reads and checks a configuration in JSON; nothing at all is an empty object. `env` reads the environment variable that
+    /// `service.secret_env` names.
     ///
     /// # Errors
     /// The first field that is wrong, and what is allowed there.
-    pub fn parse(configuration: &[u8], env: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let json = match structure::decode(configuration) {
-            Some(json) => json,
-            None if configuration.is_empty() => serde_json::Value::Object(serde_json::Map::new()),
-            None => serde_json::from_slice(without_mark(configuration)).map_err(|error| {
+    pub fn parse(json: &[u8], env: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let json = if json.is_empty() {
+            serde_json::Value::Object(serde_json::Map::new())
+        } else {
+            serde_json::from_slice(without_mark(json)).map_err(|error| {
                 ConfigError::new("configuration", format_args!("this is no JSON: {error}"))
-            })?,
+            })?
         };
-        let raw: raw::Raw = reader::read(&json).map_err(explain)?;
+        Self::from_json(&json, env)
+    }
+
+    /// The same for JSON that was read already.
+    ///
+    /// # Errors
+    /// As [`Config::parse`].
+    pub fn from_json(
+        json: &serde_json::Value,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let raw: raw::Raw = reader::read(json).map_err(explain)?;
         let accepted = accepted(&raw.schemes, raw.challenges.as_deref(), raw.token_prefix)?;
         Ok(Self {
             service: service(raw.service, env)?,

@@ -217,7 +217,14 @@ impl Feed {
     /// Whether cached verdicts may serve: the feed was heard lately enough, and somebody follows it.
     #[must_use]
     pub fn is_fresh(&self, now: Duration) -> bool {
-        self.followed && self.age(now).is_some_and(|age| age < self.stale_after)
+        now < self.fresh_until()
+    }
+
+    /// Until when cached verdicts may serve, if nothing more is heard; zero: they may not. See [`Feed::is_fresh`].
+    #[must_use]
+    pub fn fresh_until(&self) -> Duration {
+        let heard = self.heard.filter(|_| self.followed);
+        heard.map_or(Duration::ZERO, |heard| heard.saturating_add(self.stale_after))
     }
 
     /// How long ago the feed was last heard; `None`: never.

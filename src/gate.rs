@@ -47,6 +47,12 @@ impl Identity {
         &self.scope_list
     }
 
+    /// The token, and whose it is.
+    #[must_use]
+    pub fn owner(&self) -> TokenOwner<'_> {
+        TokenOwner { token_id: &self.token_id, user: &self.user }
+    }
+
     /// Whether the token carries every one of `scopes`.
     ///
     /// # Errors
@@ -173,10 +179,7 @@ impl Verdict {
     #[must_use]
     pub fn owner(&self) -> Option<TokenOwner<'_>> {
         match self {
-            Self::Usable(token) => {
-                let Identity { user, token_id, .. } = &*token.identity;
-                Some(TokenOwner { token_id, user })
-            }
+            Self::Usable(token) => Some(token.identity.owner()),
             Self::Refused(denied) => {
                 let DeniedToken { id, user } = denied.token.as_deref()?;
                 Some(TokenOwner { token_id: id, user })

@@ -138,6 +138,8 @@ pub struct RequestHeaders<'a> {
     pub grpc: bool,
     /// The trace that it belongs to.
     pub trace: Option<Traceparent<'a>>,
+    /// What logs call the request by.
+    pub request_id: Option<&'a [u8]>,
     /// The names of headers that could be taken for identity headers, as they are spelt.
     pub spoofed: Vec<&'a [u8]>,
 }
@@ -155,6 +157,7 @@ impl<'a> RequestHeaders<'a> {
                 b"content-type" => read.grpc = is_grpc(value),
                 b"authorization" => read.authorization.add(value),
                 b"traceparent" => read.trace = Traceparent::of(value),
+                b"x-request-id" => read.request_id = Some(value),
                 name if identity.is_spoof(name) => read.spoofed.push(name),
                 name if Override::may_be(name) => read.target.add_override(name, value),
                 _ => {}
@@ -260,62 +263,4 @@ pub fn loggable(value: &[u8], most: usize) -> String {
         text.push('…');
     }
     text
-}
-
-/// A header map as proxy-wasm hosts serialise it, in which name and value pairs are found with no copy: the number of pairs,
-/// the lengths of each name and value, then each with a NUL after it; numbers are 32 bits, little-endian.
-#[derive(Clone, Copy, Debug)]
-pub struct Pairs<'a> {
-    sizes: &'a [u8],
-    texts: &'a [u8],
-}
-
-impl<'a> Pairs<'a> {
-    /// The pairs of a map. `None`: it is cut short.
-    #[must_use]
-    pub fn of(map: &'a [u8]) -> Option<Self> {
-        if map.is_empty() {
-            return Some(Self { sizes: &[], texts: &[] });
-        }
-        let (count, rest) = map.split_first_chunk()?;
-        let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
-        let (sizes, texts) = rest.split_at_checked(count.checked_mul(8)?)?;
-        let (sizes_of_texts, _) = sizes.as_chunks();
-        let length = sizes_of_texts.iter().try_fold(0_usize, |sum, size| {
-            sum.checked_add(usize::try_from(u32::from_le_bytes(*size)).ok()?)?.checked_add(1)
-        })?;
-        (length <= texts.len()).then_some(Self { sizes, texts })
-    }
-
-    fn text(&mut self) -> Option<&'a [u8]> {
-        let (size, sizes) = self.sizes.split_first_chunk()?;
-        let (text, after) = self.texts.split_at_checked(usize::try_from(u32::from_le_bytes(*size)).ok()?)?;
-        (self.sizes, self.texts) = (sizes, after.get(1..)?);
-        Some(text)
-    }
-}
-
-impl<'a> Iterator for Pairs<'a> {
-    type Item = (&'a [u8], &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        Some((self.text()?, self.text()?))
-    }
-}
-
-/// Writes a header map as proxy-wasm hosts read it. What [`Pairs`] reads.
-#[must_use]
-pub fn serialise_pairs(pairs: &[(&str, &str)]) -> Vec<u8> {
-    // Nothing here is near 4 GiB; a length that were would be cut, and the host would refuse the map.
-    let size = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
-    let mut map = size(pairs.len()).to_vec();
-    for (name, value) in pairs {
-        map.extend(size(name.len()));
-        map.extend(size(value.len()));
-    }
-    for text in pairs.iter().flat_map(|(name, value)| [name, value]) {
-        map.extend(text.as_bytes());
-        map.push(0);
-    }
-    map
 }

@@ -6,15 +6,13 @@ pub mod cache;
 pub mod challenges;
 pub mod config;
 pub mod credential;
+pub mod engine;
 pub mod feed;
 pub mod gate;
 pub mod headers;
-#[cfg(test)]
-mod honest;
-pub mod lookups;
 pub mod refusal;
 pub mod rules;
-#[cfg(target_arch = "wasm32")]
+#[cfg(any(test, target_arch = "wasm32"))]
 mod shell;
 pub mod throttle;
 pub mod token;

@@ -1,15 +1,17 @@
-//! The only code that knows proxy-wasm (ABI 0.2.1): it turns Envoy's callbacks into calls of the pure modules, and their
-//! decisions into host calls. Nothing here decides.
-//!
-//! No SDK stands between: its share of a decision was a fifth, and its wrappers panic on a status that they do not expect.
+//! The wasm shell: proxy-wasm's contexts and host calls, mapped to the [engine](crate::engine) and nothing else. It stands on the
+//! `proxy-wasm` crate; what that has not is in `foreign.rs`.
 
-mod callbacks;
-mod callout;
-mod contexts;
-mod edge;
+#[cfg(target_arch = "wasm32")]
+mod foreign;
+#[cfg(target_arch = "wasm32")]
 mod host;
-mod http;
-mod logger;
-mod metrics;
-mod refusals;
-mod shared;
+mod pairs;
+mod protobuf_struct;
+#[cfg(target_arch = "wasm32")]
+mod root;
+#[cfg(target_arch = "wasm32")]
+mod start;
+#[cfg(target_arch = "wasm32")]
+mod stream;
+#[cfg(target_arch = "wasm32")]
+mod vm_state;

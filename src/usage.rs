@@ -21,13 +21,63 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub struct Usage {
     edge: String,
     flush: Duration,
-    counts: HashMap<String, Count>,
+    counts: Counts,
     /// What the report under way, or the one that failed, says. It stays as it is until the service has it.
     reported: Vec<(String, Count)>,
     sequence: u64,
     sending: bool,
     failures: u32,
     next: Option<Duration>,
+}
+
+/// Requests by token, bounded.
+#[derive(Debug, Default)]
+pub struct Counts(HashMap<String, Count>);
+
+impl Counts {
+    /// Counts one request that presented a token which exists. `false`: there is no room for another token.
+    pub fn count(&mut self, token_id: &str, allowed: bool, now: Duration) -> bool {
+        if let Some(count) = self.0.get_mut(token_id) {
+            count.add(allowed, now);
+            return true;
+        }
+        let has_room = self.0.len() < MAX_TOKENS;
+        if has_room {
+            let mut first = Count::default();
+            first.add(allowed, now);
+            self.0.insert(token_id.to_owned(), first);
+        }
+        has_room
+    }
+
+    /// Whether nothing is counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes over what others have counted. Returns how many requests were dropped, of tokens for which there is no room.
+    fn absorb(&mut self, others: Self) -> u64 {
+        let mut dropped = 0_u64;
+        for (token_id, count) in others.0 {
+            if let Some(sum) = self.0.get_mut(&token_id) {
+                sum.merge(count);
+            } else if self.0.len() < MAX_TOKENS {
+                self.0.insert(token_id, count);
+            } else {
+                dropped = dropped.saturating_add(count.allowed).saturating_add(count.denied);
+            }
+        }
+        dropped
+    }
+
+    fn take(&mut self, most: usize) -> Vec<(String, Count)> {
+        if self.0.len() <= most {
+            return self.0.drain().collect();
+        }
+        let ids: Vec<String> = self.0.keys().take(most).cloned().collect();
+        ids.into_iter().filter_map(|id| self.0.remove_entry(&id)).collect()
+    }
 }
 
 /// The use of one token.
@@ -48,6 +98,12 @@ impl Count {
             self.denied += 1;
         }
     }
+
+    fn merge(&mut self, other: Self) {
+        self.allowed = self.allowed.saturating_add(other.allowed);
+        self.denied = self.denied.saturating_add(other.denied);
+        self.last_allowed = self.last_allowed.max(other.last_allowed);
+    }
 }
 
 impl Usage {
@@ -57,7 +113,7 @@ impl Usage {
         Self {
             edge,
             flush,
-            counts: HashMap::new(),
+            counts: Counts::default(),
             reported: Vec::new(),
             sequence: 0,
             sending: false,
@@ -68,28 +124,46 @@ impl Usage {
 
     /// Counts one request that presented a token which exists. `false`: there is no room for another token.
     pub fn count(&mut self, token_id: &str, allowed: bool, now: Duration) -> bool {
-        if let Some(count) = self.counts.get_mut(token_id) {
-            count.add(allowed, now);
-            return true;
-        }
-        let has_room = self.counts.len() < MAX_TOKENS;
-        if has_room {
-            let mut first = Count::default();
-            first.add(allowed, now);
-            self.counts.insert(token_id.to_owned(), first);
+        let counted = self.counts.count(token_id, allowed, now);
+        self.expect_report(now);
+        counted
+    }
+
+    /// Takes over what was counted elsewhere. Returns how many requests were dropped, of tokens for which there is no room.
+    pub fn absorb(&mut self, counts: Counts, now: Duration) -> u64 {
+        let dropped = self.counts.absorb(counts);
+        self.expect_report(now);
+        dropped
+    }
+
+    fn expect_report(&mut self, now: Duration) {
+        if !self.counts.is_empty() {
             self.next.get_or_insert(now.saturating_add(self.flush));
         }
-        has_room
+    }
+
+    /// Something was counted elsewhere, to be taken over once [`Usage::is_due`].
+    pub fn note_use(&mut self, now: Duration) {
+        self.next.get_or_insert(now.saturating_add(self.flush));
+    }
+
+    /// Whether [`Usage::report`] would give a report, were there anything to report.
+    #[must_use]
+    pub fn is_due(&self, now: Duration) -> bool {
+        !self.sending && self.next.is_some_and(|next| next <= now)
     }
 
     /// The next report, if it is time; it ends with [`Usage::written`] or [`Usage::failed`].
     pub fn report(&mut self, now: Duration) -> Option<UsageReport> {
-        if self.sending || self.next.is_none_or(|next| now < next) {
+        if !self.is_due(now) {
+            return None;
+        }
+        if self.reported.is_empty() && self.counts.is_empty() {
+            self.next = None;
             return None;
         }
         if self.reported.is_empty() {
-            let ids: Vec<String> = self.counts.keys().take(MAX_USAGE_ENTRIES).cloned().collect();
-            self.reported = ids.into_iter().filter_map(|id| self.counts.remove_entry(&id)).collect();
+            self.reported = self.counts.take(MAX_USAGE_ENTRIES);
             self.sequence += 1;
         }
         self.sending = true;
@@ -116,7 +190,7 @@ impl Usage {
     pub fn written(&mut self, now: Duration) {
         (self.sending, self.failures) = (false, 0);
         self.reported = Vec::new();
-        self.next = match self.counts.len() {
+        self.next = match self.counts.0.len() {
             0 => None,
             many if many >= MAX_USAGE_ENTRIES => Some(now),
             _ => Some(now.saturating_add(self.flush)),

@@ -6,7 +6,7 @@ use crate::closed::withheld::CAPABILITIES;
 use crate::support::dist;
 
 /// The largest that the module may be, in bytes.
-const LIMIT: usize = 512 * 1024;
+const LIMIT: usize = 640 * 1024;
 
 /// What is no capability: an operator can withhold none of these.
 const NO_CAPABILITIES: [&str; 3] = ["memory", "_initialize", "proxy_abi_version_0_2_1"];
@@ -26,8 +26,18 @@ fn lean_the_module_exports_what_the_list_names_and_nothing_else() {
 #[test]
 fn closed_every_callback_that_the_shell_has_is_exported() {
     let listed = latchkey_lean::listed(include_str!("../src/shell/exports.txt"));
-    let sources = include_str!("../src/shell/callbacks.rs").lines();
-    let callbacks = sources.filter_map(|line| line.strip_prefix("extern \"C\" fn ")?.split('(').next());
-    let callbacks: BTreeSet<_> = callbacks.chain(["memory"]).collect();
-    assert_eq!(callbacks, listed);
+    let sources = [include_str!("../src/shell/root.rs"), include_str!("../src/shell/stream.rs")];
+    let functions = sources.iter().flat_map(|source| source.lines());
+    let callbacks = functions.filter_map(|line| line.strip_prefix("    fn on_")?.split('(').next());
+    let callbacks: BTreeSet<String> = callbacks.map(exported_name).collect();
+    assert!(callbacks.len() >= 8, "{callbacks:?}");
+    for callback in callbacks {
+        assert!(listed.contains(callback.as_str()), "{callback} is not exported");
+    }
+}
+
+/// A method of the `proxy-wasm` crate's contexts, after `on_`, as hosts call it.
+fn exported_name(method: &str) -> String {
+    let name = method.strip_prefix("http_").filter(|_| !method.starts_with("http_call_"));
+    format!("proxy_on_{}", name.unwrap_or(method))
 }

@@ -1,10 +1,4 @@
-use proptest::prelude::*;
-
 use super::*;
-
-fn parse_pairs(map: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
-    Pairs::of(map).map(Iterator::collect)
-}
 
 fn bytes<'a>(pairs: &[(&'a str, &'a str)]) -> Vec<(&'a [u8], &'a [u8])> {
     pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect()
@@ -133,29 +127,4 @@ fn what_is_logged_of_a_request_is_one_short_word_without_the_query() {
     assert_eq!(loggable("/a b\n\u{e9}\0/c".as_bytes(), 64), "/a?b????/c");
     assert_eq!(loggable(b"/abcdef", 4), "/abc…");
     assert_eq!(loggable(b"/abc", 4), "/abc");
-}
-
-#[test]
-fn a_map_that_is_cut_short_is_noticed() {
-    let map = serialise_pairs(&[("a", "b"), ("cd", "")]);
-    assert_eq!(parse_pairs(&map), Some(bytes(&[("a", "b"), ("cd", "")])));
-    assert_eq!(parse_pairs(&[]), Some(Vec::new()));
-    for length in 1..map.len() {
-        assert_eq!(parse_pairs(&map[..length]), None, "{length}");
-    }
-    assert_eq!(parse_pairs(&[255; 12]), None);
-}
-
-proptest! {
-    #[test]
-    fn a_map_survives_its_bytes(pairs in prop::collection::vec(("[a-z:-]{0,9}", "\\PC{0,9}"), 0..9)) {
-        let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let map = serialise_pairs(&pairs);
-        prop_assert_eq!(parse_pairs(&map), Some(bytes(&pairs)));
-    }
-
-    #[test]
-    fn no_bytes_make_the_map_reader_panic(map in prop::collection::vec(any::<u8>(), 0..60)) {
-        let _ = parse_pairs(&map);
-    }
 }

@@ -97,7 +97,7 @@ fn memory_is_bounded_while_nothing_can_be_reported_and_known_tokens_are_counted_
     }
     assert!(!usage.count("one more", true, secs(0)));
     assert!(usage.count("0", true, secs(0)));
-    assert_eq!(usage.counts.len(), MAX_TOKENS);
+    assert_eq!(usage.counts.0.len(), MAX_TOKENS);
 }
 
 proptest! {

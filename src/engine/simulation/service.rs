@@ -1,13 +1,15 @@
 //! A service of a few tokens that remembers how each of them stood at every revision of every history, so that a test can
 //! tell what an edge may still believe.
 
-use std::sync::LazyLock;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::feed::Question;
+use super::request::hash;
 use crate::refusal::Reason;
 use crate::token::TokenHash;
-use crate::wire::{ChangesResponse, RefusalReason, Scheme, TokenFacts, VerifyResponse};
+use crate::wire::{
+    ChangesResponse, DeniedToken, RefusalReason, Scheme, TokenFacts, UsageReport, VerifyResponse,
+};
 
 /// How many tokens there are.
 pub const TOKENS: usize = 3;
@@ -30,9 +32,13 @@ pub struct Moment {
 /// What becomes of a request.
 pub type Judgement = Result<(), Reason>;
 
-/// See the module's text.
+/// The service.
 pub struct Service {
     histories: Vec<History>,
+    /// The last usage report of each edge.
+    sequences: BTreeMap<String, u64>,
+    /// What was allowed and denied of each token.
+    pub counted: [(u64, u64); TOKENS],
 }
 
 struct History {
@@ -43,10 +49,8 @@ struct History {
     forgotten: usize,
 }
 
-pub fn hash(token: usize) -> TokenHash {
-    static HASHES: LazyLock<[TokenHash; TOKENS]> =
-        LazyLock::new(|| std::array::from_fn(|token| TokenHash::of(&token.to_be_bytes())));
-    HASHES[token]
+pub fn token_id(token: usize) -> String {
+    format!("i{token}")
 }
 
 impl State {
@@ -64,7 +68,8 @@ impl Service {
     /// With tokens that live for ever.
     pub fn new() -> Self {
         let states = vec![[State::Live { expires_at: None }; TOKENS]];
-        Self { histories: vec![History { states, changed: Vec::new(), forgotten: 0 }] }
+        let histories = vec![History { states, changed: Vec::new(), forgotten: 0 }];
+        Self { histories, sequences: BTreeMap::new(), counted: [(0, 0); TOKENS] }
     }
 
     /// Where the history stands.
@@ -127,10 +132,10 @@ impl Service {
             _ => None,
         };
         let facts = TokenFacts {
-            id: "i".to_owned(),
+            id: token_id(token),
             name: "ci".to_owned(),
             user: "alice".to_owned(),
-            schemes: vec![Scheme::Bearer],
+            schemes: vec![Scheme::Bearer, Scheme::Basic],
             scopes: Vec::new(),
             allowed_cidrs: Vec::new(),
             expires_in_ms: left,
@@ -141,14 +146,32 @@ impl Service {
             token_hash: hash(token),
             token: reason.is_none().then_some(facts),
             reason,
-            denied_token: None,
+            denied_token: reason.map(|_| DeniedToken { id: token_id(token), user: "alice".to_owned() }),
         }
     }
 
+    /// Counts a usage report, once.
+    pub fn count(&mut self, report: &UsageReport) {
+        let last = self.sequences.entry(report.edge.clone()).or_default();
+        if report.sequence > *last {
+            *last = report.sequence;
+            for usage in &report.usage {
+                let token = (0..TOKENS).find(|token| token_id(*token) == usage.token_id).unwrap();
+                let (allowed, denied) = &mut self.counted[token];
+                (*allowed, *denied) = (*allowed + usage.allowed, *denied + usage.denied);
+            }
+        }
+    }
+
+    /// Whether a usage report was counted.
+    pub fn has_counted(&self, report: &UsageReport) -> bool {
+        self.sequences.get(&report.edge).is_some_and(|last| *last >= report.sequence)
+    }
+
     /// Answers a question about changes, in pages of so many tokens.
-    pub fn changes(&self, question: &Question, page: usize) -> ChangesResponse {
+    pub fn changes(&self, path: &str, offset: u64, page: usize) -> ChangesResponse {
         let parameter = |name: &str| {
-            let parts = question.path.split(['?', '&']);
+            let parts = path.split(['?', '&']);
             parts.into_iter().find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
         };
         let (epoch, after) =
@@ -171,7 +194,7 @@ impl Service {
         let changed = changed.flat_map(|(before, tokens)| {
             tokens.iter().enumerate().map(move |(place, token)| (before as u64, place as u64, hash(*token)))
         });
-        let mut changed = changed.skip(usize::try_from(question.offset).unwrap());
+        let mut changed = changed.skip(usize::try_from(offset).unwrap());
         let hashes: Vec<TokenHash> = changed.by_ref().take(page).map(|(.., hash)| hash).collect();
         let answer = match changed.next() {
             Some((revision, place, _)) => {
@@ -181,7 +204,7 @@ impl Service {
             None => ChangesResponse { reset: false, ..nothing },
         };
         // An earlier version tells whole hashes, and each change as a whole.
-        if answer.next_offset.is_none() && question.offset == 0 && page.is_multiple_of(2) {
+        if answer.next_offset.is_none() && offset == 0 && page.is_multiple_of(2) {
             ChangesResponse { token_hashes: hashes, ..answer }
         } else {
             ChangesResponse { hash_prefixes: hashes.iter().map(TokenHash::prefix).collect(), ..answer }

@@ -1,0 +1,571 @@
+//! One VM: two workers that share a state, of which one enforces and the other does not, behind a host that records. Beside it, what an
+//! honest edge may know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use super::request::{Kind, Path, Request, configuration, hash, is_secret};
+use super::service::{Judgement, Moment, Service, TOKENS};
+use super::step::Failure;
+use super::upstream::AtHost;
+use super::{GIVEN_UP, NEGATIVE_TTL, STALE, TIMEOUT, TTL};
+use crate::config::Config;
+use crate::engine::{
+    CallId, CalloutResponse, CalloutResult, Command, Dispatch, Filter, Metrics, RequestView, Resume, Seed,
+    States, Step, StreamId, Worker,
+};
+use crate::headers::AUTHORIZATION;
+use crate::refusal::Reason;
+use crate::token::{HashPrefix, TokenHash};
+use crate::wire::{
+    CHANGES_PATH, ChangesResponse, PREFIX_OFFSET, USAGE_PATH, UsageReport, UsageResponse, VERIFY_PATH,
+    VerifyRequest, VerifyResponse,
+};
+
+/// What became of a request: allowed, for a user or for nobody, or denied, in earnest or not.
+type Decided = Result<Option<String>, Reason>;
+
+/// A verdict that the cache should have: since when, and until when for certain.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    since: Duration,
+    until: Duration,
+    ttl: Duration,
+}
+
+/// A callout in flight.
+#[derive(Debug)]
+struct InFlight {
+    worker: usize,
+    dispatch: Dispatch,
+    sent_at: Duration,
+    served: Option<Served>,
+}
+
+/// What the service has answered, and when.
+#[derive(Clone, Debug)]
+enum Served {
+    Verdict(VerifyResponse, Duration),
+    Changes(ChangesResponse),
+    Usage(UsageResponse),
+}
+
+/// A stream that waits.
+#[derive(Debug)]
+struct Waiting {
+    at: AtHost,
+    token: usize,
+    since: Duration,
+}
+
+/// The VM.
+pub struct Edge {
+    metrics: Arc<Metrics>,
+    states: States,
+    workers: [Worker; 2],
+    ticks: [bool; 2],
+    ids: u32,
+    streams: BTreeMap<(usize, StreamId), Waiting>,
+    calls: Vec<InFlight>,
+    /// How many callouts the host does not send.
+    pub blocked: usize,
+    // What an honest edge may know.
+    told: Option<Moment>,
+    /// The changes of single tokens that are known before all is that changed with them.
+    told_ahead: [Option<Moment>; TOKENS],
+    /// The revision of the last change of each token that was told, in the history of `told`.
+    last_change: [usize; TOKENS],
+    heard: Option<Duration>,
+    follower: Option<usize>,
+    kept: [Option<Kept>; TOKENS],
+    // What was counted.
+    pub hits: usize,
+    latest: Option<Judgement>,
+    uses: [(u64, u64); TOKENS],
+    counts: BTreeMap<String, i64>,
+}
+
+fn worker(states: &mut States, number: usize, id: u32) -> Worker {
+    static CONFIGS: LazyLock<[Config; 2]> = LazyLock::new(|| {
+        [false, true].map(|shadow| Config::parse(configuration(shadow).as_bytes(), |_| None).unwrap())
+    });
+    let config = CONFIGS[number].clone();
+    let state = states.of(&config, Seed([7, u64::from(id)]));
+    Worker::new(Arc::new(Filter::new(config, state)), id)
+}
+
+fn token_of(prefix: HashPrefix) -> usize {
+    (0..TOKENS).find(|token| hash(*token).prefix() == prefix).unwrap()
+}
+
+impl Edge {
+    /// A VM whose identifiers follow `ids`: no other VM has had them.
+    pub fn new(ids: u32) -> Self {
+        let metrics = Arc::<Metrics>::default();
+        let mut states = States::new(Arc::clone(&metrics), 2);
+        let workers = [worker(&mut states, 0, ids + 1), worker(&mut states, 1, ids + 2)];
+        Self {
+            metrics,
+            states,
+            workers,
+            ticks: [false; 2],
+            ids: ids + 2,
+            streams: BTreeMap::new(),
+            calls: Vec::new(),
+            blocked: 0,
+            told: None,
+            told_ahead: [None; TOKENS],
+            last_change: [0; TOKENS],
+            heard: None,
+            follower: None,
+            kept: [None; TOKENS],
+            hits: 0,
+            latest: None,
+            uses: [(0, 0); TOKENS],
+            counts: BTreeMap::new(),
+        }
+    }
+
+    pub fn latest(&mut self) -> Option<Judgement> {
+        self.latest.take()
+    }
+
+    /// A request comes.
+    pub fn request(&mut self, number: usize, request: Request, service: &Service, now: Duration) {
+        self.ids += 1;
+        let (stream, mut at) = (self.ids, AtHost::new(request));
+        let filter = Arc::clone(self.workers[number].filter());
+        let (outcome, removed) = {
+            let view =
+                RequestView { headers: filter.read(at.pairs()), client: &|| "192.0.2.1:5000".parse().ok() };
+            let outcome = self.workers[number].on_request(stream, &view, now);
+            let mut removed: Vec<Vec<u8>> = view.headers.spoofed.iter().map(|name| name.to_vec()).collect();
+            removed.extend(outcome.removes_authorization.then(|| AUTHORIZATION.as_bytes().to_vec()));
+            (outcome, removed)
+        };
+        at.remove(&removed);
+        let at_once = match outcome.step {
+            Step::Allow(mutations) => Some(Resume::Allow(mutations)),
+            Step::Deny(denial) => Some(Resume::Deny(denial)),
+            Step::Wait => None,
+        };
+        let honest = self.is_honest(now);
+        match (at_once, expected_without_verdict(request)) {
+            (Some(decided), Some(expected)) => {
+                assert_eq!(self.carry_out(number, at, decided), expected, "{request:?}");
+            }
+            (Some(decided), None) => {
+                let token = request.token().unwrap();
+                assert!(honest, "a verdict serves, and the feed was heard at {:?} of {now:?}", self.heard);
+                let Kept { since, ttl, .. } = self.kept[token].expect("only what is kept serves");
+                assert!(now - since <= ttl + ttl / 10, "token {token} was kept at {since:?}");
+                let possible = service.judgements(token, self.told_of(token).unwrap(), now);
+                let decided = self.carry_out(number, at, decided);
+                self.assert_possible(request, &decided, &possible);
+                self.hits += 1;
+                self.count("cache_hits");
+                self.note(token, &decided);
+            }
+            (None, expected) => {
+                assert_eq!(expected, None, "{request:?} needs no verdict");
+                let token = request.token().unwrap();
+                let known = self.kept[token].is_some_and(|kept| now < kept.until);
+                assert!(!(honest && known), "a known token is not served: {:?}", self.kept[token]);
+                self.count("cache_misses");
+                self.streams.insert((number, stream), Waiting { at, token, since: now });
+            }
+        }
+        self.run(number, None, now, service);
+    }
+
+    /// The moment since which the edge knows how a token stands.
+    fn told_of(&self, token: usize) -> Option<Moment> {
+        self.told.max(self.told_ahead[token])
+    }
+
+    fn is_honest(&self, now: Duration) -> bool {
+        self.follower.is_some() && self.heard.is_some_and(|heard| now - heard < STALE)
+    }
+
+    /// Closed, Unspoofable, Secret: a decision is carried out as the host would, and looked at from both sides.
+    fn carry_out(&mut self, number: usize, at: AtHost, decided: Resume) -> Decided {
+        let filter = Arc::clone(self.workers[number].filter());
+        match decided {
+            Resume::Allow(mutations) => {
+                let decision = mutations
+                    .filter_state()
+                    .find(|(key, _)| *key == "latchkey_decision")
+                    .unwrap()
+                    .1
+                    .to_owned();
+                let user = at.allow(&mutations, &filter.config);
+                if decision == "allowed" {
+                    self.count("passed");
+                    return Ok(user);
+                }
+                let reason = decision.strip_prefix("shadow_denied:").expect("the other decision");
+                let reason = *Reason::ALL.iter().find(|it| it.name() == reason).unwrap();
+                assert!(
+                    number == 1 && user.is_none(),
+                    "only shadow mode lets pass what is denied, and as nobody"
+                );
+                self.count(&format!("shadow_refused.{}", reason.name()));
+                Err(reason)
+            }
+            Resume::Deny(denial) => {
+                assert_eq!(number, 0, "shadow mode denies nothing");
+                at.deny(&denial);
+                self.count(&format!("refused.{}", denial.reply.reason.name()));
+                Err(denial.reply.reason)
+            }
+        }
+    }
+
+    /// Prompt, and Outage is not refusal: what was decided follows from how the token may stand.
+    fn assert_possible(&self, request: Request, decided: &Decided, possible: &[Judgement]) {
+        let token = request.token().unwrap();
+        let expected = |judgement: &Judgement| match (judgement, request.kind, request.path) {
+            (Err(reason), ..) => Err(*reason),
+            (Ok(()), Kind::WrongUser(_), _) => Err(Reason::WrongUser),
+            (Ok(()), _, Path::Admin) => Err(Reason::InsufficientScope),
+            (Ok(()), ..) => Ok(Some("alice".to_owned())),
+        };
+        let expected: Vec<Decided> = possible.iter().map(expected).collect();
+        assert!(expected.contains(decided), "token {token}: {decided:?}, not {expected:?}");
+    }
+
+    fn note(&mut self, token: usize, decided: &Decided) {
+        let (allowed, denied) = &mut self.uses[token];
+        *if decided.is_ok() { allowed } else { denied } += 1;
+        self.latest = Some(decided.as_ref().map(|_| ()).map_err(|reason| *reason));
+    }
+
+    fn count(&mut self, name: &str) {
+        *self.counts.entry(name.to_owned()).or_default() += 1;
+    }
+
+    /// A client goes away while its request waits.
+    pub fn end_stream(&mut self, which: usize) {
+        if let Some(key) = self.streams.keys().nth(which % self.streams.len().max(1)).copied() {
+            self.streams.remove(&key);
+            self.workers[key.0].on_stream_end(key.1);
+        }
+    }
+
+    /// The service takes up a callout.
+    pub fn serve(&mut self, which: usize, page: usize, service: &mut Service, now: Duration) {
+        let length = self.calls.len().max(1);
+        let Some(call) = self.calls.get_mut(which % length).filter(|call| call.served.is_none()) else {
+            return;
+        };
+        let header = |wanted: &str| {
+            call.dispatch.headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str())
+        };
+        let path = header(":path").unwrap();
+        call.served = Some(if path == VERIFY_PATH {
+            Served::Verdict(service.verify(asked(&call.dispatch), now), now)
+        } else if path == USAGE_PATH {
+            service.count(&serde_json::from_slice(&call.dispatch.body).unwrap());
+            Served::Usage(UsageResponse { epoch: "e0".to_owned(), revision: 0 })
+        } else {
+            let offset = header(PREFIX_OFFSET).unwrap().parse().unwrap();
+            Served::Changes(service.changes(path, offset, page))
+        });
+    }
+
+    /// A response arrives.
+    pub fn deliver(&mut self, which: usize, service: &Service, now: Duration) {
+        let served = self.calls.iter().enumerate().filter(|(_, call)| call.served.is_some());
+        let served: Vec<usize> = served.map(|(place, _)| place).collect();
+        let Some(place) = served.get(which % served.len().max(1)).copied() else { return };
+        let InFlight { worker, dispatch, sent_at, served } = self.calls.remove(place);
+        let (status, body): (&[u8], _) = match served.as_ref().unwrap() {
+            Served::Verdict(response, _) => (b"200", serde_json::to_vec(response)),
+            Served::Changes(response) => (b"200", serde_json::to_vec(response)),
+            Served::Usage(response) => (b"202", serde_json::to_vec(response)),
+        };
+        self.end(worker, dispatch.call, status, &body.unwrap(), now);
+        let mut answered = None;
+        match served.unwrap() {
+            Served::Verdict(response, at) => {
+                let token = token_of(response.token_hash.prefix());
+                let moment = Service::moment(&response.epoch, response.revision);
+                if self.is_current(token, moment) {
+                    self.kept[token] = Some(Kept::of(&response, now, sent_at));
+                }
+                *self.counts.entry("callouts.ok".to_owned()).or_default() += 1;
+                answered = Some((token, moment, at));
+            }
+            Served::Changes(response) => self.tell(&response, now),
+            Served::Usage(_) => {}
+        }
+        self.run(worker, answered, now, service);
+    }
+
+    fn end(&mut self, worker: usize, call: CallId, status: &[u8], body: &[u8], now: Duration) {
+        let headers: [(&[u8], &[u8]); 2] = [(b":status", status), (b"content-type", b"application/json")];
+        let response = CalloutResponse { headers: &headers, body: Some(body) };
+        self.workers[worker].on_callout(call, CalloutResult::Response(response), now);
+    }
+
+    /// Whether a verdict of that moment takes into account whatever was told.
+    fn is_current(&self, token: usize, moment: Moment) -> bool {
+        self.told.is_some_and(|told| told.history == moment.history)
+            && moment.revision >= self.last_change[token]
+    }
+
+    fn tell(&mut self, response: &ChangesResponse, now: Duration) {
+        let told = Service::moment(&response.epoch, response.revision);
+        (self.told, self.heard) = (Some(told), Some(now));
+        if response.reset {
+            (self.kept, self.last_change) = ([None; TOKENS], [told.revision; TOKENS]);
+        }
+        let ahead = response.next_offset.is_some();
+        for token in response.touched().map(token_of) {
+            self.kept[token] = None;
+            self.last_change[token] = told.revision + usize::from(ahead);
+            if ahead {
+                self.told_ahead[token] = Some(Moment { revision: told.revision + 1, ..told });
+            }
+        }
+    }
+
+    /// A callout fails.
+    pub fn fail(&mut self, which: usize, failure: Failure, service: &Service, now: Duration) {
+        if self.calls.is_empty() {
+            return;
+        }
+        let place = which % self.calls.len();
+        let is_verify = path_of(&self.calls[place].dispatch) == VERIFY_PATH;
+        if is_verify && failure == Failure::Silence {
+            // Until the engine gives it up; see `tick`.
+            self.calls[place].served = None;
+            return;
+        }
+        let InFlight { worker, dispatch, .. } = self.calls.remove(place);
+        let other = (asked_or_none(&dispatch).unwrap_or(0) + 1) % TOKENS;
+        let status = match failure {
+            Failure::Reset => {
+                self.workers[worker].on_callout(dispatch.call, CalloutResult::Reset, now);
+                None
+            }
+            Failure::Status(status) => Some((status, b"{}".to_vec())),
+            Failure::Garbage => Some(("200", b"no JSON".to_vec())),
+            Failure::OtherToken => Some(("200", serde_json::to_vec(&service.verify(other, now)).unwrap())),
+            Failure::Silence => Some(("504", Vec::new())),
+        };
+        if let Some((status, body)) = status {
+            self.end(worker, dispatch.call, status.as_bytes(), &body, now);
+            if matches!(status, "400" | "413") && path_of(&dispatch) == USAGE_PATH {
+                self.drop_report(&serde_json::from_slice(&dispatch.body).unwrap(), service);
+            }
+        }
+        self.run(worker, None, now, service);
+    }
+
+    /// A service that does not understand a report never counts it.
+    fn drop_report(&mut self, report: &UsageReport, service: &Service) {
+        if !service.has_counted(report) {
+            for usage in &report.usage {
+                let token = (0..TOKENS).find(|it| super::service::token_id(*it) == usage.token_id).unwrap();
+                let (allowed, denied) = &mut self.uses[token];
+                (*allowed, *denied) = (*allowed - usage.allowed, *denied - usage.denied);
+            }
+        }
+    }
+
+    /// Does what a worker wants done. `answered`: the verdict that has just arrived, and as of when.
+    fn run(
+        &mut self,
+        number: usize,
+        answered: Option<(usize, Moment, Duration)>,
+        now: Duration,
+        service: &Service,
+    ) {
+        while let Some(command) = self.workers[number].next_command() {
+            match command {
+                Command::SetTick(period) => self.ticks[number] = !period.is_zero(),
+                Command::Log(_, line) => assert!(!is_secret(&line), "{line}"),
+                Command::Dispatch(dispatch) => self.dispatch(number, dispatch, now),
+            }
+        }
+        while let Some((stream, resume)) = self.workers[number].next_resume(now) {
+            let Waiting { at, token, .. } = self.streams.remove(&(number, stream)).expect("it waits");
+            let request = at.request;
+            let decided = self.carry_out(number, at, resume);
+            if decided == Err(Reason::Unavailable) {
+                self.latest = Some(Err(Reason::Unavailable));
+                continue;
+            }
+            let (answered, moment, at) = answered.expect("without a verdict nothing but 503");
+            assert_eq!(answered, token);
+            let told = self.told_of(token).filter(|told| told.history == moment.history);
+            let possible = match told {
+                Some(told) => service.judgements(token, told, at),
+                None => service.judgements(token, moment, at).drain(..1).collect(),
+            };
+            self.assert_possible(request, &decided, &possible);
+            self.note(token, &decided);
+        }
+        assert!(!self.workers[number].has_resumes());
+    }
+
+    /// Secret, Contained: a callout is sent.
+    fn dispatch(&mut self, worker: usize, dispatch: Dispatch, now: Duration) {
+        for (name, value) in &dispatch.headers {
+            assert_eq!(is_secret(value), *name == AUTHORIZATION, "{name}");
+        }
+        assert!(!is_secret(&format!("{dispatch:?}")) && !is_secret(&String::from_utf8_lossy(&dispatch.body)));
+        let path = path_of(&dispatch);
+        let is_same = |call: &&InFlight| path_of(&call.dispatch).split('?').next() == path.split('?').next();
+        if path == VERIFY_PATH {
+            let same = self.calls.iter().filter(is_same).filter(|call| call.worker == worker);
+            let same = same.filter(|call| asked(&call.dispatch) == asked(&dispatch)).count();
+            assert_eq!(same, 0, "two callouts for one token");
+        } else {
+            assert_eq!(self.calls.iter().filter(is_same).count(), 0, "two workers follow");
+        }
+        if path.starts_with(CHANGES_PATH) {
+            self.follower = Some(worker);
+        }
+        if self.blocked > 0 {
+            self.blocked -= 1;
+            self.workers[worker].on_callout(dispatch.call, CalloutResult::NotSent, now);
+        } else {
+            self.calls.push(InFlight { worker, dispatch, sent_at: now, served: None });
+        }
+    }
+
+    /// The workers tick; and what the host never ends is given up.
+    pub fn tick(&mut self, service: &Service, now: Duration) {
+        for number in 0..self.workers.len() {
+            if self.ticks[number] {
+                let is_over = |call: &InFlight| {
+                    call.worker == number
+                        && path_of(&call.dispatch) == VERIFY_PATH
+                        && call.sent_at + TIMEOUT + Duration::from_secs(1) <= now
+                };
+                let over: Vec<InFlight> = self.calls.extract_if(.., |call| is_over(call)).collect();
+                self.workers[number].on_tick(now);
+                self.run(number, None, now, service);
+                for call in over {
+                    // The word of its end comes too late, and changes nothing.
+                    self.workers[number].on_callout(call.dispatch.call, CalloutResult::Reset, now);
+                    assert!(
+                        self.workers[number].next_command().is_none() && !self.workers[number].has_resumes()
+                    );
+                }
+                let late =
+                    |key: &&(usize, StreamId)| key.0 == number && self.streams[key].since + TIMEOUT <= now;
+                assert_eq!(self.streams.keys().find(late), None, "it waits beyond its deadline");
+            }
+        }
+    }
+
+    /// A configuration is replaced: a new worker comes, then the old one goes, and Envoy cancels what it has in flight.
+    pub fn reload(&mut self, number: usize, now: Duration, service: &Service) {
+        self.ids += 1;
+        let is_followed = self.follower.is_some();
+        let new = worker(&mut self.states, number, self.ids);
+        let mut old = std::mem::replace(&mut self.workers[number], new);
+        old.on_detach(now);
+        assert!(self.workers[number].has_commands() || !is_followed, "it is not ready to take over");
+        self.ticks[number] = false;
+        self.calls.retain(|call| call.worker != number);
+        self.streams.retain(|(worker, _), _| *worker != number);
+        if self.follower == Some(number) {
+            self.follower = None;
+        }
+        self.run(number, None, now, service);
+    }
+
+    /// The VM dies, with all that it has counted; another takes its place.
+    pub fn die(&mut self, service: &Service) {
+        *self = Self { hits: self.hits, uses: service.counted, ..Self::new(self.ids) };
+    }
+
+    /// Contained: what must hold after each step.
+    pub fn check(&self, now: Duration) {
+        let waiting: BTreeSet<(usize, usize)> =
+            self.streams.iter().map(|((worker, _), waiting)| (*worker, waiting.token)).collect();
+        let verifies = self.calls.iter().filter(|call| path_of(&call.dispatch) == VERIFY_PATH);
+        let verified: BTreeSet<(usize, usize)> =
+            verifies.map(|call| (call.worker, asked(&call.dispatch))).collect();
+        assert!(waiting.is_subset(&verified), "a stream waits for nothing: {waiting:?} of {verified:?}");
+        assert!(self.streams.values().all(|waiting| now - waiting.since <= GIVEN_UP + TIMEOUT));
+    }
+
+    /// Whether nothing is in flight but the feed, and the feed has told all.
+    pub fn is_quiet(&self, service: &Service, now: Duration) -> bool {
+        let verifies = self.calls.iter().any(|call| path_of(&call.dispatch) == VERIFY_PATH);
+        !verifies && self.streams.is_empty() && self.told == Some(service.now()) && self.is_honest(now)
+    }
+
+    /// Accountable: the service has counted each use once.
+    pub fn check_usage(&self, service: &Service) {
+        assert_eq!(service.counted, self.uses);
+    }
+
+    /// The metrics are what has happened.
+    pub fn check_metrics(&self) {
+        let definitions = Metrics::definitions();
+        let mut counts = BTreeMap::new();
+        self.metrics.take(|place, difference| {
+            let name = match definitions[place] {
+                crate::engine::Definition { name, label: Some((_, case)), .. } => format!("{name}.{case}"),
+                crate::engine::Definition { name, .. } => name.to_owned(),
+            };
+            *counts.entry(name).or_insert(0) += difference;
+        });
+        for name in ["passed", "cache_hits", "cache_misses", "callouts_under_way", "callouts.ok"] {
+            assert_eq!(counts.get(name), self.counts.get(name), "{name}");
+        }
+        for reason in Reason::ALL {
+            for group in ["refused", "shadow_refused"] {
+                let name = format!("{group}.{}", reason.name());
+                assert_eq!(counts.get(&name), self.counts.get(&name), "{name}");
+            }
+        }
+        let gauge = |name: &str| counts.get(name).copied().unwrap_or_default();
+        assert!((0..=2 * TOKENS as i64).contains(&gauge("cache_entries")), "{counts:?}");
+        assert!((0..=1).contains(&gauge("feeds_stale")) && gauge("cache_bytes") >= 0, "{counts:?}");
+    }
+}
+
+/// What is decided without a verdict, where a request needs none.
+fn expected_without_verdict(request: Request) -> Option<Decided> {
+    if request.path == Path::None {
+        return Some(Ok(None));
+    }
+    match request.kind {
+        Kind::Token(_) | Kind::Forging(_) | Kind::WrongUser(_) => None,
+        Kind::Nothing if request.path == Path::Optional => Some(Ok(None)),
+        Kind::Nothing => Some(Err(Reason::Missing)),
+        Kind::Garbage | Kind::Foreign => Some(Err(Reason::Malformed)),
+        Kind::Twice(_) => Some(Err(Reason::MultipleCredentials)),
+    }
+}
+
+fn path_of(dispatch: &Dispatch) -> &str {
+    dispatch.headers.iter().find(|(name, _)| *name == ":path").map(|(_, path)| path.as_str()).unwrap()
+}
+
+fn asked_or_none(dispatch: &Dispatch) -> Option<usize> {
+    let request: VerifyRequest = serde_json::from_slice(&dispatch.body).ok()?;
+    Some(token_of(TokenHash::prefix(&request.token_hash)))
+}
+
+/// The token that a callout is about.
+fn asked(dispatch: &Dispatch) -> usize {
+    asked_or_none(dispatch).unwrap()
+}
+
+impl Kept {
+    fn of(response: &VerifyResponse, now: Duration, sent_at: Duration) -> Self {
+        let ttl = if response.token.is_some() { TTL } else { NEGATIVE_TTL };
+        let end = response.token.as_ref().and_then(|token| token.expires_in_ms);
+        let end = end.map_or(Duration::MAX, |left| sent_at + Duration::from_millis(left));
+        Self { since: now, until: end.min(now + ttl - ttl / 10), ttl }
+    }
+}

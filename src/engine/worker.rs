@@ -1,0 +1,323 @@
+//! One worker of one configuration: the streams that wait for verdicts, the callouts in flight, and the change feed if it is this
+//! worker that follows it. A shell calls it from one thread at a time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::StreamId;
+use super::callout::{CallId, CalloutEnd, CalloutResult, Dispatch, Purpose};
+use super::command::{Command, Commands, Level};
+use super::filter::{Filter, Immediate, RequestView, Undecided};
+use super::metrics::Metric;
+use super::outcome::{Outcome, Resume, Step};
+use super::pending::{self, Joined, Limits, PendingVerifies};
+use super::state::{Follow, WorkerId};
+use crate::gate::Verdict;
+use crate::throttle::Throttle;
+use crate::token::TokenHash;
+use crate::wire::{PREFIX_OFFSET, USAGE_PATH, VERIFY_PATH, VerifyRequest, VerifyResponse};
+
+/// What bounds one worker. A waiting stream takes a few hundred bytes here, and its buffers in Envoy.
+const LIMITS: Limits = Limits { waiters: 16_384, waiters_per_token: 4096, tokens: 1024, unknown: 512 };
+/// How often deadlines are looked at while streams wait.
+const TICK: Duration = Duration::from_millis(50);
+/// How often the change feed and the metrics are looked after otherwise.
+const IDLE_TICK: Duration = Duration::from_millis(250);
+/// The longest response with verdicts that is read, in bytes.
+const MAX_VERDICTS: usize = 64 * 1024;
+/// How long after its time the end of a callout may still be reported; then it counts as timed out.
+const GRACE: Duration = Duration::from_secs(1);
+/// How often an outage is logged at most.
+const OUTAGE_LINES: Throttle = Throttle::new(1, Duration::from_secs(10));
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    filter: Arc<Filter>,
+    id: WorkerId,
+    pending: PendingVerifies<Undecided, Verdict>,
+    calls: BTreeMap<CallId, Purpose>,
+    last_call: u64,
+    commands: Commands,
+    /// The time between ticks; zero: there are none yet.
+    tick: Duration,
+    outage_lines: Throttle,
+}
+
+impl Worker {
+    /// A worker that other workers with the same state know as `id`.
+    #[must_use]
+    pub fn new(filter: Arc<Filter>, id: WorkerId) -> Self {
+        let pending = PendingVerifies::new(LIMITS, filter.config.service.timeout);
+        let mut worker = Self {
+            filter,
+            id,
+            pending,
+            calls: BTreeMap::new(),
+            last_call: 0,
+            commands: Commands::default(),
+            tick: Duration::ZERO,
+            outage_lines: OUTAGE_LINES,
+        };
+        // It takes over from a worker that will go, whether or not it ever has a request.
+        if worker.filter.state.is_followed() {
+            worker.tick_every(IDLE_TICK);
+        }
+        worker
+    }
+
+    /// What it decides by.
+    #[must_use]
+    pub fn filter(&self) -> &Arc<Filter> {
+        &self.filter
+    }
+
+    /// A request's headers have come. Where it has to wait, the change feed is followed from now on: a worker without requests
+    /// has nothing to follow it for.
+    pub fn on_request(&mut self, stream: StreamId, request: &RequestView<'_>, now: Duration) -> Outcome {
+        let (removes_authorization, immediate) = self.filter.decide(request, now);
+        let decided = match immediate {
+            Immediate::Decided(decided) => Some(decided),
+            Immediate::Undecided(undecided) => {
+                let traceparent = request.headers.trace.map(|trace| trace.as_str().to_owned());
+                self.wait(stream, *undecided, traceparent, now)
+            }
+        };
+        if self.tick.is_zero() {
+            // Metrics are taken at ticks.
+            self.tick_every(IDLE_TICK);
+        }
+        let step = match decided {
+            Some(Resume::Allow(mutations)) => Step::Allow(mutations),
+            Some(Resume::Deny(denial)) => Step::Deny(denial),
+            None => Step::Wait,
+        };
+        Outcome { removes_authorization, step }
+    }
+
+    /// Lets a stream wait; else what becomes of it, as too many wait already.
+    fn wait(
+        &mut self,
+        stream: StreamId,
+        request: Undecided,
+        traceparent: Option<String>,
+        now: Duration,
+    ) -> Option<Resume> {
+        let hash = request.credential.hash;
+        let previously_valid = self.filter.state.was_valid(&hash);
+        match self.pending.join(stream, hash, previously_valid, now, request) {
+            Err(request) => return Some(self.filter.overloaded(request, now)),
+            Ok(Joined::Lead) => {
+                self.follow(now);
+                self.verify(vec![hash], traceparent, now);
+            }
+            Ok(Joined::Follow) => {}
+        }
+        None
+    }
+
+    /// A stream is gone, whether or not it was decided on.
+    pub fn on_stream_end(&mut self, stream: StreamId) {
+        self.pending.leave(stream);
+    }
+
+    /// A callout has ended. One that is not in flight, or not any more, changes nothing.
+    pub fn on_callout(&mut self, call: CallId, result: CalloutResult<'_>, now: Duration) {
+        match self.calls.remove(&call) {
+            Some(Purpose::Verify(hashes, sent_at)) => self.on_verdicts(&hashes, sent_at, result, now),
+            Some(Purpose::Changes) => self.filter.state.on_changes(result, now, &mut self.commands),
+            Some(Purpose::Usage) => self.filter.state.on_usage(result, now, &mut self.commands),
+            None => return,
+        }
+        // What could not be sent at all is tried again at a tick.
+        if !matches!(result, CalloutResult::NotSent) {
+            self.follow(now);
+        }
+    }
+
+    /// Looks at deadlines, and after the change feed, usage and metrics.
+    pub fn on_tick(&mut self, now: Duration) {
+        self.pending.sweep(now);
+        let limit = self.filter.config.service.timeout.saturating_add(GRACE);
+        let overdue = self.calls.iter().filter_map(|(call, purpose)| match purpose {
+            Purpose::Verify(_, sent_at) if sent_at.saturating_add(limit) <= now => Some(*call),
+            _ => None,
+        });
+        let overdue: VecDeque<CallId> = overdue.collect();
+        for call in overdue {
+            if let Some(Purpose::Verify(hashes, sent_at)) = self.calls.remove(&call) {
+                self.end_verify(&hashes, sent_at, CalloutEnd::Timeout, now);
+            }
+        }
+        self.follow(now);
+        if let Some(report) = self.filter.state.report(self.id, now) {
+            self.send_follow(report);
+        }
+        self.filter.state.observe(self.id, now);
+        if self.pending.is_idle() && !self.filter.state.asks_soon(now) {
+            self.tick_every(IDLE_TICK);
+        }
+    }
+
+    /// The worker goes, and its callouts with it.
+    pub fn on_detach(&mut self, now: Duration) {
+        let active = self.calls.values().filter(|purpose| matches!(purpose, Purpose::Verify(..))).count();
+        let active = i64::try_from(active).unwrap_or(0);
+        self.filter.state.metrics().add(Metric::CALLOUTS_ACTIVE, -active);
+        self.calls.clear();
+        self.filter.state.leave(self.id, now);
+    }
+
+    /// What is to be done next, at once and in the worker's own context.
+    pub fn next_command(&mut self) -> Option<Command> {
+        self.commands.next()
+    }
+
+    /// Whether [`Worker::next_command`] has one.
+    #[must_use]
+    pub fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
+    /// The next stream that waits no longer. It is decided on now, so what is taken has to be carried out.
+    pub fn next_resume(&mut self, now: Duration) -> Option<(StreamId, Resume)> {
+        let release = self.pending.release()?;
+        Some((release.waiter, self.filter.decide_late(release.request, release.answer, now)))
+    }
+
+    /// Whether [`Worker::next_resume`] may have a stream to name.
+    #[must_use]
+    pub fn has_resumes(&self) -> bool {
+        self.pending.has_ready()
+    }
+
+    fn tick_every(&mut self, period: Duration) {
+        if self.tick != period {
+            self.tick = period;
+            self.commands.push(Command::SetTick(period));
+        }
+    }
+
+    fn new_call(&mut self, purpose: Purpose) -> CallId {
+        self.last_call += 1;
+        let call = CallId(self.last_call);
+        self.calls.insert(call, purpose);
+        call
+    }
+
+    /// Follows the change feed, unless another worker does.
+    fn follow(&mut self, now: Duration) {
+        if let Some(question) = self.filter.state.follow(self.id, now) {
+            self.send_follow(question);
+        }
+        if self.filter.state.asks_soon(now) {
+            self.tick_every(TICK);
+        }
+    }
+
+    fn send_follow(&mut self, follow: Follow) {
+        let purpose = match follow {
+            Follow::Changes(_) => Purpose::Changes,
+            Follow::Usage(_) => Purpose::Usage,
+        };
+        let call = self.new_call(purpose);
+        let service = &self.filter.config.service;
+        let dispatch = match follow {
+            Follow::Changes(question) => {
+                let mut dispatch = Dispatch::get(call, service, &service.feed_cluster, question.path);
+                dispatch.headers.push((PREFIX_OFFSET, question.offset.to_string()));
+                Dispatch { timeout: question.wait.saturating_add(service.timeout), ..dispatch }
+            }
+            Follow::Usage(report) => {
+                let body = serde_json::to_vec(&report).unwrap_or_default();
+                Dispatch::post(call, service, &service.usage_cluster, USAGE_PATH, body)
+            }
+        };
+        self.commands.push(Command::Dispatch(dispatch));
+    }
+
+    fn verify(&mut self, hashes: Vec<TokenHash>, traceparent: Option<String>, now: Duration) {
+        let Some(hash) = hashes.first().copied() else { return };
+        let body = serde_json::to_vec(&VerifyRequest { token_hash: hash }).unwrap_or_default();
+        let call = self.new_call(Purpose::Verify(hashes, now));
+        let service = &self.filter.config.service;
+        let dispatch = Dispatch::post(call, service, &service.cluster, VERIFY_PATH, body).traced(traceparent);
+        self.commands.push(Command::Dispatch(dispatch));
+        self.filter.state.metrics().increment(Metric::CALLOUTS_ACTIVE);
+        self.tick_every(TICK);
+    }
+
+    fn on_verdicts(
+        &mut self,
+        hashes: &[TokenHash],
+        sent_at: Duration,
+        result: CalloutResult<'_>,
+        now: Duration,
+    ) {
+        let outcome = match result.read::<VerifyResponse>(b"200", MAX_VERDICTS) {
+            Ok(response) => self.believe(hashes, &response, sent_at, now),
+            Err(end) => Err(end),
+        };
+        match outcome {
+            Ok(outcome) => {
+                self.count_end(CalloutEnd::Ok, now);
+                for hash in hashes {
+                    self.resolve(*hash, outcome.clone(), now);
+                }
+            }
+            Err(end) => self.end_verify(hashes, sent_at, end, now),
+        }
+    }
+
+    /// What is made of a response. Envoy's own responses, and anything that is no verdict on this token, are none.
+    fn believe(
+        &self,
+        hashes: &[TokenHash],
+        response: &VerifyResponse,
+        sent_at: Duration,
+        now: Duration,
+    ) -> Result<pending::Outcome<Verdict>, CalloutEnd> {
+        let hash = *hashes.first().ok_or(CalloutEnd::BadAnswer)?;
+        let verdict = Verdict::of(response, hash, now).ok_or(CalloutEnd::BadAnswer)?;
+        // What is cached ends with its token, however long the response was in flight: then the service's word counts.
+        let cached = Verdict::of(response, hash, sent_at).ok_or(CalloutEnd::BadAnswer)?;
+        let believed = self.filter.state.keep(response, cached, now);
+        Ok(if believed { pending::Outcome::Answer(verdict) } else { pending::Outcome::Outdated })
+    }
+
+    /// A callout for verdicts has brought none.
+    fn end_verify(&mut self, hashes: &[TokenHash], sent_at: Duration, end: CalloutEnd, now: Duration) {
+        self.count_end(end, now);
+        let timeout = self.filter.config.service.timeout;
+        let outcome = match end {
+            CalloutEnd::Timeout => pending::Outcome::Timeout(sent_at.saturating_add(timeout)),
+            _ => pending::Outcome::Failed,
+        };
+        for hash in hashes {
+            self.resolve(*hash, outcome.clone(), now);
+        }
+    }
+
+    fn resolve(&mut self, hash: TokenHash, outcome: pending::Outcome<Verdict>, now: Duration) {
+        if self.pending.resolve(hash, outcome, now) {
+            self.verify(vec![hash], None, now);
+        }
+    }
+
+    fn count_end(&mut self, end: CalloutEnd, now: Duration) {
+        let state = &self.filter.state;
+        state.metrics().increment(Metric::callouts(end));
+        state.metrics().add(Metric::CALLOUTS_ACTIVE, -1);
+        state.on_verify_end(end == CalloutEnd::Ok, now);
+        if end != CalloutEnd::Ok && self.outage_lines.admit(now).is_some() {
+            let (cluster, end) = (&self.filter.config.service.cluster, end.name());
+            self.commands.log(
+                Level::Warn,
+                format!(
+                    "latchkey: no verdict from cluster {cluster} ({end}); requests that need one get 503"
+                ),
+            );
+        }
+    }
+}
