@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use latchkey::token::TokenHash;
-use latchkey::wire::VERIFY_PATH;
+use latchkey::wire::{MAX_TOKEN_HASHES, VERIFY_PATH};
 
 use crate::facts;
 use crate::h2;
@@ -28,9 +28,11 @@ struct Subject {
     process: u32,
     /// The database's main process, where it has one.
     database: Option<u32>,
+    /// How many tokens each request is for. The handler looks at none, and its request counts as one.
+    tokens: usize,
 }
 
-/// What one round gave: microseconds of CPU time for each request, and requests in a second.
+/// What one round gave: microseconds of CPU time for each token, and tokens in a second.
 #[derive(Clone, Copy)]
 struct Round {
     service_us: f64,
@@ -55,24 +57,23 @@ pub async fn run(rounds: u64, seconds: u64) -> Section {
     }
     // What PostgreSQL does by itself after a while.
     Database::open(postgres.database_url()).await.run("VACUUM ANALYZE tokens").await;
+    let (port, process) = (handler.port, handler.id());
+    let handler = Subject { name: "an empty axum handler", port, process, database: None, tokens: 1 };
+    let (port, process) = (sqlite.edge_address().port(), sqlite.process().id());
+    let sqlite = |name, tokens| Subject { name, port, process, database: None, tokens };
+    let (port, process) = (postgres.edge_address().port(), postgres.process().id());
+    let database = Some(main_process(&cluster));
+    let postgres = |name, tokens| Subject { name, port, process, database, tokens };
     let subjects = [
-        Subject { name: "an empty axum handler", port: handler.port, process: handler.id(), database: None },
-        Subject {
-            name: "verify, SQLite",
-            port: sqlite.edge_address().port(),
-            process: sqlite.process().id(),
-            database: None,
-        },
-        Subject {
-            name: "verify, PostgreSQL",
-            port: postgres.edge_address().port(),
-            process: postgres.process().id(),
-            database: Some(main_process(&cluster)),
-        },
+        handler,
+        sqlite("verify, SQLite", 1),
+        postgres("verify, PostgreSQL", 1),
+        sqlite("verify of 64, SQLite", MAX_TOKEN_HASHES),
+        postgres("verify of 64, PostgreSQL", MAX_TOKEN_HASHES),
     ];
     let (mut goals, mut tables) = (Vec::new(), Vec::new());
     for protocol in [Protocol::Http2, Protocol::Http1] {
-        let mut all: [Vec<Round>; 3] = Default::default();
+        let mut all: [Vec<Round>; 5] = Default::default();
         for round in 0..=rounds {
             for (subject, rounds) in subjects.iter().zip(&mut all) {
                 let took = self::round(subject, protocol, seconds).await;
@@ -91,10 +92,10 @@ pub async fn run(rounds: u64, seconds: u64) -> Section {
 fn text(rounds: u64, seconds: u64) -> String {
     let [connections, streams] = CONNECTIONS;
     format!(
-        "`POST {VERIFY_PATH}`, each request for another of 1,000,000 stored tokens of 1,000 users: by HTTP/2 as filters ask, over \
+        "`POST {VERIFY_PATH}`, each request for another of 1,000,000 stored tokens of 1,000 users, or for 64 others: by HTTP/2 as filters ask, over \
          {connections} connections with {streams} requests under way on each, and by HTTP/1.1 over {} connections (wrk). Medians of \
-         {rounds} interleaved rounds of {seconds} s after one to warm up, with the lowest and the highest. The handler is a route of \
-         axum's that reads the body and answers nothing. The goals are of the service's process alone; PostgreSQL's processes stand \
+         {rounds} interleaved rounds of {seconds} s after one to warm up, with the lowest and the highest. Figures are of \
+         one token. The handler is a route of axum's that reads the body and answers nothing: its are of one request. The goals are of the service's process alone; PostgreSQL's processes stand \
          beside it.",
         connections * streams
     )
@@ -106,16 +107,20 @@ async fn round(subject: &Subject, protocol: Protocol, seconds: u64) -> Round {
         || (facts::cpu(subject.process), subject.database.map_or(Duration::ZERO, facts::cpu_with_children));
     let (time, before) = (Duration::from_secs(seconds), cpu());
     let answered = match protocol {
-        Protocol::Http2 => h2::load(subject.port, VERIFY_PATH, CONNECTIONS, time, question).await,
+        Protocol::Http2 => {
+            let body = if subject.tokens == 1 { question } else { batch };
+            h2::load(subject.port, VERIFY_PATH, CONNECTIONS, time, body).await
+        }
         Protocol::Http1 => {
             let connections = CONNECTIONS[0] * CONNECTIONS[1];
             tokio::task::block_in_place(|| {
-                Wrk::run(subject.port, VERIFY_PATH, &script(), connections, seconds)
+                Wrk::run(subject.port, VERIFY_PATH, &script(subject.tokens), connections, seconds)
             })
             .requests
         }
     };
     let after = cpu();
+    let answered = answered * f64::from(u8::try_from(subject.tokens).expect("few tokens"));
     let each = |before: Duration, after: Duration| (after - before).as_secs_f64() * 1e6 / answered;
     Round {
         service_us: each(before.0, after.0),
@@ -124,10 +129,15 @@ async fn round(subject: &Subject, protocol: Protocol, seconds: u64) -> Round {
     }
 }
 
-/// The goals: how much of the handler's throughput for each CPU second.
+/// The goals: how much of the handler's throughput for each CPU second; of many tokens at once, how much of its request each takes.
 fn shares(protocol: Protocol, subjects: &[Subject], all: &[Vec<Round>]) -> Vec<Goal> {
     let goal = |(subject, rounds): (&Subject, &Vec<Round>)| {
         let shares = rounds.iter().zip(&all[0]).map(|(round, handler)| handler.service_us / round.service_us);
+        if subject.tokens > 1 {
+            let what = format!("{}, {}: CPU for each token", subject.name, protocol.name());
+            let cost = Spread::of(shares.map(|share| 1.0 / share)).median;
+            return Goal::at_most(what, cost, "of a request of the handler", 1.0, 0.5);
+        }
         let what = format!("{}, {}: of the handler's requests per CPU second", subject.name, protocol.name());
         Goal::at_least(what, Spread::of(shares).median * 100.0, "%", 25.0, 50.0)
     };
@@ -137,11 +147,11 @@ fn shares(protocol: Protocol, subjects: &[Subject], all: &[Vec<Round>]) -> Vec<G
 fn table(protocol: Protocol, subjects: &[Subject], all: &[Vec<Round>]) -> Table {
     let mut table = Table::of(&[
         protocol.name(),
-        "requests per CPU second",
-        "CPU, us/request",
-        "database's CPU, us/request",
+        "per CPU second",
+        "CPU, us",
+        "database's CPU, us",
         "in sum",
-        "requests/s",
+        "per second",
     ]);
     for (subject, rounds) in subjects.iter().zip(all) {
         let of = |figure: fn(&Round) -> f64| Spread::of(rounds.iter().map(figure));
@@ -186,12 +196,24 @@ fn question(number: usize) -> String {
     format!("{{\"token_hash\":\"{}\"}}", hash(number * STRIDE % TOKENS))
 }
 
+/// A question about as many tokens as one may be about.
+fn batch(number: usize) -> String {
+    let numbers = (number * MAX_TOKEN_HASHES..).take(MAX_TOKEN_HASHES);
+    let hashes: Vec<_> = numbers.map(|number| format!("\"{}\"", hash(number * STRIDE % TOKENS))).collect();
+    format!("{{\"token_hashes\":[{}]}}", hashes.join(","))
+}
+
 /// The same questions for wrk.
-fn script() -> String {
+fn script(tokens: usize) -> String {
+    let body = match tokens {
+        1 => "'{\"token_hash\":' .. hash() .. '}'".to_owned(),
+        _ => format!("'{{\"token_hashes\":[' .. hash() .. {}']}}'", "',' .. hash() .. ".repeat(tokens - 1)),
+    };
     format!(
         "wrk.method = 'POST'\nwrk.headers['authorization'] = 'Bearer {EDGE_SECRET}'\nwrk.headers['content-type'] = 'application/json'\nlocal n = 0\n\
-         request = function()\n  n = n + 1\n\
+         hash = function()\n  n = n + 1\n\
          \x20 local word = string.format('%08x', (n * {STRIDE} % {TOKENS}) * 2654435761 % 4294967296)\n\
-         \x20 return wrk.format(nil, nil, nil, '{{\"token_hash\":\"' .. word:rep(8) .. '\"}}')\nend\n"
+         \x20 return '\"' .. word:rep(8) .. '\"'\nend\n\
+         request = function() return wrk.format(nil, nil, nil, {body}) end\n"
     )
 }

@@ -15,8 +15,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 
 use crate::token::{HashPrefix, TokenHash};
 
+mod batch;
 #[cfg(test)]
 mod tests;
+
+pub use batch::{
+    InvalidTokenHashes, MAX_TOKEN_HASHES, TokenHashes, TokenVerdict, VerifyBatchRequest, VerifyBatchResponse,
+};
 
 /// Where a filter asks for a verdict.
 pub const VERIFY_PATH: &str = "/edge/v1/verify";
@@ -47,7 +52,7 @@ pub enum Scheme {
     Basic,
 }
 
-/// The question of `POST /edge/v1/verify`.
+/// The question of `POST /edge/v1/verify` about one token; [`VerifyBatchRequest`] is about several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyRequest {

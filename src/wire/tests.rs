@@ -173,3 +173,72 @@ fn more_prefixes_than_one_response_may_hold_are_refused() {
     assert!(read_answer::<ChangesResponse>(&json(MAX_PREFIXES)).is_ok());
     assert!(read_answer::<ChangesResponse>(&json(MAX_PREFIXES + 1)).is_err());
 }
+
+fn token_hashes(count: usize) -> Vec<TokenHash> {
+    (0..count).map(|number| TokenHash::of(&number.to_be_bytes())).collect()
+}
+
+#[test]
+fn a_request_for_several_tokens_is_spelt_as_the_contract_spells_it_and_has_1_to_64() {
+    let hashes = token_hashes(2);
+    let request = VerifyBatchRequest { token_hashes: hashes.clone().try_into().unwrap() };
+    let json = serde_json::json!({"token_hashes": [hashes[0].to_string(), hashes[1].to_string()]});
+    assert_eq!(serde_json::to_value(&request).unwrap(), json);
+    assert_eq!(serde_json::from_value::<VerifyBatchRequest>(json).unwrap(), request);
+    for (count, fits) in [(0, false), (1, true), (64, true), (65, false), (1000, false)] {
+        let hashes = token_hashes(count);
+        let json = serde_json::json!({"token_hashes": hashes}).to_string();
+        assert_eq!(serde_json::from_str::<VerifyBatchRequest>(&json).is_ok(), fits, "{count}");
+        assert_eq!(TokenHashes::try_from(hashes).is_ok(), fits, "{count}");
+    }
+    let one = TokenHash::of(b"x");
+    assert_eq!(TokenHashes::from(one).as_slice(), [one]);
+}
+
+fn batch_json(verdicts: &[serde_json::Value]) -> serde_json::Value {
+    serde_json::json!({"epoch": "e", "revision": 7, "verdicts": verdicts, "later": 1})
+}
+
+#[test]
+fn each_verdict_of_a_batch_is_the_response_to_a_request_for_it_alone() {
+    let hashes = token_hashes(3);
+    let token = serde_json::json!({
+        "id": "i", "name": "ci", "user": "alice", "schemes": ["bearer"], "scopes": ["read"],
+        "allowed_cidrs": [], "expires_in_ms": 5,
+    });
+    let [usable, revoked, unknown] = [
+        serde_json::json!({"token_hash": hashes[0], "token": token}),
+        serde_json::json!({"token_hash": hashes[1], "token": null, "reason": "revoked",
+            "denied_token": {"id": "i", "user": "bob"}}),
+        serde_json::json!({"token_hash": hashes[2], "token": null, "reason": "moved", "later": 1}),
+    ];
+    let verdicts = [usable, revoked, unknown];
+    let batch = read_answer::<VerifyBatchResponse>(batch_json(&verdicts).to_string().as_bytes()).unwrap();
+    let written = serde_json::to_value(&batch).unwrap();
+    assert_eq!(written["verdicts"].as_array().unwrap()[..2], verdicts[..2]);
+    assert_eq!((&written["epoch"], &written["revision"]), (&"e".into(), &7.into()));
+    let responses: Vec<VerifyResponse> = batch.into_responses().collect();
+    assert_eq!(responses.len(), 3);
+    for (response, verdict) in responses.iter().zip(verdicts) {
+        let mut alone = verdict;
+        alone["epoch"] = "e".into();
+        alone["revision"] = 7.into();
+        assert_eq!(*response, read_answer(alone.to_string().as_bytes()).unwrap());
+    }
+}
+
+#[test]
+fn a_batch_of_arrays_or_of_verdicts_without_a_token_or_of_too_many_is_no_response() {
+    let hash = TokenHash::of(b"x");
+    let read = |verdicts: &[serde_json::Value]| {
+        read_answer::<VerifyBatchResponse>(batch_json(verdicts).to_string().as_bytes())
+    };
+    let unknown = serde_json::json!({"token_hash": hash, "token": null, "reason": "unknown"});
+    assert!(read(&vec![unknown.clone(); 64]).is_ok());
+    assert!(read(&vec![unknown.clone(); 65]).is_err());
+    assert!(read(&[unknown, serde_json::json!([hash, null, "unknown", null])]).is_err());
+    assert!(read(&[serde_json::json!({"token_hash": hash})]).is_err());
+    assert!(read(&[serde_json::json!({"token_hash": hash, "reason": "revoked"})]).is_err());
+    assert!(read_answer::<VerifyBatchResponse>(b"[\"e\", 7, []]").is_err());
+    assert!(read_answer::<VerifyBatchResponse>(b"{\"epoch\": \"e\", \"revision\": 7}").is_err());
+}

@@ -41,6 +41,17 @@ pub struct Verdict {
     pub outcome: Outcome,
 }
 
+/// What the service says of several token hashes, as of one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdicts {
+    /// The history that the revision counts in.
+    pub epoch: Epoch,
+    /// The last change that each of these verdicts takes into account.
+    pub revision: Revision,
+    /// Yes or no to each hash, in the order of the request.
+    pub outcomes: Vec<Outcome>,
+}
+
 /// Whether a token may be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

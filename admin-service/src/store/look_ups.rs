@@ -1,5 +1,6 @@
 //! Look-ups that share a statement: most of what one costs is the way to the database and back, so those that come
-//! while others are under way are asked for together, next.
+//! while others are under way are asked for together, next. A look-up is of one token or of several; it is never divided, so that
+//! all of its verdicts are of one revision.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -7,7 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use latchkey::token::TokenHash;
-use latchkey::wire::RefusalReason;
+use latchkey::wire::{MAX_TOKEN_HASHES, RefusalReason, TokenHashes};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
 use tokio::sync::{OwnedMutexGuard, oneshot};
@@ -20,7 +21,7 @@ use super::{Store, history};
 use crate::domain::changes::Position;
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenId;
-use crate::domain::verdict::{Outcome, Verdict};
+use crate::domain::verdict::{Outcome, Verdict, Verdicts};
 
 /// How long a statement may take before those that wait for their turn are asked for beside it: one connection that
 /// hangs holds up no look-up but its own.
@@ -28,8 +29,8 @@ const SLOW: Duration = Duration::from_millis(10);
 
 /// For how many tokens there is a statement. Of fewer, the last is asked for again.
 const SIZES: [usize; 7] = [1, 2, 4, 8, 16, 32, MOST];
-/// The most tokens of one statement.
-const MOST: usize = 64;
+/// The most tokens of one statement: no look-up has more.
+const MOST: usize = MAX_TOKEN_HASHES;
 
 /// The statements, each with its size: token, user and revision are of one moment.
 static STATEMENTS: LazyLock<[(usize, Arc<str>); SIZES.len()]> = LazyLock::new(|| {
@@ -55,17 +56,17 @@ pub(super) struct LookUps {
 /// The right to ask the database for those that wait. It is given back by one who saw that nobody does.
 type Turn = OwnedMutexGuard<()>;
 
-/// One that waits for its verdict.
+/// One that waits for its verdicts.
 #[derive(Debug)]
 struct LookUp {
-    hash: TokenHash,
-    answer: oneshot::Sender<Result<Verdict, StoreError>>,
+    hashes: TokenHashes,
+    answer: oneshot::Sender<Result<Verdicts, StoreError>>,
 }
 
 impl LookUp {
-    fn tell(self, verdict: Result<Verdict, StoreError>) {
+    fn tell(self, verdicts: Result<Verdicts, StoreError>) {
         // Whoever does not wait any more needs no answer.
-        let _ = self.answer.send(verdict);
+        let _ = self.answer.send(verdicts);
     }
 }
 
@@ -74,7 +75,9 @@ impl LookUps {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(look_up);
     }
 
-    /// Those that wait, as many as one statement takes; `None`: nobody does, and the turn has ended.
+    /// Those that wait, as many as one statement takes; `None`: nobody does, and the turn has ended. Whoever has waited longest comes
+    /// along, however many its tokens; what room it leaves is for those behind it that fit, so that a large look-up is held up by no
+    /// small ones, nor they by it.
     fn next(&self, turn: Turn) -> Option<(Turn, Vec<LookUp>)> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|look_up| !look_up.answer.is_closed());
@@ -83,8 +86,14 @@ impl LookUps {
             drop(turn);
             return None;
         }
-        let count = waiting.len().min(MOST);
-        Some((turn, waiting.drain(..count).collect()))
+        let mut room = MOST;
+        let next = waiting.extract_if(.., |look_up| {
+            let left = room.checked_sub(look_up.hashes.as_slice().len());
+            room = left.unwrap_or(room);
+            left.is_some()
+        });
+        let next = next.collect();
+        Some((turn, next))
     }
 }
 
@@ -94,10 +103,20 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotBootstrapped`], [`StoreError::Unavailable`]: then there is no verdict, neither yes nor no.
     pub async fn verify(&self, hash: TokenHash) -> Result<Verdict, StoreError> {
-        let (answer, verdict) = oneshot::channel();
-        self.0.look_ups.add(LookUp { hash, answer });
+        let Verdicts { epoch, revision, outcomes } = self.verify_all(hash.into()).await?;
+        let outcome = outcomes.into_iter().next().ok_or(Failure::GivenUp)?;
+        Ok(Verdict { epoch, revision, outcome })
+    }
+
+    /// What the service says of several token hashes, as of one revision: they are looked up by one statement.
+    ///
+    /// # Errors
+    /// As [`Store::verify`], and then there is no verdict on any of them.
+    pub async fn verify_all(&self, hashes: TokenHashes) -> Result<Verdicts, StoreError> {
+        let (answer, verdicts) = oneshot::channel();
+        self.0.look_ups.add(LookUp { hashes, answer });
         self.ask();
-        verdict.await.unwrap_or_else(|_| Err(Failure::GivenUp.into()))
+        verdicts.await.unwrap_or_else(|_| Err(Failure::GivenUp.into()))
     }
 
     /// Sees to it that those who wait are asked for.
@@ -129,12 +148,13 @@ impl Store {
         let now = self.sources().now();
         let (mut first_uses, mut ids) = (Vec::new(), Vec::new());
         for look_up in batch {
-            match verdict(&found, &look_up.hash, now) {
-                Ok(Verdict { outcome: Outcome::Valid(token), .. }) if token.is_unused_successor() => {
-                    ids.push(token.id);
-                    first_uses.push(look_up);
-                }
-                verdict => look_up.tell(verdict),
+            let verdicts = verdicts(&found, &look_up.hashes, now);
+            let known = ids.len();
+            ids.extend(verdicts.iter().flat_map(unused_successors));
+            if ids.len() > known {
+                first_uses.push(look_up);
+            } else {
+                look_up.tell(verdicts);
             }
         }
         if !ids.is_empty() {
@@ -144,7 +164,8 @@ impl Store {
     }
 
     /// Notes that successors are in use, and only then says what they are: so whoever was told that one is valid, it is not
-    /// replaced by a repeated rotation. One that was replaced just before is found revoked.
+    /// replaced by a repeated rotation. One that was replaced just before is found revoked. What was asked for together with one
+    /// is read again with it, so that all of it is of one revision.
     async fn answer_first_uses(self, batch: Vec<LookUp>, mut ids: Vec<TokenId>) {
         ids.sort_unstable();
         ids.dedup();
@@ -154,8 +175,8 @@ impl Store {
         };
         let (found, now) = (found.map_err(Arc::new), self.sources().now());
         for look_up in batch {
-            let verdict = verdict(&found, &look_up.hash, now);
-            look_up.tell(verdict);
+            let verdicts = verdicts(&found, &look_up.hashes, now);
+            look_up.tell(verdicts);
         }
     }
 
@@ -168,7 +189,11 @@ impl Store {
     }
 
     async fn find(&self, batch: &[LookUp]) -> Result<Found, StoreError> {
-        let mut hashes: Vec<TokenHash> = batch.iter().map(|look_up| look_up.hash).collect();
+        let mut hashes: Vec<TokenHash> =
+            batch.iter().flat_map(|look_up| look_up.hashes.as_slice()).copied().collect();
+        // Each once, and in the order of the index, in which the database finds neighbours near each other.
+        hashes.sort_unstable();
+        hashes.dedup();
         let fitting = STATEMENTS.iter().find(|(size, _)| *size >= hashes.len());
         let Some(((size, sql), last)) = fitting.zip(hashes.last().copied()) else {
             return Err(sqlx::Error::RowNotFound.into());
@@ -207,17 +232,25 @@ impl Work for TakeIntoUse<'_> {
     }
 }
 
-/// What is said of a hash, where this was found.
-fn verdict(
+/// What is said of some hashes, where this was found.
+fn verdicts(
     found: &Result<Found, Arc<StoreError>>,
-    hash: &TokenHash,
+    hashes: &TokenHashes,
     now: Timestamp,
-) -> Result<Verdict, StoreError> {
+) -> Result<Verdicts, StoreError> {
     match found {
-        Ok(found) => found.verdict(hash, now),
+        Ok(found) => found.verdicts(hashes, now),
         Err(error) if matches!(**error, StoreError::NotBootstrapped) => Err(StoreError::NotBootstrapped),
         Err(error) => Err(Failure::Shared(error.clone()).into()),
     }
+}
+
+/// The tokens of these verdicts that may be used, and succeed others that a repeated rotation could still replace.
+fn unused_successors(verdicts: &Verdicts) -> impl Iterator<Item = TokenId> {
+    verdicts.outcomes.iter().filter_map(|outcome| match outcome {
+        Outcome::Valid(token) if token.is_unused_successor() => Some(token.id),
+        _ => None,
+    })
 }
 
 /// What one statement has found.
@@ -240,12 +273,71 @@ impl Found {
         Ok(Self { at, rows: known })
     }
 
-    fn verdict(&self, hash: &TokenHash, now: Timestamp) -> Result<Verdict, StoreError> {
-        let outcome = match self.rows.get(hash) {
+    fn verdicts(&self, hashes: &TokenHashes, now: Timestamp) -> Result<Verdicts, StoreError> {
+        let outcomes = hashes.as_slice().iter().map(|hash| self.outcome(hash, now));
+        let outcomes = outcomes.collect::<Result<_, _>>()?;
+        let Position { epoch, revision } = self.at.clone();
+        Ok(Verdicts { epoch, revision, outcomes })
+    }
+
+    fn outcome(&self, hash: &TokenHash, now: Timestamp) -> Result<Outcome, StoreError> {
+        Ok(match self.rows.get(hash) {
             Some(row) => Outcome::of(token(row)?, row.flag("user_active")?, now),
             None => Outcome::Refused(RefusalReason::Unknown, None),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Answers = Vec<oneshot::Receiver<Result<Verdicts, StoreError>>>;
+
+    /// Look-ups of so many tokens each that wait, in this order.
+    fn waiting(sizes: &[usize]) -> (LookUps, Answers) {
+        let look_ups = LookUps::default();
+        let add = |size: &usize| {
+            let (answer, verdicts) = oneshot::channel();
+            let hashes = vec![TokenHash::of(b"x"); *size].try_into().unwrap();
+            look_ups.add(LookUp { hashes, answer });
+            verdicts
         };
-        let Position { epoch, revision } = self.at.clone();
-        Ok(Verdict { epoch, revision, outcome })
+        let answers = sizes.iter().map(add).collect();
+        (look_ups, answers)
+    }
+
+    /// The sizes of those that each statement is for, until nobody waits.
+    fn statements(look_ups: &LookUps) -> Vec<Vec<usize>> {
+        let next = || {
+            let turn = look_ups.turn.clone().try_lock_owned().unwrap();
+            let (_, next) = look_ups.next(turn)?;
+            Some(next.iter().map(|look_up| look_up.hashes.as_slice().len()).collect())
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn a_look_up_of_the_most_tokens_is_one_statement_whatever_waits_beside_it() {
+        let (look_ups, _answers) = waiting(&[1, MOST, 1, 1, MOST]);
+        assert_eq!(statements(&look_ups), [vec![1, 1, 1], vec![MOST], vec![MOST]]);
+    }
+
+    #[test]
+    fn whoever_has_waited_longest_is_next_whatever_its_size() {
+        let (look_ups, _answers) = waiting(&[40, 40, 20, 40, 5]);
+        assert_eq!(statements(&look_ups), [vec![40, 20], vec![40, 5], vec![40]]);
+        let small = [vec![1; 100], vec![MOST], vec![1; 100]].concat();
+        let (look_ups, _answers) = waiting(&small);
+        let sizes = statements(&look_ups);
+        assert_eq!(sizes[..3], [vec![1; MOST], vec![1; MOST], vec![MOST]]);
+    }
+
+    #[test]
+    fn those_that_have_gone_take_no_room() {
+        let (look_ups, mut answers) = waiting(&[MOST, 1, MOST, 1]);
+        answers.remove(0);
+        answers.remove(1);
+        assert_eq!(statements(&look_ups), [vec![1, 1]]);
     }
 }

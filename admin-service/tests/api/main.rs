@@ -42,3 +42,4 @@ mod trouble;
 mod usage;
 mod user_restrictions;
 mod users;
+mod verify_batch;

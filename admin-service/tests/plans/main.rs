@@ -25,6 +25,9 @@ mod support;
 
 use std::collections::BTreeSet;
 
+use latchkey::token::TokenHash;
+use latchkey::wire::MAX_TOKEN_HASHES;
+use latchkey_admin::domain::verdict::Outcome;
 use sqlx::Row;
 use tokio::sync::Mutex;
 
@@ -55,7 +58,7 @@ async fn no_operation_reads_a_large_table_from_end_to_end_on_sqlite() {
     for operation in operations::all() {
         sent.lock().unwrap().clear();
         operations::run(&operation, &db, &seeded).await;
-        let texts: BTreeSet<String> = std::mem::take(&mut *sent.lock().unwrap());
+        let texts = std::mem::take(&mut *sent.lock().unwrap()).into_keys().collect::<BTreeSet<_>>();
         for text in texts.iter().filter(|text| is_planned(text)) {
             let plan = plan(&db, text).await;
             let end_to_end = plan.lines().find(|line| reads_all(line, &plan, &operation));
@@ -108,7 +111,7 @@ async fn a_database_that_was_never_analysed_is_planned_for_the_one_row_of_its_hi
     db.store.verify(change_hash(1, 1)).await.unwrap();
     db.position().await;
     db.store.restrictions().await.unwrap();
-    let texts: BTreeSet<String> = std::mem::take(&mut *sent.lock().unwrap());
+    let texts = std::mem::take(&mut *sent.lock().unwrap()).into_keys().collect::<BTreeSet<_>>();
     let texts: Vec<_> = texts.iter().filter(|text| is_planned(text) && !text.contains("pg_")).collect();
     assert_eq!(texts.len(), 4, "{texts:?}");
     for text in texts {
@@ -119,6 +122,26 @@ async fn a_database_that_was_never_analysed_is_planned_for_the_one_row_of_its_hi
         // From 100,000 on, PostgreSQL compiles a plan, where it is let.
         let cost = plan.split_once("..").and_then(|(_, rest)| rest.split('.').next()).unwrap();
         assert!(cost.parse::<u64>().unwrap() < 100_000, "{text}\n{plan}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_most_tokens_of_one_request_are_looked_up_by_one_statement() {
+    let _turn = TURN.lock().await;
+    for db in [Fixture::sqlite().await, Fixture::postgres().await] {
+        db.user("alice").await;
+        let token = db.token("alice").await;
+        let mut hashes: Vec<TokenHash> = (1..MAX_TOKEN_HASHES).map(|number| change_hash(1, number)).collect();
+        hashes.push(token.hash);
+        let sent = statements();
+        sent.lock().unwrap().clear();
+        let verdicts = db.store.verify_all(hashes.try_into().unwrap()).await.unwrap();
+        assert_eq!(verdicts.outcomes.len(), MAX_TOKEN_HASHES);
+        assert!(matches!(verdicts.outcomes.last(), Some(Outcome::Valid(last)) if last.id == token.id));
+        let sent = std::mem::take(&mut *sent.lock().unwrap());
+        let planned: Vec<_> =
+            sent.iter().filter(|(text, _)| is_planned(text) && !text.contains("pg_")).collect();
+        assert!(matches!(planned[..], [(text, 1)] if text.contains("tokens t")), "{planned:?}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use latchkey::wire::{TokenUsage, UsageReport};
+use latchkey::wire::{MAX_TOKEN_HASHES, TokenUsage, UsageReport};
 use latchkey_admin::domain::audit::{Action, Actor, AuditFilter, Origin, Subject};
 use latchkey_admin::domain::import::Import;
 use latchkey_admin::domain::page::PageRequest;
@@ -18,7 +18,7 @@ use latchkey_admin::jobs::delete_expired;
 use latchkey_admin::store::{Holder, Lease, Store, StoreError, Trigger};
 
 use crate::seed::{Seeded, live};
-use crate::support::{Fixture, admin_token, by, name, new_token, scopes};
+use crate::support::{Fixture, admin_token, by, change_hash, name, new_token, scopes};
 
 /// The names of all methods of the store that ask the database, from its source.
 pub fn all() -> Vec<String> {
@@ -91,9 +91,17 @@ async fn reads(operation: &str, store: &Store, db: &Fixture, seeded: &Seeded) ->
             assert_eq!(store.users(next).await.unwrap().items.len(), 50);
         }
         "verify" => drop(store.verify(seeded.admin.hash).await.unwrap()),
+        "verify_all" => verify_all(store, seeded).await,
         _ => return false,
     }
     true
+}
+
+/// The fewest tokens, and the most.
+async fn verify_all(store: &Store, seeded: &Seeded) {
+    for hashes in [vec![seeded.admin.hash], (0..MAX_TOKEN_HASHES).map(|n| change_hash(1, n)).collect()] {
+        store.verify_all(hashes.try_into().unwrap()).await.unwrap();
+    }
 }
 
 /// Every filter by itself, and each status in the other order and for one user.

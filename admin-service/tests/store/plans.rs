@@ -1,6 +1,6 @@
 //! How the databases go about the store's statements.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock};
 
 use sqlx::Row;
@@ -36,9 +36,9 @@ pub async fn plan(db: &Fixture, text: &str) -> String {
     rows.iter().map(|row| row.get::<String, _>(0) + "\n").collect()
 }
 
-/// The statements that this process has sent, as sqlx tells of them.
-pub fn statements() -> &'static Mutex<BTreeSet<String>> {
-    static STATEMENTS: OnceLock<Mutex<BTreeSet<String>>> = OnceLock::new();
+/// The statements that this process has sent, as sqlx tells of them, each with how often.
+pub fn statements() -> &'static Mutex<BTreeMap<String, usize>> {
+    static STATEMENTS: OnceLock<Mutex<BTreeMap<String, usize>>> = OnceLock::new();
     STATEMENTS.get_or_init(|| {
         tracing::subscriber::set_global_default(Listener).unwrap();
         Mutex::default()
@@ -77,7 +77,7 @@ impl Visit for Statement {
         // A text that is short is told as its own summary alone.
         let whole = field.name() == "db.statement" || field.name() == "summary" && !value.ends_with('…');
         if whole && !value.is_empty() {
-            statements().lock().unwrap().insert(value.trim().to_owned());
+            *statements().lock().unwrap().entry(value.trim().to_owned()).or_default() += 1;
         }
     }
 

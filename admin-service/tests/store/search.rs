@@ -263,7 +263,7 @@ async fn no_search_reads_a_table_from_end_to_end(db: Fixture) {
     let searches: BTreeSet<String> = statements
         .lock()
         .unwrap()
-        .iter()
+        .keys()
         .filter(|text| {
             let searches = text.contains("FROM tokens WHERE") && text.contains("ORDER BY");
             text.starts_with("SELECT") && searches && !text.contains("NOT IN")
