@@ -6,9 +6,8 @@ use serde::de::DeserializeOwned;
 
 use crate::config::{EdgeSecret, Service};
 use crate::headers::{self, AUTHORIZATION};
-use crate::token::TokenHash;
 use crate::trace::TRACEPARENT;
-use crate::wire::{CHANGE_AGE, CONTENT_TYPE, read_answer};
+use crate::wire::{CHANGE_AGE, CONTENT_TYPE, TokenHashes, read_answer};
 
 /// The longest response body that a shell hands over, in bytes: some 60,000 whole hashes of the change feed, whose prefixes are
 /// bounded by [`MAX_PREFIXES`](crate::wire::MAX_PREFIXES).
@@ -22,7 +21,7 @@ pub struct CallId(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// The verdicts on these tokens; when it was sent.
-    Verify(Vec<TokenHash>, Duration),
+    Verify(TokenHashes, Duration),
     /// The next page of the change feed.
     Changes,
     /// A usage report.

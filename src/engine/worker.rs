@@ -16,7 +16,10 @@ use super::state::{Follow, WorkerId};
 use crate::gate::Verdict;
 use crate::throttle::Throttle;
 use crate::token::TokenHash;
-use crate::wire::{PREFIX_OFFSET, USAGE_PATH, VERIFY_PATH, VerifyRequest, VerifyResponse};
+use crate::wire::{
+    MAX_TOKEN_HASHES, PREFIX_OFFSET, TokenHashes, USAGE_PATH, VERIFY_PATH, VerifyBatchRequest,
+    VerifyBatchResponse, VerifyRequest, VerifyResponse,
+};
 
 /// What bounds one worker. A waiting stream takes a few hundred bytes here, and its buffers in Envoy.
 const LIMITS: Limits = Limits { waiters: 16_384, waiters_per_token: 4096, tokens: 1024, unknown: 512 };
@@ -24,8 +27,12 @@ const LIMITS: Limits = Limits { waiters: 16_384, waiters_per_token: 4096, tokens
 const TICK: Duration = Duration::from_millis(50);
 /// How often the change feed and the metrics are looked after otherwise.
 const IDLE_TICK: Duration = Duration::from_millis(250);
-/// The longest response with verdicts that is read, in bytes.
-const MAX_VERDICTS: usize = 64 * 1024;
+/// The longest response with one verdict that is read, in bytes; one with several may take as much for each.
+const MAX_VERDICT: usize = 64 * 1024;
+/// How many callouts for verdicts are in flight when further tokens are gathered, to be asked for in one.
+const GATHER_FROM: usize = 2;
+/// How long tokens are gathered at most, give or take a tick: a slow service keeps none waiting twice.
+const GATHER_TIME: Duration = Duration::from_millis(10);
 /// How long after its time the end of a callout may still be reported; then it counts as timed out.
 const GRACE: Duration = Duration::from_secs(1);
 /// How often an outage is logged at most.
@@ -39,6 +46,11 @@ pub struct Worker {
     pending: PendingVerifies<Undecided, Verdict>,
     calls: BTreeMap<CallId, Purpose>,
     last_call: u64,
+    /// Tokens to be verified that are in no callout yet, and since when there are any.
+    gathered: Vec<TokenHash>,
+    gathered_since: Duration,
+    /// Whether the service is one that verifies several tokens at once, as far as is known.
+    gathers: bool,
     commands: Commands,
     /// The time between ticks; zero: there are none yet.
     tick: Duration,
@@ -56,6 +68,9 @@ impl Worker {
             pending,
             calls: BTreeMap::new(),
             last_call: 0,
+            gathered: Vec::new(),
+            gathered_since: Duration::ZERO,
+            gathers: true,
             commands: Commands::default(),
             tick: Duration::ZERO,
             outage_lines: OUTAGE_LINES,
@@ -110,7 +125,7 @@ impl Worker {
             Err(request) => return Some(self.filter.overloaded(request, now)),
             Ok(Joined::Lead) => {
                 self.follow(now);
-                self.verify(vec![hash], traceparent, now);
+                self.verify(hash, traceparent, now);
             }
             Ok(Joined::Follow) => {}
         }
@@ -130,6 +145,7 @@ impl Worker {
             Some(Purpose::Usage) => self.filter.state.on_usage(result, now, &mut self.commands),
             None => return,
         }
+        self.send_gathered(now);
         // What could not be sent at all is tried again at a tick.
         if !matches!(result, CalloutResult::NotSent) {
             self.follow(now);
@@ -150,6 +166,7 @@ impl Worker {
                 self.end_verify(&hashes, sent_at, CalloutEnd::Timeout, now);
             }
         }
+        self.send_gathered(now);
         self.follow(now);
         if let Some(report) = self.filter.state.report(self.id, now) {
             self.send_follow(report);
@@ -162,8 +179,7 @@ impl Worker {
 
     /// The worker goes, and its callouts with it.
     pub fn on_detach(&mut self, now: Duration) {
-        let active = self.calls.values().filter(|purpose| matches!(purpose, Purpose::Verify(..))).count();
-        let active = i64::try_from(active).unwrap_or(0);
+        let active = i64::try_from(self.verifies_in_flight()).unwrap_or(0);
         self.filter.state.metrics().add(Metric::CALLOUTS_ACTIVE, -active);
         self.calls.clear();
         self.filter.state.leave(self.id, now);
@@ -237,11 +253,48 @@ impl Worker {
         self.commands.push(Command::Dispatch(dispatch));
     }
 
-    fn verify(&mut self, hashes: Vec<TokenHash>, traceparent: Option<String>, now: Duration) {
-        let Some(hash) = hashes.first().copied() else { return };
-        let body = serde_json::to_vec(&VerifyRequest { token_hash: hash }).unwrap_or_default();
+    fn verifies_in_flight(&self) -> usize {
+        self.calls.values().filter(|purpose| matches!(purpose, Purpose::Verify(..))).count()
+    }
+
+    /// Sees to it that a token is verified: at once, or where enough callouts are in flight already, with others in one.
+    fn verify(&mut self, hash: TokenHash, traceparent: Option<String>, now: Duration) {
+        if !self.gathers || (self.gathered.is_empty() && self.verifies_in_flight() < GATHER_FROM) {
+            return self.send_verify(TokenHashes::from(hash), traceparent, now);
+        }
+        if self.gathered.is_empty() {
+            self.gathered_since = now;
+        }
+        self.gathered.push(hash);
+        self.send_gathered(now);
+    }
+
+    /// Asks for tokens that were gathered, if it is time, or as many as one callout takes.
+    fn send_gathered(&mut self, now: Duration) {
+        while !self.gathered.is_empty() {
+            let is_time = self.verifies_in_flight() < GATHER_FROM
+                || now.saturating_sub(self.gathered_since) >= GATHER_TIME;
+            if !is_time && self.gathered.len() < MAX_TOKEN_HASHES {
+                return;
+            }
+            let rest = self.gathered.split_off(self.gathered.len().min(MAX_TOKEN_HASHES));
+            let hashes = std::mem::replace(&mut self.gathered, rest);
+            self.gathered_since = now;
+            // There are as many as one callout takes, and at least one.
+            if let Ok(hashes) = TokenHashes::try_from(hashes) {
+                self.send_verify(hashes, None, now);
+            }
+        }
+    }
+
+    fn send_verify(&mut self, hashes: TokenHashes, traceparent: Option<String>, now: Duration) {
+        let body = match hashes.as_slice() {
+            [token_hash] => serde_json::to_vec(&VerifyRequest { token_hash: *token_hash }),
+            _ => serde_json::to_vec(&VerifyBatchRequest { token_hashes: hashes.clone() }),
+        };
         let call = self.new_call(Purpose::Verify(hashes, now));
         let service = &self.filter.config.service;
+        let body = body.unwrap_or_default();
         let dispatch = Dispatch::post(call, service, &service.cluster, VERIFY_PATH, body).traced(traceparent);
         self.commands.push(Command::Dispatch(dispatch));
         self.filter.state.metrics().increment(Metric::CALLOUTS_ACTIVE);
@@ -250,58 +303,51 @@ impl Worker {
 
     fn on_verdicts(
         &mut self,
-        hashes: &[TokenHash],
+        hashes: &TokenHashes,
         sent_at: Duration,
         result: CalloutResult<'_>,
         now: Duration,
     ) {
-        let outcome = match result.read::<VerifyResponse>(b"200", MAX_VERDICTS) {
-            Ok(response) => self.believe(hashes, &response, sent_at, now),
-            Err(end) => Err(end),
-        };
-        match outcome {
-            Ok(outcome) => {
+        match read_verdicts(hashes.as_slice(), result)
+            .and_then(|responses| judge(&responses, hashes, sent_at, now))
+        {
+            Ok(verdicts) => {
                 self.count_end(CalloutEnd::Ok, now);
-                for hash in hashes {
-                    self.resolve(*hash, outcome.clone(), now);
+                for Answered { response, cached, verdict } in verdicts {
+                    let believed = self.filter.state.keep(&response, cached, now);
+                    let outcome =
+                        if believed { pending::Outcome::Answer(verdict) } else { pending::Outcome::Outdated };
+                    self.resolve(response.token_hash, outcome, now);
+                }
+            }
+            // A service of an earlier version: each token is asked for by itself from now on.
+            Err(CalloutEnd::Refused) if hashes.as_slice().len() > 1 => {
+                self.count_end(CalloutEnd::Refused, now);
+                self.gathers = false;
+                for hash in hashes.as_slice() {
+                    self.verify(*hash, None, now);
                 }
             }
             Err(end) => self.end_verify(hashes, sent_at, end, now),
         }
     }
 
-    /// What is made of a response. Envoy's own responses, and anything that is no verdict on this token, are none.
-    fn believe(
-        &self,
-        hashes: &[TokenHash],
-        response: &VerifyResponse,
-        sent_at: Duration,
-        now: Duration,
-    ) -> Result<pending::Outcome<Verdict>, CalloutEnd> {
-        let hash = *hashes.first().ok_or(CalloutEnd::BadAnswer)?;
-        let verdict = Verdict::of(response, hash, now).ok_or(CalloutEnd::BadAnswer)?;
-        // What is cached ends with its token, however long the response was in flight: then the service's word counts.
-        let cached = Verdict::of(response, hash, sent_at).ok_or(CalloutEnd::BadAnswer)?;
-        let believed = self.filter.state.keep(response, cached, now);
-        Ok(if believed { pending::Outcome::Answer(verdict) } else { pending::Outcome::Outdated })
-    }
-
     /// A callout for verdicts has brought none.
-    fn end_verify(&mut self, hashes: &[TokenHash], sent_at: Duration, end: CalloutEnd, now: Duration) {
+    fn end_verify(&mut self, hashes: &TokenHashes, sent_at: Duration, end: CalloutEnd, now: Duration) {
         self.count_end(end, now);
         let timeout = self.filter.config.service.timeout;
         let outcome = match end {
             CalloutEnd::Timeout => pending::Outcome::Timeout(sent_at.saturating_add(timeout)),
             _ => pending::Outcome::Failed,
         };
-        for hash in hashes {
+        for hash in hashes.as_slice() {
             self.resolve(*hash, outcome.clone(), now);
         }
     }
 
     fn resolve(&mut self, hash: TokenHash, outcome: pending::Outcome<Verdict>, now: Duration) {
         if self.pending.resolve(hash, outcome, now) {
-            self.verify(vec![hash], None, now);
+            self.verify(hash, None, now);
         }
     }
 
@@ -320,4 +366,41 @@ impl Worker {
             );
         }
     }
+}
+
+/// A verdict that has arrived.
+struct Answered {
+    response: VerifyResponse,
+    /// What is cached of it: ends with its token, however long the response was in flight.
+    cached: Verdict,
+    /// What counts for streams that wait: then the service's word counts.
+    verdict: Verdict,
+}
+
+/// What the service says of these tokens. Envoy's own responses, and whatever is longer than that may be, are none of it.
+fn read_verdicts(hashes: &[TokenHash], result: CalloutResult<'_>) -> Result<Vec<VerifyResponse>, CalloutEnd> {
+    if hashes.len() == 1 {
+        return result.read::<VerifyResponse>(b"200", MAX_VERDICT).map(|response| vec![response]);
+    }
+    let most = MAX_VERDICT.saturating_mul(hashes.len());
+    let response = result.read::<VerifyBatchResponse>(b"200", most)?;
+    Ok(response.into_responses().collect())
+}
+
+/// The verdicts on just these tokens, or none at all.
+fn judge(
+    responses: &[VerifyResponse],
+    hashes: &TokenHashes,
+    sent_at: Duration,
+    now: Duration,
+) -> Result<Vec<Answered>, CalloutEnd> {
+    if responses.len() != hashes.as_slice().len() {
+        return Err(CalloutEnd::BadAnswer);
+    }
+    let answered = responses.iter().zip(hashes.as_slice()).map(|(response, hash)| {
+        let verdict = Verdict::of(response, *hash, now)?;
+        let cached = Verdict::of(response, *hash, sent_at)?;
+        Some(Answered { response: response.clone(), cached, verdict })
+    });
+    answered.collect::<Option<_>>().ok_or(CalloutEnd::BadAnswer)
 }

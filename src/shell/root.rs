@@ -60,7 +60,7 @@ fn read_configuration(configuration: &[u8]) -> Result<Config, ConfigError> {
 impl Context for Root {
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_size: usize, _trailers: usize) {
         if let Some(state) = &self.state {
-            state.on_callout(call, headers > 0, body_size);
+            state.end_callout(call, headers > 0, body_size);
         }
     }
 }
@@ -138,7 +138,7 @@ impl RootState {
         }
     }
 
-    fn on_callout(&self, call: u32, has_headers: bool, body_size: usize) {
+    fn end_callout(&self, call: u32, has_headers: bool, body_size: usize) {
         let Some(call) = self.calls.borrow_mut().remove(&call) else { return };
         let map = if has_headers { foreign::header_map(MapType::HttpCallResponseHeaders) } else { None };
         let headers: Option<Vec<_>> = map.as_deref().and_then(Pairs::of).map(Iterator::collect);

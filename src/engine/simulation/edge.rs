@@ -17,10 +17,10 @@ use crate::engine::{
 };
 use crate::headers::AUTHORIZATION;
 use crate::refusal::Reason;
-use crate::token::{HashPrefix, TokenHash};
+use crate::token::HashPrefix;
 use crate::wire::{
-    CHANGES_PATH, ChangesResponse, PREFIX_OFFSET, USAGE_PATH, UsageReport, UsageResponse, VERIFY_PATH,
-    VerifyRequest, VerifyResponse,
+    CHANGES_PATH, ChangesResponse, PREFIX_OFFSET, TokenVerdict, USAGE_PATH, UsageReport, UsageResponse,
+    VERIFY_PATH, VerifyBatchRequest, VerifyBatchResponse, VerifyRequest, VerifyResponse,
 };
 
 /// What became of a request: allowed, for a user or for nobody, or denied, in earnest or not.
@@ -46,7 +46,8 @@ struct InFlight {
 /// What the service has answered, and when.
 #[derive(Clone, Debug)]
 enum Served {
-    Verdict(VerifyResponse, Duration),
+    /// As one is asked for, or several.
+    Verdicts(Vec<VerifyResponse>, Duration),
     Changes(ChangesResponse),
     Usage(UsageResponse),
 }
@@ -176,7 +177,7 @@ impl Edge {
                 self.streams.insert((number, stream), Waiting { at, token, since: now });
             }
         }
-        self.run(number, None, now, service);
+        self.run(number, &BTreeMap::new(), now, service);
     }
 
     /// The moment since which the edge knows how a token stands.
@@ -264,7 +265,8 @@ impl Edge {
         };
         let path = header(":path").unwrap();
         call.served = Some(if path == VERIFY_PATH {
-            Served::Verdict(service.verify(asked(&call.dispatch), now), now)
+            let verdicts = asked(&call.dispatch).into_iter().map(|token| service.verify(token, now));
+            Served::Verdicts(verdicts.collect(), now)
         } else if path == USAGE_PATH {
             service.count(&serde_json::from_slice(&call.dispatch.body).unwrap());
             Served::Usage(UsageResponse { epoch: "e0".to_owned(), revision: 0 })
@@ -281,26 +283,28 @@ impl Edge {
         let Some(place) = served.get(which % served.len().max(1)).copied() else { return };
         let InFlight { worker, dispatch, sent_at, served } = self.calls.remove(place);
         let (status, body): (&[u8], _) = match served.as_ref().unwrap() {
-            Served::Verdict(response, _) => (b"200", serde_json::to_vec(response)),
+            Served::Verdicts(responses, _) => (b"200", Ok(verdicts_body(responses))),
             Served::Changes(response) => (b"200", serde_json::to_vec(response)),
             Served::Usage(response) => (b"202", serde_json::to_vec(response)),
         };
         self.end(worker, dispatch.call, status, &body.unwrap(), now);
-        let mut answered = None;
+        let mut answered = BTreeMap::new();
         match served.unwrap() {
-            Served::Verdict(response, at) => {
-                let token = token_of(response.token_hash.prefix());
-                let moment = Service::moment(&response.epoch, response.revision);
-                if self.is_current(token, moment) {
-                    self.kept[token] = Some(Kept::of(&response, now, sent_at));
+            Served::Verdicts(responses, at) => {
+                for response in responses {
+                    let token = token_of(response.token_hash.prefix());
+                    let moment = Service::moment(&response.epoch, response.revision);
+                    if self.is_current(token, moment) {
+                        self.kept[token] = Some(Kept::of(&response, now, sent_at));
+                    }
+                    answered.insert(token, (moment, at));
                 }
-                *self.counts.entry("callouts.ok".to_owned()).or_default() += 1;
-                answered = Some((token, moment, at));
+                self.count("callouts.ok");
             }
             Served::Changes(response) => self.tell(&response, now),
             Served::Usage(_) => {}
         }
-        self.run(worker, answered, now, service);
+        self.run(worker, &answered, now, service);
     }
 
     fn end(&mut self, worker: usize, call: CallId, status: &[u8], body: &[u8], now: Duration) {
@@ -344,7 +348,10 @@ impl Edge {
             return;
         }
         let InFlight { worker, dispatch, .. } = self.calls.remove(place);
-        let other = (asked_or_none(&dispatch).unwrap_or(0) + 1) % TOKENS;
+        // The verdict on another token, in the place of the last one.
+        let mut others: Vec<_> = asked_or_none(&dispatch).unwrap_or_else(|| vec![0]);
+        *others.last_mut().unwrap() = (others.last().unwrap() + 1) % TOKENS;
+        let others: Vec<_> = others.into_iter().map(|token| service.verify(token, now)).collect();
         let status = match failure {
             Failure::Reset => {
                 self.workers[worker].on_callout(dispatch.call, CalloutResult::Reset, now);
@@ -352,7 +359,7 @@ impl Edge {
             }
             Failure::Status(status) => Some((status, b"{}".to_vec())),
             Failure::Garbage => Some(("200", b"no JSON".to_vec())),
-            Failure::OtherToken => Some(("200", serde_json::to_vec(&service.verify(other, now)).unwrap())),
+            Failure::OtherToken => Some(("200", verdicts_body(&others))),
             Failure::Silence => Some(("504", Vec::new())),
         };
         if let Some((status, body)) = status {
@@ -361,7 +368,7 @@ impl Edge {
                 self.drop_report(&serde_json::from_slice(&dispatch.body).unwrap(), service);
             }
         }
-        self.run(worker, None, now, service);
+        self.run(worker, &BTreeMap::new(), now, service);
     }
 
     /// A service that does not understand a report never counts it.
@@ -375,11 +382,12 @@ impl Edge {
         }
     }
 
-    /// Does what a worker wants done. `answered`: the verdict that has just arrived, and as of when.
+    /// Does what a worker wants done. `answered`: the tokens whose verdicts have just arrived, and
+    /// as of when.
     fn run(
         &mut self,
         number: usize,
-        answered: Option<(usize, Moment, Duration)>,
+        answered: &BTreeMap<usize, (Moment, Duration)>,
         now: Duration,
         service: &Service,
     ) {
@@ -398,8 +406,7 @@ impl Edge {
                 self.latest = Some(Err(Reason::Unavailable));
                 continue;
             }
-            let (answered, moment, at) = answered.expect("without a verdict nothing but 503");
-            assert_eq!(answered, token);
+            let (moment, at) = answered.get(&token).copied().expect("without a verdict nothing but 503");
             let told = self.told_of(token).filter(|told| told.history == moment.history);
             let possible = match told {
                 Some(told) => service.judgements(token, told, at),
@@ -420,8 +427,10 @@ impl Edge {
         let path = path_of(&dispatch);
         let is_same = |call: &&InFlight| path_of(&call.dispatch).split('?').next() == path.split('?').next();
         if path == VERIFY_PATH {
+            let wanted = asked(&dispatch);
             let same = self.calls.iter().filter(is_same).filter(|call| call.worker == worker);
-            let same = same.filter(|call| asked(&call.dispatch) == asked(&dispatch)).count();
+            let same =
+                same.filter(|call| asked(&call.dispatch).iter().any(|token| wanted.contains(token))).count();
             assert_eq!(same, 0, "two callouts for one token");
         } else {
             assert_eq!(self.calls.iter().filter(is_same).count(), 0, "two workers follow");
@@ -448,7 +457,7 @@ impl Edge {
                 };
                 let over: Vec<InFlight> = self.calls.extract_if(.., |call| is_over(call)).collect();
                 self.workers[number].on_tick(now);
-                self.run(number, None, now, service);
+                self.run(number, &BTreeMap::new(), now, service);
                 for call in over {
                     // The word of its end comes too late, and changes nothing.
                     self.workers[number].on_callout(call.dispatch.call, CalloutResult::Reset, now);
@@ -477,7 +486,7 @@ impl Edge {
         if self.follower == Some(number) {
             self.follower = None;
         }
-        self.run(number, None, now, service);
+        self.run(number, &BTreeMap::new(), now, service);
     }
 
     /// The VM dies, with all that it has counted; another takes its place.
@@ -490,9 +499,18 @@ impl Edge {
         let waiting: BTreeSet<(usize, usize)> =
             self.streams.iter().map(|((worker, _), waiting)| (*worker, waiting.token)).collect();
         let verifies = self.calls.iter().filter(|call| path_of(&call.dispatch) == VERIFY_PATH);
-        let verified: BTreeSet<(usize, usize)> =
-            verifies.map(|call| (call.worker, asked(&call.dispatch))).collect();
-        assert!(waiting.is_subset(&verified), "a stream waits for nothing: {waiting:?} of {verified:?}");
+        let verifies: Vec<usize> = verifies.map(|call| call.worker).collect();
+        // While two callouts are in flight, further tokens are gathered.
+        let gathers = |worker: &usize| verifies.iter().filter(|it| *it == worker).count() >= 2;
+        let lost = waiting.iter().find(|(worker, token)| {
+            let is_verified = |call: &InFlight| {
+                call.worker == *worker
+                    && path_of(&call.dispatch) == VERIFY_PATH
+                    && asked(&call.dispatch).contains(token)
+            };
+            !gathers(worker) && !self.calls.iter().any(is_verified)
+        });
+        assert_eq!(lost, None, "a stream waits for nothing");
         assert!(self.streams.values().all(|waiting| now - waiting.since <= GIVEN_UP + TIMEOUT));
     }
 
@@ -551,14 +569,37 @@ fn path_of(dispatch: &Dispatch) -> &str {
     dispatch.headers.iter().find(|(name, _)| *name == ":path").map(|(_, path)| path.as_str()).unwrap()
 }
 
-fn asked_or_none(dispatch: &Dispatch) -> Option<usize> {
-    let request: VerifyRequest = serde_json::from_slice(&dispatch.body).ok()?;
-    Some(token_of(TokenHash::prefix(&request.token_hash)))
+fn asked_or_none(dispatch: &Dispatch) -> Option<Vec<usize>> {
+    let hashes = match serde_json::from_slice::<VerifyRequest>(&dispatch.body) {
+        Ok(VerifyRequest { token_hash }) => vec![token_hash],
+        Err(_) => {
+            let request: VerifyBatchRequest = serde_json::from_slice(&dispatch.body).ok()?;
+            assert!(request.token_hashes.as_slice().len() > 1, "one token is asked for as one");
+            request.token_hashes.as_slice().to_vec()
+        }
+    };
+    Some(hashes.iter().map(|hash| token_of(hash.prefix())).collect())
 }
 
-/// The token that a callout is about.
-fn asked(dispatch: &Dispatch) -> usize {
+/// The tokens that a callout is about.
+fn asked(dispatch: &Dispatch) -> Vec<usize> {
     asked_or_none(dispatch).unwrap()
+}
+
+/// One verdict as it is, or several as of one revision.
+fn verdicts_body(responses: &[VerifyResponse]) -> Vec<u8> {
+    let [VerifyResponse { epoch, revision, .. }, _, ..] = responses else {
+        return serde_json::to_vec(&responses[0]).unwrap();
+    };
+    let verdicts = responses.iter().cloned().map(|response| TokenVerdict {
+        token_hash: response.token_hash,
+        token: response.token,
+        reason: response.reason,
+        denied_token: response.denied_token,
+    });
+    let batch =
+        VerifyBatchResponse { epoch: epoch.clone(), revision: *revision, verdicts: verdicts.collect() };
+    serde_json::to_vec(&batch).unwrap()
 }
 
 impl Kept {

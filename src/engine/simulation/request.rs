@@ -14,7 +14,7 @@ pub fn configuration(shadow: bool) -> String {
     format!(
         r#"{{
             "service": {{"cluster": "latchkey", "secret": "{EDGE_SECRET}", "timeout_ms": 1000}},
-            "cache": {{"max_tokens": 3, "ttl_ms": 8000, "max_negative": 3, "negative_ttl_ms": 2000}},
+            "cache": {{"max_tokens": 10, "ttl_ms": 8000, "max_negative": 10, "negative_ttl_ms": 2000}},
             "stale": {{"max_ms": 3000}},
             "usage": {{"flush_ms": 5000}},
             "expiry": {{"warn_ms": 1000}},

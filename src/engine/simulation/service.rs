@@ -12,7 +12,7 @@ use crate::wire::{
 };
 
 /// How many tokens there are.
-pub const TOKENS: usize = 3;
+pub const TOKENS: usize = 5;
 
 /// How a token stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
