@@ -328,6 +328,16 @@ impl Worker {
                     self.verify(*hash, None, now);
                 }
             }
+            // One token of many on which there is no word must not leave the others without theirs.
+            Err(end @ (CalloutEnd::Unreachable | CalloutEnd::BadAnswer)) if hashes.as_slice().len() > 1 => {
+                self.count_end(end, now);
+                let (one, other) = hashes.as_slice().split_at(hashes.as_slice().len() / 2);
+                for half in [one, other] {
+                    if let Ok(half) = TokenHashes::try_from(half.to_vec()) {
+                        self.send_verify(half, None, now);
+                    }
+                }
+            }
             Err(end) => self.end_verify(hashes, sent_at, end, now),
         }
     }
