@@ -10,7 +10,7 @@
 //! Worker::on_request(stream, view, now)    -> Outcome: Allow(Mutations) | Deny(Denial) | Wait
 //! Worker::on_callout(call, result, now)    Worker::on_stream_end(stream)   Worker::on_tick(now)   Worker::on_detach(now)
 //! Worker::next_command()                   -> Dispatch | SetTick | Log
-//! Worker::next_resume(now)                 -> (stream, Resume)
+//! Worker::next_resume() -> Held, resume(held) -> Resume: Allow(Mutations) | Deny(Denial)
 //! ```
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ pub use self::local_reply::LocalReply;
 pub use self::metrics::{Definition, Kind, Metrics};
 pub use self::outcome::{Denial, ExpiryNotice, Mutations, Outcome, Resume, Step};
 pub use self::state::{EdgeState, Seed, States};
-pub use self::worker::Worker;
+pub use self::worker::{Held, Worker};
 
 mod callout;
 mod command;

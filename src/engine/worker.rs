@@ -196,10 +196,16 @@ impl Worker {
         !self.commands.is_empty()
     }
 
-    /// The next stream that waits no longer. It is decided on now, so what is taken has to be carried out.
-    pub fn next_resume(&mut self, now: Duration) -> Option<(StreamId, Resume)> {
+    /// The next stream that waits no longer. One that the host still has is to be [resumed](Worker::resume); it is not decided on
+    /// before, as what is decided is counted.
+    pub fn next_resume(&mut self) -> Option<Held> {
         let release = self.pending.release()?;
-        Some((release.waiter, self.filter.decide_late(release.request, release.answer, now)))
+        Some(Held { stream: release.waiter, request: release.request, verdict: release.answer })
+    }
+
+    /// Decides on a stream that waited.
+    pub fn resume(&self, held: Held, now: Duration) -> Resume {
+        self.filter.decide_late(held.request, held.verdict, now)
     }
 
     /// Whether [`Worker::next_resume`] may have a stream to name.
@@ -376,6 +382,15 @@ impl Worker {
             );
         }
     }
+}
+
+/// A stream that waits no longer.
+#[derive(Debug)]
+pub struct Held {
+    /// Which one.
+    pub stream: StreamId,
+    request: Undecided,
+    verdict: Option<Verdict>,
 }
 
 /// A verdict that has arrived.

@@ -300,7 +300,9 @@ impl Edge {
                 Command::Dispatch(dispatch) => self.dispatch(number, dispatch, now),
             }
         }
-        while let Some((stream, resume)) = self.workers[number].next_resume(now) {
+        while let Some(held) = self.workers[number].next_resume() {
+            let stream = held.stream;
+            let resume = self.workers[number].resume(held, now);
             let Waiting { at, token, .. } = self.streams.remove(&(number, stream)).expect("it waits");
             let request = at.request;
             let decided = self.carry_out(number, at, resume);
