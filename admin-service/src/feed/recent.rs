@@ -74,9 +74,10 @@ mod tests {
 
     fn told(now: u64, through: u64) -> Told {
         let token_hashes = [TokenHash::of(b"x")].into();
-        let change = Change { revision: Revision(through), at: Timestamp::UNIX_EPOCH, token_hashes };
+        let change =
+            Change { revision: Revision(through), at: Timestamp::UNIX_EPOCH, token_hashes, link: None };
         let page = ChangePage { changes: vec![change], through: Revision(through) };
-        Told { now: at(now), stamp: None, page: Some(page) }
+        Told { now: at(now), page: Some(page) }
     }
 
     #[test]

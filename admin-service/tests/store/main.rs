@@ -35,6 +35,7 @@ mod import;
 mod limits;
 mod lineage;
 mod look_ups;
+mod lost_revisions;
 mod open;
 mod outage;
 mod plans;
