@@ -160,22 +160,26 @@ impl Follower {
             };
             // It may have been told from memory meanwhile.
             self.begun.take_if(|begun| begun.revision <= at.revision);
+            // Before it is read, so that what is read reaches so far.
+            let given = store.verdicts_as_of();
             let part = store.part_of_changes(&at, self.begun.as_ref(), PART).await?;
-            if self.take(&at, part) {
+            if self.take(&at, given, part) {
                 return Ok(());
             }
         }
     }
 
-    /// Tells what was read after a position. Says whether that is all for now.
-    fn take(&mut self, at: &Position, mut part: Part) -> bool {
+    /// Tells what was read after a position, when verdicts had been given as of some place. Says whether that is all for now.
+    fn take(&mut self, at: &Position, given: Option<Standing>, mut part: Part) -> bool {
         let begun = self.begun.take();
         if part.now.position.epoch != at.epoch {
             tracing::info!(epoch = %part.now.position.epoch, "the history has a new epoch: edges forget their verdicts");
             self.feed.begin(part.now);
             return true;
         }
-        if self.feed.has_lost(at, begun.as_ref(), &part) {
+        let given = given.filter(|given| given.position.epoch == at.epoch);
+        let given_of_another = given.is_some_and(|it| part.contradicts(it.position.revision, it.stamp));
+        if given_of_another || self.feed.has_lost(at, begun.as_ref(), &part) {
             tracing::warn!(
                 heard = %at.revision,
                 found = %part.now.position.revision,

@@ -17,7 +17,7 @@ use super::row::{Columns, MANY, list, millis};
 use super::token_rows::{select_token, token};
 use super::transaction::{Tx, Work};
 use super::{Store, history};
-use crate::domain::changes::Position;
+use crate::domain::changes::{Position, Standing};
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenId;
 use crate::domain::verdict::{Outcome, Verdict};
@@ -35,7 +35,7 @@ const MOST: usize = 64;
 static STATEMENTS: LazyLock<[(usize, Arc<str>); SIZES.len()]> = LazyLock::new(|| {
     SIZES.map(|size| {
         let select = select_token!(
-            ", h.epoch, h.revision, h.bootstrapped FROM history h LEFT JOIN tokens t ON t.hash IN"
+            ", h.epoch, h.revision, h.stamp, h.bootstrapped FROM history h LEFT JOIN tokens t ON t.hash IN"
         );
         (
             size,
@@ -50,6 +50,8 @@ static STATEMENTS: LazyLock<[(usize, Arc<str>); SIZES.len()]> = LazyLock::new(||
 pub(super) struct LookUps {
     waiting: Mutex<Vec<LookUp>>,
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// As of where verdicts were given, the furthest of the history.
+    furthest: Mutex<Option<Standing>>,
 }
 
 /// The right to ask the database for those that wait. It is given back by one who saw that nobody does.
@@ -72,6 +74,18 @@ impl LookUp {
 impl LookUps {
     fn add(&self, look_up: LookUp) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(look_up);
+    }
+
+    /// Notes as of where verdicts are given.
+    fn note(&self, at: &Standing) {
+        let mut furthest = self.furthest.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = furthest
+            .as_ref()
+            .map(|known| &known.position)
+            .is_some_and(|known| known.epoch == at.position.epoch && known.revision >= at.position.revision);
+        if !is_known {
+            *furthest = Some(at.clone());
+        }
     }
 
     /// Those that wait, as many as one statement takes; `None`: nobody does, and the turn has ended.
@@ -98,6 +112,13 @@ impl Store {
         self.0.look_ups.add(LookUp { hash, answer });
         self.ask();
         verdict.await.unwrap_or_else(|_| Err(Failure::GivenUp.into()))
+    }
+
+    /// As of where this process has given verdicts, the furthest of the history: edges may have them in their caches, so that it is
+    /// lost where the history is another one there.
+    #[must_use]
+    pub fn verdicts_as_of(&self) -> Option<Standing> {
+        self.0.look_ups.furthest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sees to it that those who wait are asked for.
@@ -179,7 +200,8 @@ impl Store {
             statement = statement.bind(hash.as_bytes().to_vec());
         }
         let found = Found::of(self.rows(statement).await?)?;
-        self.go_by_clock_of(&found.at.epoch).await?;
+        self.0.look_ups.note(&found.at);
+        self.go_by_clock_of(&found.at.position.epoch).await?;
         Ok(found)
     }
 }
@@ -222,7 +244,7 @@ fn verdict(
 
 /// What one statement has found.
 struct Found {
-    at: Position,
+    at: Standing,
     /// The tokens that are known.
     rows: HashMap<TokenHash, AnyRow>,
 }
@@ -230,7 +252,8 @@ struct Found {
 impl Found {
     /// Reads the rows of those tokens that are known; where none is, one row that tells the history alone.
     fn of(rows: Vec<AnyRow>) -> Result<Self, StoreError> {
-        let at = history::valid_position(rows.first().ok_or(sqlx::Error::RowNotFound)?)?;
+        let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let at = Standing { position: history::valid_position(head)?, stamp: history::stamp(head)? };
         let mut known = HashMap::with_capacity(rows.len());
         for row in rows {
             if let Some(hash) = row.token_hash_or_null("hash")? {
@@ -245,7 +268,7 @@ impl Found {
             Some(row) => Outcome::of(token(row)?, row.flag("user_active")?, now),
             None => Outcome::Refused(RefusalReason::Unknown, None),
         };
-        let Position { epoch, revision } = self.at.clone();
+        let Position { epoch, revision } = self.at.position.clone();
         Ok(Verdict { epoch, revision, outcome })
     }
 }

@@ -25,6 +25,7 @@ on_both_databases![
     a_history_that_has_grown_past_the_lost_revision_is_no_continuation,
     a_history_that_has_grown_past_several_lost_revisions_is_no_continuation,
     a_change_of_this_process_that_follows_another_revision_than_the_heard_one_is_no_continuation,
+    a_verdict_as_of_a_revision_that_was_lost_before_the_feed_heard_of_it_is_forgotten,
     revisions_that_are_pruned_before_they_are_heard_reset_those_who_wait,
     each_change_names_the_stamp_that_it_follows,
 ];
@@ -134,6 +135,22 @@ async fn a_change_of_this_process_that_follows_another_revision_than_the_heard_o
     // At once, before the next look at the database.
     heard.db.store.revoke_token(&origin(), own.id).await.unwrap();
     heard.begins_anew(waiting).await;
+}
+
+async fn a_verdict_as_of_a_revision_that_was_lost_before_the_feed_heard_of_it_is_forgotten(db: Fixture) {
+    let mut heard = Heard::on(db).await;
+    let second = heard.db.second_store().await;
+    second.update_user(&origin(), &name("alice"), &active(false)).await.unwrap();
+    second.update_user(&origin(), &name("alice"), &active(true)).await.unwrap();
+    assert!(heard.db.is_valid(&heard.token).await, "the edge that asked keeps it");
+    heard.lose(1, 2).await;
+    // It may have heard of it in between, on a busy machine.
+    let (mut outcome, mut answer) = ask(&heard.feed, Some(&heard.at), LONG).await;
+    while outcome == Outcome::Changes {
+        heard.at.revision = Revision(answer.revision);
+        (outcome, answer) = ask(&heard.feed, Some(&heard.at), LONG).await;
+    }
+    heard.begins_anew(tokio::spawn(async move { (outcome, answer) })).await;
 }
 
 async fn revisions_that_are_pruned_before_they_are_heard_reset_those_who_wait(db: Fixture) {
