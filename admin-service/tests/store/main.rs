@@ -49,6 +49,7 @@ mod search;
 mod shorten;
 mod standbys;
 mod stats;
+mod thin_lines;
 mod token_update;
 mod tokens;
 mod usage;
