@@ -89,13 +89,14 @@ async fn closed_a_new_configuration_holds_at_once_waiting_requests_finish_and_a_
     scene.until_anonymous("/public/x", 401).await;
 }
 
-/// Requests that go on until they are told to end, each client's on one connection, and how many were answered.
-fn load(scene: &Scene, token: &str, ended: &Arc<AtomicBool>, answers: &Arc<AtomicUsize>) -> JoinSet<()> {
+/// Requests that go on until they are told to end, each client's on one connection, and how many were answered. The clients give how many of their requests with a token had no answer.
+fn load(scene: &Scene, token: &str, ended: &Arc<AtomicBool>, answers: &Arc<AtomicUsize>) -> JoinSet<usize> {
     let mut clients = JoinSet::new();
     for (_, gateway) in scene.envoy.both() {
         for (token, expected) in [(Some(token.to_owned()), 200), (None, 401)] {
             let (gateway, ended, answers) = (gateway.clone(), Arc::clone(ended), Arc::clone(answers));
             clients.spawn(async move {
+                let mut unanswered = 0;
                 while !ended.load(Ordering::Relaxed) {
                     let request = gateway.get("/private");
                     let request = match &token {
@@ -106,8 +107,11 @@ fn load(scene: &Scene, token: &str, ended: &Arc<AtomicBool>, answers: &Arc<Atomi
                     if let Ok(answer) = Answer::try_to(request).await {
                         assert_eq!(answer.status, expected, "{answer:?}");
                         answers.fetch_add(1, Ordering::Relaxed);
+                    } else if token.is_some() {
+                        unanswered += 1;
                     }
                 }
+                unanswered
             });
         }
     }
@@ -133,8 +137,9 @@ async fn closed_and_unspoofable_under_load_while_the_configuration_changes_again
         .await;
     }
     ended.store(true, Ordering::Relaxed);
+    let mut unanswered = 0;
     while let Some(client) = clients.join_next().await {
-        client.expect("a client that saw nothing but its own kind of answer");
+        unanswered += client.expect("a client that saw nothing but its own kind of answer");
     }
     wait::until("no former configuration is left", async || {
         (scene.envoy.stat("listener_manager.total_filter_chains_draining").await
@@ -155,13 +160,19 @@ async fn closed_and_unspoofable_under_load_while_the_configuration_changes_again
         assert_eq!(seen.header("x-latchkey-user").as_deref(), Some("alice"));
         assert_eq!(seen.header("authorization"), None);
     }
-    // Whoever follows the feed and reports usage now, it is not who did at first.
-    wait::until("every request is written down, and none twice", async || {
+    // Whoever follows the feed and reports usage now, it is not who did at first. A request may be allowed and then lose its connection,
+    // which Envoy drains, before the upstream has it: its client has no answer.
+    let possible = private.len()..=private.len() + unanswered;
+    let used = || async {
         let mut database = Database::open(scene.service.database_url()).await;
         let sum = "SELECT CAST(COALESCE(SUM(allowed), 0) AS BIGINT) FROM usage_hours";
-        (usize::try_from(database.number(sum).await).expect("a count") == private.len()).then_some(())
-    })
-    .await;
+        usize::try_from(database.number(sum).await).expect("a count")
+    };
+    wait::until("every request is written down", async || (used().await >= private.len()).then_some(()))
+        .await;
+    wait::until("all is reported", async || (scene.envoy.metric("usage_reports.ok").await > 0).then_some(()))
+        .await;
+    assert!(possible.contains(&used().await), "{} of {possible:?}: one was counted twice", used().await);
     let hits = scene.envoy.metric("cache_hits").await;
     for _ in 0..20 {
         assert_eq!(

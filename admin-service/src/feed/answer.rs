@@ -147,7 +147,7 @@ mod tests {
     fn change(revision: u64, hashes: usize) -> Change {
         let hash = |n: usize| TokenHash::of(format!("{revision} {n}").as_bytes());
         let token_hashes: Arc<[TokenHash]> = (0..hashes).map(hash).collect();
-        Change { revision: Revision(revision), at: Timestamp::UNIX_EPOCH, token_hashes }
+        Change { revision: Revision(revision), at: Timestamp::UNIX_EPOCH, token_hashes, link: None }
     }
 
     /// What an edge at revision 4 is told of these changes until it knows all, answer by answer.

@@ -8,7 +8,8 @@
 //! Where another replica's revision lies between, nothing is told, and the database is asked at once, as for all that others do. An
 //! edge that is told of revision 7 takes it that it knows 6, so it would go on with verdicts that 6 has changed; and were it told the
 //! tokens of 7 under an earlier number, a verify answer as of 6 would pass for newer than the change. The same holds for an epoch that
-//! was not heard yet, and for changes of so many tokens that they are not announced. A commit whose end nobody knows is not
+//! was not heard yet, and for changes of so many tokens that they are not announced. A revision 7 that follows another 6 than the one
+//! that was heard, as after a failover that lost it, is not told either: the database shows the loss. A commit whose end nobody knows is not
 //! announced either: if it was made after all, the next one does not follow what was heard, and the database tells of both.
 
 use std::collections::BTreeMap;
@@ -45,13 +46,12 @@ pub(super) async fn tell(feed: Feed, mut commits: Receiver<Committed>) {
 impl Feed {
     fn tell(&self, early: &mut Early) {
         self.0.heard.send_if_modified(|heard| {
-            let Some(Following { page, stamp }) = heard.now().and_then(|now| early.following(now)) else {
+            let stood = heard.stamp();
+            let Some(Following { page, stamp }) = heard.now().and_then(|now| early.following(now, stood))
+            else {
                 return false;
             };
-            heard.go_on(page);
-            if let Some(now) = heard.now().cloned() {
-                heard.note_stamp(&now, Some(stamp));
-            }
+            heard.go_on(page, stamp);
             true
         });
     }
@@ -60,7 +60,7 @@ impl Feed {
 /// What follows where the history stood, and its stamp after that.
 struct Following {
     page: ChangePage,
-    stamp: Stamp,
+    stamp: Option<Stamp>,
 }
 
 /// Commits that were not told yet, by their revisions.
@@ -75,21 +75,21 @@ impl Early {
         }
     }
 
-    /// Takes out what follows `now` with nothing between, and forgets what is known there.
-    fn following(&mut self, now: &Position) -> Option<Following> {
+    /// Takes out what follows `now`, where the history has this stamp, with nothing between, and forgets what is known there.
+    fn following(&mut self, now: &Position, mut stamp: Option<Stamp>) -> Option<Following> {
         self.0 = self.0.split_off(&now.revision.0.saturating_add(1));
         let mut page = ChangePage { changes: Vec::new(), through: now.revision };
-        let mut stamp = None;
         while let Some(next) = self.0.first_entry()
             && *next.key() == page.through.0.saturating_add(1)
             && next.get().epoch == now.epoch
+            && next.get().change.can_follow(stamp)
         {
             let commit = next.remove();
             page.through = commit.change.revision;
+            stamp = commit.change.link.map(|link| link.stamp);
             page.changes.push(commit.change);
-            stamp = Some(commit.stamp);
         }
-        stamp.map(|stamp| Following { page, stamp })
+        (!page.changes.is_empty()).then_some(Following { page, stamp })
     }
 }
 
@@ -98,23 +98,28 @@ mod tests {
     use latchkey::token::TokenHash;
 
     use super::*;
-    use crate::domain::changes::Change;
+    use crate::domain::changes::{Change, Link};
     use crate::domain::time::Timestamp;
     use crate::domain::verdict::{Epoch, Revision};
 
+    fn stamp(revision: u64) -> Stamp {
+        Stamp(i64::try_from(revision).unwrap())
+    }
+
     fn commit(epoch: &str, revision: u64) -> Committed {
         let token_hashes = [TokenHash::of(&revision.to_be_bytes())].into();
-        let change = Change { revision: Revision(revision), at: Timestamp::UNIX_EPOCH, token_hashes };
-        Committed { epoch: Epoch(epoch.to_owned()), stamp: Stamp(i64::try_from(revision).unwrap()), change }
+        let link = Some(Link { previous: stamp(revision - 1), stamp: stamp(revision) });
+        let change = Change { revision: Revision(revision), at: Timestamp::UNIX_EPOCH, token_hashes, link };
+        Committed { epoch: Epoch(epoch.to_owned()), change }
     }
 
     /// What follows a position, and how many commits wait then.
     fn following(early: &mut Early, epoch: &str, revision: u64) -> (Vec<u64>, usize) {
         let now = Position { epoch: Epoch(epoch.to_owned()), revision: Revision(revision) };
-        let following = early.following(&now);
-        if let Some(Following { page, stamp }) = &following {
+        let following = early.following(&now, Some(stamp(revision)));
+        if let Some(Following { page, stamp: reached }) = &following {
             assert_eq!(Some(page.through), page.changes.last().map(|change| change.revision));
-            assert_eq!(u64::try_from(stamp.0), Ok(page.through.0));
+            assert_eq!(*reached, Some(stamp(page.through.0)));
         }
         let changes = following.map(|following| following.page.changes).unwrap_or_default();
         (changes.iter().map(|change| change.revision.0).collect(), early.0.len())
@@ -151,6 +156,22 @@ mod tests {
         early.add(commit("f", 7));
         assert_eq!(following(&mut early, "e", 5), (vec![], 2));
         assert_eq!(following(&mut early, "f", 6), (vec![7], 0), "its epoch was heard since");
+    }
+
+    #[test]
+    fn what_follows_another_revision_of_the_same_number_is_not_told() {
+        let now = Position { epoch: Epoch("e".to_owned()), revision: Revision(5) };
+        let mut early = Early::default();
+        early.add(commit("e", 6));
+        assert!(early.following(&now, Some(Stamp(-5))).is_none());
+        let found = early.following(&now, None).map(|following| following.page.through);
+        assert_eq!(found, Some(Revision(6)), "where no stamp is known, the number is what there is");
+        // The second is of a primary that has lost the first.
+        early.add(commit("e", 7));
+        let mut other = commit("e", 8);
+        other.change.link = Some(Link { previous: Stamp(-7), stamp: stamp(8) });
+        early.add(other);
+        assert_eq!(following(&mut early, "e", 6), (vec![7], 1));
     }
 
     #[test]

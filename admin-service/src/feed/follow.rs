@@ -9,11 +9,11 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::{Feed, Looked};
-use crate::domain::changes::{MOST, Position, Stamp, Told};
-use crate::domain::verdict::Epoch;
+use crate::domain::changes::{Change, ChangePage, MOST, Part, Position, Standing};
+use crate::domain::verdict::{Epoch, Revision};
 use crate::error::chain;
 use crate::lifecycle::Shutdown;
-use crate::store::{Standing, StoreError};
+use crate::store::StoreError;
 
 /// How often to look.
 const POLL: Duration = Duration::from_millis(100);
@@ -23,6 +23,9 @@ const SLOWEST: Duration = Duration::from_secs(1);
 /// not heard any more: silence would tell them that there are none.
 const LATE: Duration = Duration::from_secs(2);
 const FAILURES: u32 = 3;
+/// How many token hashes are read at a time: few enough for a thin line, on which all of a large change would take longer than any
+/// statement may.
+const PART: usize = 4_000;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub struct Follower {
     asked: watch::Receiver<u64>,
     /// The history that has lost revisions, until it has another name.
     damaged: Option<Epoch>,
+    /// What was read of the next change, until all of it was.
+    begun: Option<Change>,
     /// How many looks have failed one after the other.
     failures: u32,
 }
@@ -39,7 +44,7 @@ pub struct Follower {
 impl Follower {
     pub(super) fn new(feed: Feed) -> Self {
         let (commits, asked) = (feed.0.store.history_changes(), feed.0.asked.subscribe());
-        Self { feed, commits, asked, damaged: None, failures: 0 }
+        Self { feed, commits, asked, damaged: None, begun: None, failures: 0 }
     }
 
     /// Follows the history until the service ends; then all who wait are let go.
@@ -141,7 +146,7 @@ impl Follower {
         }
     }
 
-    /// Reads what is new, in as large parts as there are, and tells it.
+    /// Reads what is new, part by part, and tells it. What has arrived is kept, whatever becomes of the rest.
     async fn hear(&mut self) -> Result<(), StoreError> {
         let store = self.feed.0.store.clone();
         loop {
@@ -151,72 +156,86 @@ impl Follower {
             }
             let at = self.feed.0.heard.borrow().now().cloned();
             let Some(at) = at else {
-                let Standing { position, stamp } = store.standing().await?;
-                self.feed.begin(&position, Some(stamp));
+                self.feed.begin(store.standing().await?);
                 return Ok(());
             };
-            let Told { now, stamp, page } = store.changes(&at, MOST).await?;
-            match page {
-                Some(page) if page.through == at.revision => {
-                    if self.feed.is_still_at(&at, stamp) {
-                        return Ok(());
-                    }
-                    tracing::warn!(
-                        revision = %at.revision,
-                        "the history was replaced by another of the same revision, as when a backup is restored: it gets a new \
-                         epoch, and edges forget their verdicts"
-                    );
-                    self.damaged = Some(now.epoch);
-                }
-                Some(page) => {
-                    self.feed.0.heard.send_modify(|heard| {
-                        heard.go_on(page);
-                        heard.note_stamp(&now, stamp);
-                    });
-                }
-                None => self.begin_anew(&at, now, stamp),
+            // It may have been told from memory meanwhile.
+            self.begun.take_if(|begun| begun.revision <= at.revision);
+            // Before it is read, so that what is read reaches so far.
+            let given = store.verdicts_as_of();
+            let part = store.part_of_changes(&at, self.begun.as_ref(), PART).await?;
+            if self.take(&at, given, part) {
+                return Ok(());
             }
         }
     }
 
-    /// What was heard does not lead to where the history stands `now`.
-    fn begin_anew(&mut self, at: &Position, now: Position, stamp: Option<Stamp>) {
-        if now.epoch != at.epoch {
-            tracing::info!(epoch = %now.epoch, "the history has a new epoch: edges forget their verdicts");
-        } else if now.revision < at.revision {
+    /// Tells what was read after a position, when verdicts had been given as of some place. Says whether that is all for now.
+    fn take(&mut self, at: &Position, given: Option<Standing>, mut part: Part) -> bool {
+        let begun = self.begun.take();
+        if part.now.position.epoch != at.epoch {
+            tracing::info!(epoch = %part.now.position.epoch, "the history has a new epoch: edges forget their verdicts");
+            self.feed.begin(part.now);
+            return true;
+        }
+        let given = given.filter(|given| given.position.epoch == at.epoch);
+        let given_of_another = given.is_some_and(|it| part.contradicts(it.position.revision, it.stamp));
+        if given_of_another || self.feed.has_lost(at, begun.as_ref(), &part) {
             tracing::warn!(
                 heard = %at.revision,
-                found = %now.revision,
-                "the history has lost revisions, as when a backup is restored: it gets a new epoch, and edges forget their verdicts"
+                found = %part.now.position.revision,
+                "the history has lost revisions, as when a backup is restored, or a standby is promoted that lacked them: it gets a new \
+                 epoch, and edges forget their verdicts"
             );
-            self.damaged = Some(now.epoch);
-            return;
-        } else {
-            tracing::warn!("more has changed than the feed can tell: edges forget their verdicts");
+            self.damaged = Some(part.now.position.epoch);
+            return false;
         }
-        self.feed.begin(&now, stamp);
+        if let Some(begun) = begun {
+            part.resume(begun);
+        }
+        if !part.known || part.changes.iter().any(|change| change.token_hashes.len() > MOST) {
+            tracing::warn!("more has changed than the feed can tell: edges forget their verdicts");
+            self.feed.begin(part.now);
+            return true;
+        }
+        self.begun = part.take_unfinished();
+        if !(part.changes.is_empty() && self.begun.is_some()) {
+            self.feed.go_on(part, self.begun.as_ref());
+        }
+        self.begun.is_none()
     }
 }
 
 impl Feed {
-    fn begin(&self, now: &Position, stamp: Option<Stamp>) {
-        self.0.heard.send_modify(|heard| {
-            heard.begin(now.clone());
-            heard.note_stamp(now, stamp);
-        });
+    fn begin(&self, now: Standing) {
+        self.0.heard.send_modify(|heard| heard.begin(now));
     }
 
-    /// Whether the history that was found at a position can be the one that was heard; its stamp is noted if so.
-    fn is_still_at(&self, at: &Position, stamp: Option<Stamp>) -> bool {
-        let mut same = true;
+    /// Whether what was read after a position is of another history than what is known: than what was heard, or what was read of the
+    /// next change. A revision that was acknowledged and lost can have been given to another change since, and others follow that.
+    fn has_lost(&self, at: &Position, begun: Option<&Change>, part: &Part) -> bool {
+        let reached = part.now.position.revision;
+        let of_another =
+            |begun: &Change| begun.link.is_some_and(|link| part.contradicts(begun.revision, link.stamp));
+        at.revision > reached
+            || begun.is_some_and(|begun| begun.revision > reached || of_another(begun))
+            || self.0.heard.borrow().is_contradicted_by(part)
+    }
+
+    /// Tells the changes that are read whole, where some of the next one may have been read as well.
+    fn go_on(&self, part: Part, next: Option<&Change>) {
+        let (through, stamp) = match next {
+            Some(next) => (Revision(next.revision.0.saturating_sub(1)), next.link.map(|link| link.previous)),
+            None => (part.now.position.revision, Some(part.now.stamp)),
+        };
         self.0.heard.send_if_modified(|heard| {
-            same = heard.can_have(at, stamp);
-            if same {
-                heard.note_stamp(at, stamp);
+            let before = heard.now().map(|now| now.revision);
+            // More may have been told from memory since that was looked at; then the next look says what has become of it.
+            if !heard.is_contradicted_by(&part) {
+                heard.go_on(ChangePage { changes: part.changes, through }, stamp);
             }
-            false
+            heard.now().map(|now| now.revision) != before
         });
-        same
     }
 
     fn set_lost(&self, lost: bool) {

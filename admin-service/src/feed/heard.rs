@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::changes::{Change, ChangePage, MOST, Position, Stamp, Told};
+use crate::domain::changes::{Change, ChangePage, MOST, Part, Position, Stamp, Standing, Told};
 use crate::domain::verdict::Revision;
 use crate::telemetry::REVISION;
 
@@ -70,21 +70,30 @@ impl Heard {
         self.now.as_ref()
     }
 
-    /// Begins anew: of what was before, nothing is remembered.
-    pub(super) fn begin(&mut self, now: Position) {
-        self.since = now.revision;
-        self.changes.clear();
-        self.hashes.0 = 0;
-        metrics::gauge!(REVISION).set(gauge(now.revision.0));
-        (self.now, self.stamp) = (Some(now), None);
+    /// The stamp of the history there, where it is known.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        self.stamp
     }
 
-    /// Remembers what follows from where the history stood, and forgets the oldest where there is too much. What was heard already,
-    /// from memory while the database was asked, is not heard again.
-    pub(super) fn go_on(&mut self, page: ChangePage) {
+    /// Begins anew: of what was before, nothing is remembered.
+    pub(super) fn begin(&mut self, now: Standing) {
+        self.since = now.position.revision;
+        self.changes.clear();
+        self.hashes.0 = 0;
+        metrics::gauge!(REVISION).set(gauge(self.since.0));
+        (self.now, self.stamp) = (Some(now.position), Some(now.stamp));
+    }
+
+    /// Remembers what follows from where the history stood, up to a revision at which it has this stamp, and forgets the oldest
+    /// where there is too much. What was heard already, from memory while the database was asked, is not heard again.
+    pub(super) fn go_on(&mut self, page: ChangePage, stamp: Option<Stamp>) {
+        let reached = self.now.as_ref().map(|now| now.revision);
+        if reached == Some(page.through) {
+            self.stamp = self.stamp.or(stamp);
+        }
         let Some(now) = self.now.as_mut().filter(|now| now.revision < page.through) else { return };
         let known = std::mem::replace(&mut now.revision, page.through);
-        self.stamp = None;
+        self.stamp = stamp;
         metrics::gauge!(REVISION).set(gauge(page.through.0));
         for change in page.changes.into_iter().filter(|change| change.revision > known) {
             self.hashes.0 += change.token_hashes.len();
@@ -97,17 +106,13 @@ impl Heard {
         }
     }
 
-    /// Notes the stamp of the history at a position, if that is where it stands.
-    pub(super) fn note_stamp(&mut self, at: &Position, stamp: Option<Stamp>) {
-        if self.now.as_ref() == Some(at) {
-            self.stamp = stamp;
-        }
-    }
-
-    /// Whether a stamp that was found at a position can be that of the history that was heard; one that was told of since, from
-    /// memory, stands elsewhere.
-    pub(super) fn can_have(&self, at: &Position, stamp: Option<Stamp>) -> bool {
-        self.now.as_ref() != Some(at) || self.stamp.is_none() || stamp.is_none() || self.stamp == stamp
+    /// Whether what was read is of another history than the one that was heard. What was told from memory since it was read does not
+    /// count: it can be beyond it.
+    pub(super) fn is_contradicted_by(&self, part: &Part) -> bool {
+        let read = &part.now.position;
+        let within = |now: &&Position| now.epoch == read.epoch && now.revision <= read.revision;
+        let heard = self.now.as_ref().filter(within).zip(self.stamp);
+        heard.is_some_and(|(now, stamp)| part.contradicts(now.revision, stamp))
     }
 
     /// Notes whether the database is heard; says whether that is new.
@@ -145,7 +150,7 @@ impl Heard {
         let now = self.now.clone().filter(|_| self.look(at) == Look::News)?;
         let first = self.changes.partition_point(|change| change.revision <= at.revision);
         let page = ChangePage::first(self.changes.range(first..).cloned(), size, now.revision);
-        Some(Told { now, stamp: None, page: Some(page) })
+        Some(Told { now, page: Some(page) })
     }
 }
 
@@ -168,9 +173,13 @@ mod tests {
         Position { epoch: Epoch(epoch.to_owned()), revision: Revision(revision) }
     }
 
+    fn standing(epoch: &str, revision: u64) -> Standing {
+        Standing { position: at(epoch, revision), stamp: Stamp(0) }
+    }
+
     fn change(revision: u64, hashes: usize) -> Change {
         let token_hashes = (0..hashes).map(|n| TokenHash::of(format!("{revision} {n}").as_bytes())).collect();
-        Change { revision: Revision(revision), at: Timestamp::UNIX_EPOCH, token_hashes }
+        Change { revision: Revision(revision), at: Timestamp::UNIX_EPOCH, token_hashes, link: None }
     }
 
     fn page(changes: Vec<Change>, through: u64) -> ChangePage {
@@ -181,8 +190,8 @@ mod tests {
     fn what_there_is_to_say_depends_on_what_was_heard() {
         let mut heard = Heard::remembering(3);
         assert_eq!(heard.look(&at("e", 0)), Look::Elsewhere);
-        heard.begin(at("e", 4));
-        heard.go_on(page(vec![change(5, 2), change(6, 2), change(7, 1)], 8));
+        heard.begin(standing("e", 4));
+        heard.go_on(page(vec![change(5, 2), change(6, 2), change(7, 1)], 8), None);
         for (position, look) in [
             (at("e", 4), Look::Behind),
             (at("e", 5), Look::News),
@@ -202,9 +211,9 @@ mod tests {
     #[test]
     fn what_was_before_a_new_beginning_is_forgotten() {
         let mut heard = Heard::default();
-        heard.begin(at("e", 0));
-        heard.go_on(page(vec![change(1, 1), change(2, 1)], 2));
-        heard.begin(at("f", 2));
+        heard.begin(standing("e", 0));
+        heard.go_on(page(vec![change(1, 1), change(2, 1)], 2), None);
+        heard.begin(standing("f", 2));
         assert_eq!(heard.look(&at("e", 1)), Look::Elsewhere);
         assert_eq!(heard.look(&at("f", 1)), Look::Behind);
         assert_eq!(heard.told(&at("f", 1), 10), None);
@@ -213,11 +222,11 @@ mod tests {
     #[test]
     fn what_is_heard_twice_from_memory_and_from_the_database_is_told_once_and_nothing_goes_back() {
         let mut heard = Heard::default();
-        heard.begin(at("e", 4));
-        heard.go_on(page(vec![change(5, 1), change(6, 1)], 6));
-        heard.go_on(page(vec![change(5, 1)], 5));
+        heard.begin(standing("e", 4));
+        heard.go_on(page(vec![change(5, 1), change(6, 1)], 6), None);
+        heard.go_on(page(vec![change(5, 1)], 5), None);
         assert_eq!(heard.now(), Some(&at("e", 6)));
-        heard.go_on(page(vec![change(5, 1), change(6, 1), change(8, 1)], 8));
+        heard.go_on(page(vec![change(5, 1), change(6, 1), change(8, 1)], 8), None);
         let told = heard.told(&at("e", 4), 10).unwrap().page.unwrap();
         let revisions: Vec<u64> = told.changes.iter().map(|change| change.revision.0).collect();
         assert_eq!((revisions.as_slice(), told.through), ([5, 6, 8].as_slice(), Revision(8)));
@@ -236,11 +245,11 @@ mod tests {
             let all: Vec<Change> = (begin + 1..).zip(&sizes).map(|(revision, n)| change(revision, *n)).collect();
             let last = begin + sizes.len() as u64;
             let mut heard = Heard::remembering(most);
-            heard.begin(at("e", begin));
+            heard.begin(standing("e", begin));
             for some in all.chunks(heard_at_once) {
                 // The database has no row for a revision that touched nothing.
                 let touched = some.iter().filter(|change| !change.token_hashes.is_empty()).cloned().collect();
-                heard.go_on(page(touched, some.last().unwrap().revision.0));
+                heard.go_on(page(touched, some.last().unwrap().revision.0), None);
             }
             for join in begin..=last {
                 let expected: Vec<TokenHash> = all.iter().filter(|change| change.revision.0 > join)

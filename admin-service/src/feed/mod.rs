@@ -161,10 +161,14 @@ impl Feed {
         let told = self.0.store.changes(at, form.page()).await?;
         let now = told.now.clone();
         let more = told.page.as_ref().is_some_and(|page| page.through < now.revision);
-        if more && self.is_cheaper_to_begin_anew(at, form).await? {
-            return Ok(Answer::reset(&now));
-        }
-        Ok(self.0.recent.shared(at, form, &now, || Some(told)).unwrap_or_else(|| Answer::reset(&now)))
+        let anew = more && self.is_cheaper_to_begin_anew(at, form).await?;
+        let told = Some(told).filter(|_| !anew);
+        // Thousands of edges can be where nothing follows that could be told, as before a change of very many tokens.
+        Ok(self
+            .0
+            .recent
+            .shared(at, form, &now, || told)
+            .unwrap_or_else(|| self.0.recent.reset(at, form, &now)))
     }
 
     /// Whether an edge had better forget all that it knows than be told what has changed: that is several times as much as its cache

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::answer::{Answer, Form};
+use super::answer::{Answer, Form, Outcome};
 use crate::domain::changes::{Position, Told};
 
 /// How many are kept.
@@ -36,11 +36,12 @@ impl Recent {
             return Some(answer);
         }
         let told = tell()?;
-        let answer = Answer::changes(&told.now, &told.page?, form);
-        kept.retain(|((position, told), _)| position != at || *told != form);
-        kept.truncate(KEPT - 1);
-        kept.push_front(((at.clone(), form), answer.clone()));
-        Some(answer)
+        Some(keep(&mut kept, at, form, Answer::changes(&told.now, &told.page?, form)))
+    }
+
+    /// The answer to begin anew, for all who are `at`.
+    pub(super) fn reset(&self, at: &Position, form: Form, now: &Position) -> Answer {
+        keep(&mut self.lock(), at, form, Answer::reset(now))
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<(Key, Answer)>> {
@@ -48,13 +49,21 @@ impl Recent {
     }
 }
 
-/// A page that others follow stays as it is; the last one grows with the history.
+fn keep(kept: &mut VecDeque<(Key, Answer)>, at: &Position, form: Form, answer: Answer) -> Answer {
+    kept.retain(|((position, told), _)| position != at || *told != form);
+    kept.truncate(KEPT - 1);
+    kept.push_front(((at.clone(), form), answer.clone()));
+    answer
+}
+
+/// A page that others follow stays as it is; the last one grows with the history. What cannot be told once, because it is too much or
+/// was pruned, never can, and who begins anew at an earlier revision is told what came since.
 fn find(kept: &VecDeque<(Key, Answer)>, at: &Position, form: Form, now: &Position) -> Option<Answer> {
     let same = |((position, told), answer): &&(Key, Answer)| {
         position == at
             && *told == form
             && position.epoch == now.epoch
-            && (answer.more || answer.through >= now.revision)
+            && (answer.outcome == Outcome::Reset || answer.more || answer.through >= now.revision)
     };
     kept.iter().find(same).map(|(_, answer)| answer.clone())
 }
@@ -74,9 +83,10 @@ mod tests {
 
     fn told(now: u64, through: u64) -> Told {
         let token_hashes = [TokenHash::of(b"x")].into();
-        let change = Change { revision: Revision(through), at: Timestamp::UNIX_EPOCH, token_hashes };
+        let change =
+            Change { revision: Revision(through), at: Timestamp::UNIX_EPOCH, token_hashes, link: None };
         let page = ChangePage { changes: vec![change], through: Revision(through) };
-        Told { now: at(now), stamp: None, page: Some(page) }
+        Told { now: at(now), page: Some(page) }
     }
 
     #[test]
@@ -91,6 +101,19 @@ mod tests {
         let elsewhere = Position { epoch: Epoch("f".to_owned()), ..at(9) };
         assert_eq!(recent.find(&at(1), Form::Hashes, &elsewhere), None);
         assert_eq!(recent.find(&at(1), Form::Prefixes { offset: 0 }, &at(3)), None, "that is another answer");
+    }
+
+    #[test]
+    fn who_cannot_be_told_begins_anew_as_the_others_do_whatever_comes_after() {
+        let recent = Recent::default();
+        let first = recent.reset(&at(1), Form::Hashes, &at(5));
+        for now in [at(5), at(9)] {
+            assert_eq!(recent.find(&at(1), Form::Hashes, &now).as_ref(), Some(&first));
+        }
+        assert_eq!(recent.find(&at(2), Form::Hashes, &at(5)), None);
+        assert_eq!(recent.find(&at(1), Form::Prefixes { offset: 0 }, &at(5)), None);
+        let elsewhere = Position { epoch: Epoch("f".to_owned()), ..at(5) };
+        assert_eq!(recent.find(&at(1), Form::Hashes, &elsewhere), None);
     }
 
     #[test]

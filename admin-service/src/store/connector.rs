@@ -19,6 +19,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// can write. On a standby it cannot. A simple query, of which a pooler keeps nothing.
 const ROLE: &str =
     "SELECT CAST(pg_backend_pid() AS BIGINT) AS pid, current_setting('transaction_read_only') AS read_only";
+/// Leaves in a session what no other session has had, and says what. A setting with a point in its name is nobody's.
+const MARK: &str = "SELECT set_config('latchkey.session', CAST(random() AS TEXT), false) AS mark";
+/// What was left in a session, if something was.
+const FIND_MARK: &str = "SELECT current_setting('latchkey.session', true) AS mark";
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -183,8 +187,9 @@ impl Connector {
         }
     }
 
-    /// Notices a pooler that gives the transactions of one connection to several servers: then two connections are answered by one
-    /// process, or one connection by two.
+    /// Notices a pooler that gives the transactions of one connection to several servers: then one connection is answered by two
+    /// processes, or what it leaves in its session is found by another. That two connections name processes of one number says
+    /// nothing: they may be on two nodes of a distributed database.
     pub(super) async fn refuse_transaction_pooler(&self, one: &mut Connected) -> Result<(), ConnectError> {
         let Some(peer) = one.peer.clone() else { return Ok(()) };
         if peer.pid <= 0 {
@@ -199,7 +204,9 @@ impl Connector {
                 peer.check(&mut one.connection).await?;
                 let Some(beside) = &other.peer else { return Ok(()) };
                 beside.check(&mut other.connection).await?;
-                if beside.pid == peer.pid { Err(peer.pooled().into()) } else { Ok(()) }
+                let left = mark(&mut one.connection, MARK).await?;
+                let found = mark(&mut other.connection, FIND_MARK).await?;
+                if left.is_some() && left == found { Err(peer.pooled().into()) } else { Ok(()) }
             }
             .await;
             if looked.is_err() {
@@ -274,6 +281,11 @@ async fn ask(connection: &mut AnyConnection) -> Result<Role, sqlx::Error> {
     let row: AnyRow = connection.fetch_one(AssertSqlSafe(ROLE)).await?;
     let read_only: String = row.try_get("read_only")?;
     Ok(Role { pid: row.try_get("pid")?, writes: read_only != "on" })
+}
+
+/// What is left in a session, by [`MARK`] or [`FIND_MARK`].
+async fn mark(connection: &mut AnyConnection, text: &'static str) -> Result<Option<String>, sqlx::Error> {
+    connection.fetch_one(text).await?.try_get("mark")
 }
 
 async fn no_writes(server: &str, connection: &mut AnyConnection) -> NoWrites {

@@ -14,7 +14,7 @@ use super::history;
 use super::row::{Columns, damaged};
 use super::token_rows::token;
 use super::transaction::Statement;
-use crate::domain::changes::Position;
+use crate::domain::changes::Standing;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Outcome;
 
@@ -58,7 +58,7 @@ static STATEMENTS: LazyLock<[(usize, Arc<str>); SIZES.len()]> = LazyLock::new(||
         let hashes =
             (0..size).map(|place| format!("({place}, ${})", place + 1)).collect::<Vec<_>>().join(", ");
         let text = format!(
-            "WITH sought (place, hash) AS (VALUES {hashes}) SELECT h.epoch, h.revision, h.bootstrapped, \
+            "WITH sought (place, hash) AS (VALUES {hashes}) SELECT h.epoch, h.revision, h.stamp, h.bootstrapped, \
              (SELECT string_agg(concat_ws('{FIELD}', sought.place, {fields}), '{RECORD}') FROM sought \
              JOIN tokens t ON t.hash = sought.hash LEFT JOIN users u ON u.id = t.user_id) AS found \
              FROM history h WHERE h.singleton = 1"
@@ -91,7 +91,7 @@ impl Sought {
 
 /// What one statement has found.
 pub(super) struct Found {
-    pub at: Position,
+    pub at: Standing,
     sought: Sought,
     text: String,
     /// Where in the text each hash's record is, without its place; `None`: no token has it.
@@ -101,7 +101,7 @@ pub(super) struct Found {
 impl Found {
     /// Reads the one row.
     pub fn of(sought: Sought, row: &AnyRow) -> Result<Self, StoreError> {
-        let at = history::valid_position(row)?;
+        let at = Standing { position: history::valid_position(row)?, stamp: history::stamp(row)? };
         let text = row.text_or_null("found")?.unwrap_or_default();
         let mut records = vec![None; sought.0.len()];
         let mut begin = 0;

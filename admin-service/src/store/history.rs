@@ -10,7 +10,7 @@ use super::Store;
 use super::error::StoreError;
 use super::row::{Columns, MANY, list, millis};
 use super::transaction::{Statement, Tx};
-use crate::domain::changes::{Change, Position, Stamp};
+use crate::domain::changes::{Change, Link, Position, Stamp, Standing};
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenId;
 use crate::domain::user::UserId;
@@ -24,19 +24,8 @@ const ANNOUNCED: usize = 1_000;
 pub struct Committed {
     /// The history that it is in.
     pub epoch: Epoch,
-    /// The stamp that the history has with it.
-    pub stamp: Stamp,
     /// The change, as the database tells of it.
     pub change: Change,
-}
-
-/// Where a history stands, for those who go by it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// Its name and its latest revision.
-    pub position: Position,
-    /// What tells it from another history that has come to the same position.
-    pub stamp: Stamp,
 }
 
 impl Store {
@@ -100,13 +89,15 @@ pub(super) async fn revision(tx: &mut Tx<'_>) -> Result<Revision, StoreError> {
 
 /// Takes the next revision. The row stays locked until the transaction ends, so revisions commit in order with no gaps;
 /// therefore this comes last.
-async fn next_revision(tx: &mut Tx<'_>) -> Result<Standing, StoreError> {
+async fn next_revision(tx: &mut Tx<'_>) -> Result<(Position, Link), StoreError> {
     let stamp = new_stamp(tx)?;
-    let text = "UPDATE history SET revision = revision + 1, stamp = $1 WHERE singleton = 1 RETURNING epoch, revision";
+    let text = "UPDATE history SET revision = revision + 1, previous_stamp = stamp, stamp = $1 WHERE singleton = 1 \
+                RETURNING epoch, revision, previous_stamp";
     let row = query(text).bind(stamp.0);
     tx.took_revision = true;
-    let position = position(&row.fetch_one(&mut *tx.connection).await?)?;
-    Ok(Standing { position, stamp })
+    let row = row.fetch_one(&mut *tx.connection).await?;
+    let previous = row.integer("previous_stamp").map(Stamp)?;
+    Ok((position(&row)?, Link { previous, stamp }))
 }
 
 /// Notes that the verdict on a token may be another from now on.
@@ -125,7 +116,7 @@ pub(super) async fn tokens_changed(
     }
     let mut taken = Taken::next(tx, ids.len(), now).await?;
     for some in ids.chunks(MANY) {
-        let text = taken.text(&format!("id IN {}", list(3, some.len())));
+        let text = taken.text(&format!("id IN {}", list(5, some.len())));
         let statement = taken.bind(query(AssertSqlSafe(text)));
         let statement = some.iter().fold(statement, |statement, id| statement.bind(id.to_string()));
         taken.insert(tx, statement).await?;
@@ -142,7 +133,7 @@ pub(super) async fn user_changed(tx: &mut Tx<'_>, id: UserId, now: Timestamp) ->
         return Ok(());
     }
     let mut taken = Taken::next(tx, usize::try_from(live).unwrap_or(usize::MAX), now).await?;
-    let text = taken.text("user_id = $3 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)");
+    let text = taken.text("user_id = $5 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)");
     let statement = taken.bind(query(AssertSqlSafe(text))).bind(id.to_string());
     taken.insert(tx, statement).await?;
     taken.announce(tx);
@@ -151,7 +142,8 @@ pub(super) async fn user_changed(tx: &mut Tx<'_>, id: UserId, now: Timestamp) ->
 
 /// A revision that a transaction has taken, and the tokens that it touches.
 struct Taken {
-    standing: Standing,
+    position: Position,
+    link: Link,
     at: Timestamp,
     /// The hashes of the tokens, if they are announced.
     hashes: Option<Vec<TokenHash>>,
@@ -161,21 +153,23 @@ impl Taken {
     /// Takes the next revision, for a change of so many tokens.
     async fn next(tx: &mut Tx<'_>, tokens: usize, at: Timestamp) -> Result<Self, StoreError> {
         let hashes = (tokens <= ANNOUNCED).then(|| Vec::with_capacity(tokens));
-        Ok(Self { standing: next_revision(tx).await?, at, hashes })
+        let (position, link) = next_revision(tx).await?;
+        Ok(Self { position, link, at, hashes })
     }
 
     /// The statement that notes some of the tokens.
     fn text(&self, which: &str) -> String {
         let returning = if self.hashes.is_some() { " RETURNING token_hash" } else { "" };
         format!(
-            "INSERT INTO changes (revision, token_hash, at) SELECT $1, hash, $2 FROM tokens WHERE {which}{returning}"
+            "INSERT INTO changes (revision, token_hash, at, stamp, previous_stamp) \
+             SELECT $1, hash, $2, $3, $4 FROM tokens WHERE {which}{returning}"
         )
     }
 
-    /// Binds what is the same for all tokens: `$1` and `$2`.
+    /// Binds what is the same for all tokens: `$1` to `$4`.
     fn bind<'q>(&self, statement: Statement<'q>) -> Statement<'q> {
-        let revision = i64::try_from(self.standing.position.revision.0).unwrap_or(i64::MAX);
-        statement.bind(revision).bind(millis(self.at))
+        let revision = i64::try_from(self.position.revision.0).unwrap_or(i64::MAX);
+        statement.bind(revision).bind(millis(self.at)).bind(self.link.stamp.0).bind(self.link.previous.0)
     }
 
     async fn insert(&mut self, tx: &mut Tx<'_>, statement: Statement<'_>) -> Result<(), StoreError> {
@@ -193,9 +187,10 @@ impl Taken {
     fn announce(self, tx: &mut Tx<'_>) {
         let Some(mut hashes) = self.hashes else { return };
         hashes.sort_unstable();
-        let Standing { position: Position { epoch, revision }, stamp } = self.standing;
-        let change = Change { revision, at: self.at, token_hashes: Arc::from(hashes) };
-        tx.announced.push(Committed { epoch, stamp, change });
+        let Position { epoch, revision } = self.position;
+        let link = Some(self.link);
+        let change = Change { revision, at: self.at, token_hashes: Arc::from(hashes), link };
+        tx.announced.push(Committed { epoch, change });
     }
 }
 

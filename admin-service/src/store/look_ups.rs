@@ -16,7 +16,7 @@ use super::error::{Failure, StoreError};
 use super::found::{Found, Sought};
 use super::row::{MANY, list, millis};
 use super::transaction::{Tx, Work};
-use crate::domain::changes::Position;
+use crate::domain::changes::{Position, Standing};
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenId;
 use crate::domain::verdict::{Outcome, Verdict, Verdicts};
@@ -33,6 +33,8 @@ const MOST: usize = MAX_TOKEN_HASHES;
 pub(super) struct LookUps {
     waiting: Mutex<Vec<LookUp>>,
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// As of where verdicts were given, the furthest of the history.
+    furthest: Mutex<Option<Standing>>,
 }
 
 /// The right to ask the database for those that wait. It is given back by one who saw that nobody does.
@@ -55,6 +57,18 @@ impl LookUp {
 impl LookUps {
     fn add(&self, look_up: LookUp) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(look_up);
+    }
+
+    /// Notes as of where verdicts are given.
+    fn note(&self, at: &Standing) {
+        let mut furthest = self.furthest.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = furthest
+            .as_ref()
+            .map(|known| &known.position)
+            .is_some_and(|known| known.epoch == at.position.epoch && known.revision >= at.position.revision);
+        if !is_known {
+            *furthest = Some(at.clone());
+        }
     }
 
     /// Those that wait, as many as one statement takes; `None`: nobody does, and the turn has ended. Whoever has waited longest comes
@@ -99,6 +113,13 @@ impl Store {
         self.0.look_ups.add(LookUp { hashes, answer });
         self.ask();
         verdicts.await.unwrap_or_else(|_| Err(Failure::GivenUp.into()))
+    }
+
+    /// As of where this process has given verdicts, the furthest of the history: edges may have them in their caches, so that it is
+    /// lost where the history is another one there.
+    #[must_use]
+    pub fn verdicts_as_of(&self) -> Option<Standing> {
+        self.0.look_ups.furthest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sees to it that those who wait are asked for.
@@ -175,7 +196,8 @@ impl Store {
         let sought = Sought::new(hashes);
         let row = self.one(sought.statement()?).await?;
         let found = Found::of(sought, &row)?;
-        self.go_by_clock_of(&found.at.epoch).await?;
+        self.0.look_ups.note(&found.at);
+        self.go_by_clock_of(&found.at.position.epoch).await?;
         Ok(found)
     }
 }
@@ -213,7 +235,7 @@ fn verdicts(
         Ok(found) => {
             let outcomes = hashes.as_slice().iter().map(|hash| found.outcome(hash, now));
             let outcomes = outcomes.collect::<Result<_, _>>()?;
-            let Position { epoch, revision } = found.at.clone();
+            let Position { epoch, revision } = found.at.position.clone();
             Ok(Verdicts { epoch, revision, outcomes })
         }
         Err(error) if matches!(**error, StoreError::NotBootstrapped) => Err(StoreError::NotBootstrapped),

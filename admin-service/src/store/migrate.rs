@@ -21,6 +21,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "periods", include_str!("../../migrations/0008_periods.sql")),
     (9, "files", include_str!("../../migrations/0009_files.sql")),
     (10, "clock", include_str!("../../migrations/0010_clock.sql")),
+    (11, "linked changes", include_str!("../../migrations/0011_linked_changes.sql")),
 ];
 /// Where a database keeps which migrations it has had. A table of our own name, so that a database of another program
 /// that uses the same library is not mistaken for ours.

@@ -77,7 +77,7 @@ pub use connector::{NoWrites, ReadOnlyRole, TransactionPooler};
 pub use database_file::Displaced;
 pub use error::{Failure, StoreError};
 pub use examine::Examination;
-pub use history::{Committed, Standing};
+pub use history::Committed;
 pub use leases::{Holder, Lease};
 pub use migrate::Schema;
 pub use open_error::OpenError;

@@ -180,7 +180,7 @@ async fn what_does_not_fit_into_a_page_comes_in_the_next_one() {
         for statement in [
             format!(
                 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {touched}) \
-                 INSERT INTO changes SELECT {revision}, randomblob(32), {at} FROM n"
+                 INSERT INTO changes (revision, token_hash, at) SELECT {revision}, randomblob(32), {at} FROM n"
             ),
             format!("UPDATE history SET revision = {revision}"),
         ] {

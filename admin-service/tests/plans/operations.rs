@@ -61,6 +61,13 @@ async fn reads(operation: &str, store: &Store, db: &Fixture, seeded: &Seeded) ->
             position.revision.0 -= 20_000;
             assert!(store.changes(&position, 1_000).await.unwrap().page.is_some());
         }
+        "part_of_changes" => {
+            let mut position = store.position().await.unwrap();
+            position.revision.0 -= 20_000;
+            let part = store.part_of_changes(&position, None, 1_000).await.unwrap();
+            let begun = part.changes.last();
+            assert!(store.part_of_changes(&position, begun, 1_000).await.unwrap().cut);
+        }
         "has_more_changes_than" => {
             let mut position = store.position().await.unwrap();
             position.revision.0 -= 1_000;

@@ -52,7 +52,10 @@ pub async fn fill(db: &Fixture) -> Seeded {
         numbers(ROWS)
     ))
     .await;
-    let changes = format!("INSERT INTO changes SELECT i + 1, {}, {old} + i FROM n", hash("token"));
+    let changes = format!(
+        "INSERT INTO changes (revision, token_hash, at) SELECT i + 1, {}, {old} + i FROM n",
+        hash("token")
+    );
     db.sql(&format!("{} {changes}", numbers(ROWS))).await;
     db.sql(&format!("UPDATE history SET revision = {ROWS}")).await;
     let edges = format!("INSERT INTO edges SELECT 'edge' || CAST(i AS TEXT), 1, {older} + i * 100 FROM n");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use latchkey::token::TokenHash;
-use latchkey_admin::domain::changes::Position;
+use latchkey_admin::domain::changes::{MOST, Position};
 use latchkey_admin::domain::user::UserPatch;
 use latchkey_admin::domain::verdict::Revision;
 use latchkey_admin::feed::{Feed, Outcome, PLACES, Unanswered};
@@ -130,6 +130,32 @@ impl<S: Subscriber> Layer<S> for Statements {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// On PostgreSQL, whose driver has no threads of its own.
+#[tokio::test]
+async fn however_many_are_reset_by_a_change_of_very_many_tokens_one_reads_the_database_for_all_of_them() {
+    const WAITING: usize = 1_000;
+    let statements = Statements::default();
+    let _counted = tracing_subscriber::registry().with(statements.clone()).set_default();
+    let db = Fixture::postgres().await;
+    let (feed, _trigger) = start(&db.store);
+    let here = db.position().await;
+    assert_eq!(ask(&feed, Some(&here), Duration::ZERO).await.0, Outcome::Timeout);
+    let mut waiting = JoinSet::new();
+    for _ in 0..WAITING {
+        let (feed, here) = (feed.clone(), here.clone());
+        waiting.spawn(async move { ask(&feed, Some(&here), LONG).await });
+    }
+    eventually("the wait of all", async || feed.waiting() == WAITING).await;
+    note_changes(&db, 1, &[MOST + 1], db.now()).await;
+    let before = statements.0.load(Ordering::Relaxed);
+    let answers = tokio::time::timeout(2 * LONG, waiting.join_all()).await.expect("all within two minutes");
+    for (outcome, answer) in answers {
+        assert_eq!((outcome, answer.revision, answer.reset), (Outcome::Reset, 1, true));
+    }
+    let statements = statements.0.load(Ordering::Relaxed) - before;
+    assert!(statements < WAITING / 2, "{statements} statements for {WAITING} who waited");
 }
 
 /// On PostgreSQL, whose driver has no threads of its own.

@@ -29,6 +29,9 @@ async fn a_database_of_an_earlier_version_is_migrated_with_all_that_it_holds(db:
     let token = db.token("alice").await;
     let everything = db.everything().await;
     for step in [
+        "ALTER TABLE history DROP COLUMN previous_stamp",
+        "ALTER TABLE changes DROP COLUMN stamp",
+        "ALTER TABLE changes DROP COLUMN previous_stamp",
         "ALTER TABLE history DROP COLUMN stamp",
         "ALTER TABLE history DROP COLUMN bootstrapped",
         "ALTER TABLE users DROP COLUMN own_max_lifetime_unit",
@@ -51,7 +54,7 @@ async fn a_database_of_an_earlier_version_is_migrated_with_all_that_it_holds(db:
         "ALTER TABLE tokens DROP COLUMN rotated_to",
         "ALTER TABLE tokens DROP COLUMN folded",
         "CREATE INDEX tokens_unrevoked ON tokens (user_id, expires_at, created_at, revoked_at) WHERE revoked_at IS NULL",
-        "DELETE FROM latchkey_migrations WHERE version IN (2, 4, 6, 8, 9)",
+        "DELETE FROM latchkey_migrations WHERE version IN (2, 4, 6, 8, 9, 11)",
     ] {
         db.sql(step).await;
     }

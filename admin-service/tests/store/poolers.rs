@@ -8,6 +8,7 @@ use std::process::{Child, Stdio};
 use latchkey_admin::clock::Sources;
 use latchkey_admin::domain::token::Expiry;
 use latchkey_admin::store::{DatabaseUrl, OpenError, Store, StoreOptions};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 
 use crate::postgres::{Cluster, user_command};
 use crate::support::{Fixture, eventually, name, new_token, origin};
@@ -132,4 +133,48 @@ async fn a_pgbouncer_that_knows_no_extra_float_digits_is_explained() {
     let bouncer = Bouncer::start(&program, &cluster, "session", "").await;
     let error = open(&bouncer.url(&format!("/{database}"))).await.unwrap_err();
     assert!(error.to_string().contains("ignore_startup_parameters = extra_float_digits"), "{error}");
+}
+
+/// As on two nodes of a distributed database, each of which counts its processes for itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_to_processes_of_one_number_are_no_pooler() {
+    let cluster = Cluster::start(false);
+    let (direct, database) = database_of(&cluster);
+    cluster.sql(
+        &database,
+        "CREATE FUNCTION public.pg_backend_pid() RETURNS INTEGER LANGUAGE sql AS 'SELECT 4242'",
+    );
+    cluster.sql("postgres", &format!("ALTER DATABASE {database} SET search_path = public, pg_catalog"));
+    assert_eq!(cluster.sql(&database, "SELECT pg_backend_pid()"), "4242");
+    let store = open(&direct).await.unwrap();
+    assert_eq!(store.position().await.unwrap().revision.0, 0);
+    store.close().await;
+    Store::examine(&direct.parse().unwrap(), StoreOptions::default(), Sources::system()).await.unwrap();
+}
+
+/// Beside others, whose transactions come between, so that it is not always the same server that is given.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pgbouncer_in_transaction_mode_is_refused_beside_other_clients_too() {
+    let Some(program) = program() else { return };
+    let cluster = Cluster::start(false);
+    let (_, database) = database_of(&cluster);
+    let bouncer = Bouncer::start(&program, &cluster, "transaction", PARAMETERS).await;
+    let url = bouncer.url(&format!("/{database}"));
+    sqlx::any::install_default_drivers();
+    let mut others = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let mut other = AnyConnection::connect(&url).await.unwrap();
+        others.spawn(async move {
+            loop {
+                other.execute(AssertSqlSafe("SELECT pg_sleep(0.001)".to_owned())).await.unwrap();
+            }
+        });
+    }
+    for _ in 0..10 {
+        let error = open(&url).await.map(|_| ()).unwrap_err();
+        assert!(matches!(error, OpenError::TransactionPooler(_)), "{error}");
+    }
+    assert!(others.try_join_next().is_none(), "the others still work");
+    others.shutdown().await;
+    assert_eq!(cluster.sql(&database, "SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'"), "0");
 }

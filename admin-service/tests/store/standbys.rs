@@ -21,7 +21,7 @@ use crate::support::{Fixture, admin_token, eventually, name, new_token, origin};
 const BOUND: Duration = Duration::from_secs(2);
 
 /// A port that nobody listens on.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
