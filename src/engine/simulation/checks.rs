@@ -32,7 +32,7 @@ impl Edge {
 
     /// Whether nothing is in flight but the feed, and the feed has told all.
     pub fn is_quiet(&self, service: &Service, now: Duration) -> bool {
-        let verifies = self.calls.iter().any(|call| call.is_verify());
+        let verifies = self.calls.iter().any(InFlight::is_verify);
         !verifies
             && self.streams.is_empty()
             && self.knows.told == Some(service.now())
