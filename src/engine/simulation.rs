@@ -133,5 +133,5 @@ proptest! {
 /// How many histories are tried: more with `LATCHKEY_TEST_CASES`.
 fn cases() -> u32 {
     let cases = std::env::var("LATCHKEY_TEST_CASES").ok();
-    cases.map_or(20_000, |cases| cases.parse().expect("LATCHKEY_TEST_CASES is a number"))
+    cases.map_or(4_000, |cases| cases.parse().expect("LATCHKEY_TEST_CASES is a number"))
 }
