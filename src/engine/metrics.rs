@@ -164,11 +164,17 @@ impl Metrics {
     pub fn take(&self, mut report: impl FnMut(usize, i64)) {
         self.is_due.store(false, Ordering::Relaxed);
         for (place, sum) in self.sums.iter().enumerate() {
-            let counted = sum.load(Ordering::Relaxed);
             // A counter that was corrected after it was taken waits until it has grown again: hosts take no less.
-            if counted > 0 || (counted < 0 && Metric::GAUGES.contains(&place)) {
+            let is_told = |counted: i64| counted > 0 || (counted < 0 && Metric::GAUGES.contains(&place));
+            if !is_told(sum.load(Ordering::Relaxed)) {
+                continue;
+            }
+            // Two threads that take at a time must not take the same.
+            let counted = sum.swap(0, Ordering::Relaxed);
+            if is_told(counted) {
                 report(place, counted);
-                sum.fetch_sub(counted, Ordering::Relaxed);
+            } else {
+                sum.fetch_add(counted, Ordering::Relaxed);
             }
         }
         for (histogram, value) in std::mem::take(&mut *locked(&self.samples)) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::StreamId;
 use super::callout::{CallId, CalloutEnd, CalloutResult, Dispatch, Purpose};
 use super::command::{Command, Commands, Level};
-use super::filter::{Filter, Immediate, RequestView, Undecided};
+use super::filter::{Filter, Released, RequestView, Undecided};
 use super::metrics::Metric;
 use super::outcome::{Outcome, Resume, Step};
 use super::pending::{self, Joined, Limits, PendingVerifies};
@@ -88,37 +88,33 @@ impl Worker {
         &self.filter
     }
 
-    /// A request's headers have come. Where it has to wait, the change feed is followed from now on: a worker without requests
-    /// has nothing to follow it for.
+    /// A request's headers have come, where decisions are this worker's too.
     pub fn on_request(&mut self, stream: StreamId, request: &RequestView<'_>, now: Duration) -> Outcome {
-        let (removes_authorization, immediate) = self.filter.decide(request, now);
-        let decided = match immediate {
-            Immediate::Decided(decided) => Some(decided),
-            Immediate::Undecided(undecided) => {
-                let traceparent = request.headers.trace.map(|trace| trace.as_str().to_owned());
-                self.wait(stream, *undecided, traceparent, now)
-            }
+        let immediate = self.filter.on_request(request, now);
+        let decided = match immediate.decided {
+            Ok(decided) => Some(decided),
+            Err(undecided) => self.wait(stream, *undecided, now),
         };
-        if self.tick.is_zero() {
-            // Metrics are taken at ticks.
-            self.tick_every(IDLE_TICK);
-        }
+        self.on_traffic();
         let step = match decided {
             Some(Resume::Allow(mutations)) => Step::Allow(mutations),
             Some(Resume::Deny(denial)) => Step::Deny(denial),
             None => Step::Wait,
         };
-        Outcome { removes_authorization, step }
+        Outcome { removes_authorization: immediate.removes_authorization, step }
     }
 
-    /// Lets a stream wait; else what becomes of it, as too many wait already.
-    fn wait(
-        &mut self,
-        stream: StreamId,
-        request: Undecided,
-        traceparent: Option<String>,
-        now: Duration,
-    ) -> Option<Resume> {
+    /// There are requests, whoever decides on them: from now on it is looked after what they need, such as metrics.
+    pub fn on_traffic(&mut self) {
+        if self.tick.is_zero() {
+            self.tick_every(IDLE_TICK);
+        }
+    }
+
+    /// Lets a stream wait; else what becomes of it, as too many wait already. The change feed is followed from now on: a worker
+    /// without such requests has nothing to follow it for.
+    pub fn wait(&mut self, stream: StreamId, mut request: Undecided, now: Duration) -> Option<Resume> {
+        let traceparent = request.traceparent.take();
         let hash = request.credential.hash;
         let previously_valid = self.filter.state.was_valid(&hash);
         match self.pending.join(stream, hash, previously_valid, now, request) {
@@ -198,8 +194,14 @@ impl Worker {
 
     /// The next stream that waits no longer. It is decided on now, so what is taken has to be carried out.
     pub fn next_resume(&mut self, now: Duration) -> Option<(StreamId, Resume)> {
-        let release = self.pending.release()?;
-        Some((release.waiter, self.filter.decide_late(release.request, release.answer, now)))
+        let released = self.next_release()?;
+        Some((released.stream, self.filter.on_release(released, now)))
+    }
+
+    /// The same for a shell that has it decided on elsewhere, by [`Filter::on_release`].
+    pub fn next_release(&mut self) -> Option<Released> {
+        let pending::Release { waiter, request, answer } = self.pending.release()?;
+        Some(Released { stream: waiter, request, verdict: answer })
     }
 
     /// Whether [`Worker::next_resume`] may have a stream to name.
