@@ -68,7 +68,7 @@ async fn contained_a_thousand_clients_with_one_new_token_are_all_answered_and_co
             assert_eq!(world.envoy.metric("callouts.ok").await, callouts + reached);
             assert_eq!(world.envoy.metric("callouts_under_way").await, 0);
         }
-        assert_eq!(world.envoy.stat("wasm.latchkey.vm_reload_success").await, 0, "the VM has died");
+        assert_eq!(world.envoy.deaths().await, 0, "the filter has died");
     }
 }
 
@@ -103,7 +103,7 @@ async fn contained_a_crowd_that_leaves_while_it_waits_harms_nobody_behind_it() {
     assert_eq!(raw::status(&answer), Some(200), "{}", answer.escape_ascii());
     assert_eq!(world.upstream.count(), 1, "the request of a client that left reached the upstream");
     assert_eq!(world.envoy.metric("callouts.ok").await, 1);
-    assert_eq!(world.envoy.stat("wasm.latchkey.vm_reload_success").await, 0, "the VM has died");
+    assert_eq!(world.envoy.deaths().await, 0, "the filter has died");
     let next = Answer::to(world.envoy.http1().get("/").bearer_auth(&alice.token)).await;
     assert_eq!(next.status, 200, "{next:?}");
 }

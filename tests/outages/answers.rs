@@ -180,5 +180,5 @@ async fn outage_is_not_refusal_whatever_the_service_answers_and_nothing_of_it_is
     let refused = scene.envoy.metric("refused.unavailable").await;
     assert_eq!(refused, (UNUSABLE.len() * Kind::ALL.len()) as u64);
     scene.assert_outage(("answer is a flood", flood, "unreachable"), &[Kind::Http2Body]).await;
-    assert_eq!(scene.envoy.stat("wasm.latchkey.vm_reload_success").await, 0, "the VM has died");
+    assert_eq!(scene.envoy.deaths().await, 0, "the filter has died");
 }

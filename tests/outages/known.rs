@@ -96,7 +96,7 @@ impl Scene {
         warm_up(&self.world, &self.alice.token).await;
         let answer = self.world.envoy.until_refused(&self.bob.token).await;
         answer.assert_refused(401, "Provided API key is invalid");
-        assert_eq!(self.world.envoy.stat("wasm.latchkey.vm_reload_success").await, 0, "the VM has died");
+        assert_eq!(self.world.envoy.deaths().await, 0, "the filter has died");
     }
 
     /// The service gives no answer any more, neither to look-ups nor to the feed, and then it does again.
