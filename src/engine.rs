@@ -12,18 +12,17 @@
 //! Where threads share a worker, which only requests without a known verdict need:
 //! Filter::on_request(view, now)            -> Immediate: Allow(Mutations) | Deny(Denial) | Undecided
 //! Worker::wait(stream, undecided, now)     -> None | Deny(Denial)
-//! Worker::next_release()                   -> Released, for Filter::on_release(released, now) -> Resume
 //!
 //! Worker::on_callout(call, result, now)    Worker::on_stream_end(stream)   Worker::on_tick(now)   Worker::on_detach(now)
 //! Worker::next_command()                   -> Dispatch | SetTick | Log
-//! Worker::next_resume(now)                 -> (stream, Resume)
+//! Worker::next_resume()                    -> Held, for Filter::resume(held, now) -> Resume: Allow(Mutations) | Deny(Denial)
 //! ```
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use self::callout::{CallId, CalloutEnd, CalloutResponse, CalloutResult, Dispatch, MAX_RESPONSE_BODY};
 pub use self::command::{Command, Level};
-pub use self::filter::{Filter, Immediate, Released, RequestView, Undecided};
+pub use self::filter::{Filter, Held, Immediate, RequestView, Undecided};
 pub use self::local_reply::LocalReply;
 pub use self::metrics::{Definition, Kind, Metrics};
 pub use self::outcome::{Denial, ExpiryNotice, Mutations, Outcome, Resume, Step};

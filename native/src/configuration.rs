@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use latchkey::config::Config;
 use latchkey::engine::{
-    CallId, CalloutResponse, CalloutResult, Command, Dispatch, Filter, Level, MAX_RESPONSE_BODY, Released,
+    CallId, CalloutResponse, CalloutResult, Command, Dispatch, Filter, Held, Level, MAX_RESPONSE_BODY,
     Resume, StreamId, Undecided, Worker,
 };
 
@@ -48,13 +48,13 @@ struct Shared {
 pub struct Waiting {
     pub stream: StreamId,
     scheduler: StreamScheduler,
-    released: Mutex<Option<Released>>,
+    held: Mutex<Option<Held>>,
 }
 
 impl Waiting {
     /// What has become of it, once.
-    pub fn take(&self) -> Option<Released> {
-        locked(&self.released).take()
+    pub fn take(&self) -> Option<Held> {
+        locked(&self.held).take()
     }
 }
 
@@ -131,7 +131,7 @@ impl Configuration {
     /// Lets a stream wait for a verdict; else what becomes of it at once.
     pub fn wait(&self, host: &StreamHost, request: Undecided) -> Result<Arc<Waiting>, Resume> {
         let stream = self.streams.fetch_add(1, Ordering::Relaxed);
-        let waiting = Waiting { stream, scheduler: host.scheduler(), released: Mutex::new(None) };
+        let waiting = Waiting { stream, scheduler: host.scheduler(), held: Mutex::new(None) };
         let waiting = Arc::new(waiting);
         let mut shared = locked(&self.shared);
         if let Some(resume) = shared.worker.wait(stream, request, now()) {
@@ -234,12 +234,12 @@ impl Configuration {
     fn release(&self) {
         loop {
             let mut shared = locked(&self.shared);
-            let Some(released) = shared.worker.next_release() else { return };
-            let waiting = shared.waiting.remove(&released.stream);
+            let Some(held) = shared.worker.next_resume() else { return };
+            let waiting = shared.waiting.remove(&held.stream);
             drop(shared);
             // A stream that is gone has left.
             if let Some(waiting) = waiting {
-                *locked(&waiting.released) = Some(released);
+                *locked(&waiting.held) = Some(held);
                 waiting.scheduler.wake();
             }
         }

@@ -21,6 +21,10 @@ impl HostMetrics {
             // The cases of one metric are defined together.
             let known = definitions.iter().find(|(known, _)| known.name == definition.name);
             let id = known.map_or_else(|| define(host, &definition), |(_, id)| *id);
+            // Each case is there from the start, for whoever looks at its rate.
+            if let (Kind::Counter, Some(id), Some((_, case))) = (definition.kind, id, definition.label) {
+                host.change_metric(Kind::Counter, id, Some(case), 0);
+            }
             definitions.push((definition, id));
         }
         let panics = Definition { kind: Kind::Counter, name: "panics", label: None };

@@ -81,11 +81,11 @@ impl Stream {
     /// It was woken on its thread: it may wait no longer.
     pub fn on_woken(&self, host: StreamHost) {
         let Some(waiting) = self.waiting.take() else { return };
-        let Some(released) = waiting.take() else {
+        let Some(held) = waiting.take() else {
             *self.waiting.borrow_mut() = Some(waiting);
             return;
         };
-        let resume = self.configuration.filter.on_release(released, now());
+        let resume = self.configuration.filter.resume(held, now());
         if let Some(host) = self.carry_out(resume, host) {
             host.continue_request();
         }

@@ -53,9 +53,9 @@ pub struct Immediate {
     pub decided: Result<Resume, Box<Undecided>>,
 }
 
-/// A stream that waits no longer, for [`Filter::on_release`].
+/// A stream that waits no longer.
 #[derive(Debug)]
-pub struct Released {
+pub struct Held {
     /// The stream.
     pub stream: StreamId,
     pub(super) request: Undecided,
@@ -138,8 +138,8 @@ impl Filter {
     }
 
     /// Decides on a request that has waited, on any thread. What is given back has to be carried out.
-    pub fn on_release(&self, released: Released, now: Duration) -> Resume {
-        let Released { request, verdict, .. } = released;
+    pub fn resume(&self, held: Held, now: Duration) -> Resume {
+        let Held { request, verdict, .. } = held;
         let Undecided { credential, scopes, grpc, client, described, .. } = request;
         let describe = || described.unwrap_or_default();
         match verdict {

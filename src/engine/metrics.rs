@@ -132,7 +132,7 @@ impl Metrics {
         let single = |kind, name| Definition { kind, name, label: None };
         let cases = |name, key, case| Definition { kind: Kind::Counter, name, label: Some((key, case)) };
         let by_reason = |name| Reason::ALL.map(|reason| cases(name, "reason", reason.name()));
-        let by_end = |name| CalloutEnd::ALL.map(|end| cases(name, "result", end.name()));
+        let by_end = |name| CalloutEnd::ALL.map(|end| cases(name, "outcome", end.name()));
         let mut all = vec![
             single(Kind::Counter, "passed"),
             single(Kind::Counter, "cache_hits"),

@@ -11,7 +11,10 @@ use self::request::{Kind, Path, Request};
 use self::service::{Service, State, TOKENS};
 use self::step::Step;
 
+mod callouts;
+mod checks;
 mod edge;
+mod knowledge;
 mod request;
 mod service;
 mod step;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::StreamId;
 use super::callout::{CallId, CalloutEnd, CalloutResult, Dispatch, Purpose};
 use super::command::{Command, Commands, Level};
-use super::filter::{Filter, Released, RequestView, Undecided};
+use super::filter::{Filter, Held, RequestView, Undecided};
 use super::metrics::Metric;
 use super::outcome::{Outcome, Resume, Step};
 use super::pending::{self, Joined, Limits, PendingVerifies};
@@ -192,16 +192,11 @@ impl Worker {
         !self.commands.is_empty()
     }
 
-    /// The next stream that waits no longer. It is decided on now, so what is taken has to be carried out.
-    pub fn next_resume(&mut self, now: Duration) -> Option<(StreamId, Resume)> {
-        let released = self.next_release()?;
-        Some((released.stream, self.filter.on_release(released, now)))
-    }
-
-    /// The same for a shell that has it decided on elsewhere, by [`Filter::on_release`].
-    pub fn next_release(&mut self) -> Option<Released> {
+    /// The next stream that waits no longer. One that the host still has is to be [resumed](Filter::resume); it is not decided on
+    /// before, as what is decided is counted.
+    pub fn next_resume(&mut self) -> Option<Held> {
         let pending::Release { waiter, request, answer } = self.pending.release()?;
-        Some(Released { stream: waiter, request, verdict: answer })
+        Some(Held { stream: waiter, request, verdict: answer })
     }
 
     /// Whether [`Worker::next_resume`] may have a stream to name.
@@ -328,6 +323,16 @@ impl Worker {
                 self.gathers = false;
                 for hash in hashes.as_slice() {
                     self.verify(*hash, None, now);
+                }
+            }
+            // One token of many on which there is no word must not leave the others without theirs.
+            Err(end @ (CalloutEnd::Unreachable | CalloutEnd::BadAnswer)) if hashes.as_slice().len() > 1 => {
+                self.count_end(end, now);
+                let (one, other) = hashes.as_slice().split_at(hashes.as_slice().len() / 2);
+                for half in [one, other] {
+                    if let Ok(half) = TokenHashes::try_from(half.to_vec()) {
+                        self.send_verify(half, None, now);
+                    }
                 }
             }
             Err(end) => self.end_verify(hashes, sent_at, end, now),

@@ -181,13 +181,13 @@ impl RootState {
     /// Lets streams that wait no longer go on, or denies them.
     fn release(&self) {
         for _ in 0..BATCH {
-            let resume = self.worker.borrow_mut().next_resume(host::now());
-            let Some((stream, resume)) = resume else { break };
-            let progress = self.waiting.borrow_mut().remove(&stream);
+            let Some(held) = self.worker.borrow_mut().next_resume() else { break };
+            let progress = self.waiting.borrow_mut().remove(&held.stream);
             // A stream that is gone has left; if the host knows better, acting would hit another one.
             if let Some(progress) = progress
-                && host::act_on(stream)
+                && host::act_on(held.stream)
             {
+                let resume = self.filter.resume(held, host::now());
                 progress.set(stream::carry_out(resume, &self.filter));
                 if progress.get().has_passed() {
                     host::resume_request();

@@ -66,6 +66,14 @@ impl Filter {
         }
     }
 
+    /// How many caches, and feeds, there are in an Envoy with so many workers.
+    pub fn edges(self, workers: u64) -> u64 {
+        match self {
+            Self::Wasm => workers,
+            Self::Native => workers.min(1),
+        }
+    }
+
     /// What a bootstrap needs for it beside the entry.
     pub fn prepare(self, bootstrap: &mut Value) {
         if self == Self::Native {

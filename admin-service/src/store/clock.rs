@@ -219,7 +219,7 @@ impl Store {
         let [.., doubted_at] = newest;
         Ok(AtStart {
             epoch: Epoch(row.text("epoch")?),
-            boot: row.text_or_null("boot")?.zip(row.column("above_boot_ms")?),
+            boot: row.text_or_null("boot")?.zip(row.integer_or_null("above_boot_ms")?),
             newest: newest.into_iter().flatten().max(),
             doubted_at,
             known_ahead: row.time("known_ahead")?,

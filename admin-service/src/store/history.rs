@@ -74,7 +74,7 @@ pub(super) fn valid_position(row: &AnyRow) -> Result<Position, StoreError> {
 
 /// Reads the column `stamp`.
 pub(super) fn stamp(row: &AnyRow) -> Result<Stamp, StoreError> {
-    row.column("stamp").map(Stamp)
+    row.integer("stamp").map(Stamp)
 }
 
 /// A stamp that no history has had.

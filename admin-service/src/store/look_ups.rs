@@ -2,22 +2,20 @@
 //! while others are under way are asked for together, next. A look-up is of one token or of several; it is never divided, so that
 //! all of its verdicts are of one revision.
 
-use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use latchkey::token::TokenHash;
-use latchkey::wire::{MAX_TOKEN_HASHES, RefusalReason, TokenHashes};
-use sqlx::any::AnyRow;
+use latchkey::wire::{MAX_TOKEN_HASHES, TokenHashes};
 use sqlx::{AssertSqlSafe, query};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
+use super::Store;
 use super::error::{Failure, StoreError};
-use super::row::{Columns, MANY, list, millis};
-use super::token_rows::{select_token, token};
+use super::found::{Found, Sought};
+use super::row::{MANY, list, millis};
 use super::transaction::{Tx, Work};
-use super::{Store, history};
 use crate::domain::changes::Position;
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenId;
@@ -27,24 +25,8 @@ use crate::domain::verdict::{Outcome, Verdict, Verdicts};
 /// hangs holds up no look-up but its own.
 const SLOW: Duration = Duration::from_millis(10);
 
-/// For how many tokens there is a statement. Of fewer, the last is asked for again.
-const SIZES: [usize; 7] = [1, 2, 4, 8, 16, 32, MOST];
 /// The most tokens of one statement: no look-up has more.
 const MOST: usize = MAX_TOKEN_HASHES;
-
-/// The statements, each with its size: token, user and revision are of one moment.
-static STATEMENTS: LazyLock<[(usize, Arc<str>); SIZES.len()]> = LazyLock::new(|| {
-    SIZES.map(|size| {
-        let select = select_token!(
-            ", h.epoch, h.revision, h.bootstrapped FROM history h LEFT JOIN tokens t ON t.hash IN"
-        );
-        (
-            size,
-            format!("{select} {} LEFT JOIN users u ON u.id = t.user_id WHERE h.singleton = 1", list(1, size))
-                .into(),
-        )
-    })
-});
 
 /// What is being looked up.
 #[derive(Debug, Default)]
@@ -189,21 +171,10 @@ impl Store {
     }
 
     async fn find(&self, batch: &[LookUp]) -> Result<Found, StoreError> {
-        let mut hashes: Vec<TokenHash> =
-            batch.iter().flat_map(|look_up| look_up.hashes.as_slice()).copied().collect();
-        // Each once, and in the order of the index, in which the database finds neighbours near each other.
-        hashes.sort_unstable();
-        hashes.dedup();
-        let fitting = STATEMENTS.iter().find(|(size, _)| *size >= hashes.len());
-        let Some(((size, sql), last)) = fitting.zip(hashes.last().copied()) else {
-            return Err(sqlx::Error::RowNotFound.into());
-        };
-        hashes.resize(*size, last);
-        let mut statement = query(AssertSqlSafe(sql.clone()));
-        for hash in hashes {
-            statement = statement.bind(hash.as_bytes().to_vec());
-        }
-        let found = Found::of(self.rows(statement).await?)?;
+        let hashes = batch.iter().flat_map(|look_up| look_up.hashes.as_slice()).copied().collect();
+        let sought = Sought::new(hashes);
+        let row = self.one(sought.statement()?).await?;
+        let found = Found::of(sought, &row)?;
         self.go_by_clock_of(&found.at.epoch).await?;
         Ok(found)
     }
@@ -239,7 +210,12 @@ fn verdicts(
     now: Timestamp,
 ) -> Result<Verdicts, StoreError> {
     match found {
-        Ok(found) => found.verdicts(hashes, now),
+        Ok(found) => {
+            let outcomes = hashes.as_slice().iter().map(|hash| found.outcome(hash, now));
+            let outcomes = outcomes.collect::<Result<_, _>>()?;
+            let Position { epoch, revision } = found.at.clone();
+            Ok(Verdicts { epoch, revision, outcomes })
+        }
         Err(error) if matches!(**error, StoreError::NotBootstrapped) => Err(StoreError::NotBootstrapped),
         Err(error) => Err(Failure::Shared(error.clone()).into()),
     }
@@ -251,41 +227,6 @@ fn unused_successors(verdicts: &Verdicts) -> impl Iterator<Item = TokenId> {
         Outcome::Valid(token) if token.is_unused_successor() => Some(token.id),
         _ => None,
     })
-}
-
-/// What one statement has found.
-struct Found {
-    at: Position,
-    /// The tokens that are known.
-    rows: HashMap<TokenHash, AnyRow>,
-}
-
-impl Found {
-    /// Reads the rows of those tokens that are known; where none is, one row that tells the history alone.
-    fn of(rows: Vec<AnyRow>) -> Result<Self, StoreError> {
-        let at = history::valid_position(rows.first().ok_or(sqlx::Error::RowNotFound)?)?;
-        let mut known = HashMap::with_capacity(rows.len());
-        for row in rows {
-            if let Some(hash) = row.token_hash_or_null("hash")? {
-                known.insert(hash, row);
-            }
-        }
-        Ok(Self { at, rows: known })
-    }
-
-    fn verdicts(&self, hashes: &TokenHashes, now: Timestamp) -> Result<Verdicts, StoreError> {
-        let outcomes = hashes.as_slice().iter().map(|hash| self.outcome(hash, now));
-        let outcomes = outcomes.collect::<Result<_, _>>()?;
-        let Position { epoch, revision } = self.at.clone();
-        Ok(Verdicts { epoch, revision, outcomes })
-    }
-
-    fn outcome(&self, hash: &TokenHash, now: Timestamp) -> Result<Outcome, StoreError> {
-        Ok(match self.rows.get(hash) {
-            Some(row) => Outcome::of(token(row)?, row.flag("user_active")?, now),
-            None => Outcome::Refused(RefusalReason::Unknown, None),
-        })
-    }
 }
 
 #[cfg(test)]

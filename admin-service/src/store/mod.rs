@@ -21,6 +21,7 @@ mod epoch;
 mod error;
 mod examine;
 pub(crate) mod files;
+mod found;
 mod history;
 mod import;
 mod leases;

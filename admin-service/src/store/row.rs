@@ -1,8 +1,8 @@
 //! Reading rows: the store's column types as the domain's.
 
 use latchkey::token::TokenHash;
+use sqlx::Row;
 use sqlx::any::AnyRow;
-use sqlx::{Any, ColumnIndex, Decode, Row, Type};
 use uuid::Uuid;
 
 use super::error::{Failure, StoreError};
@@ -24,21 +24,28 @@ pub(super) fn places(rows: usize, columns: usize) -> String {
 
 /// Typed access to the columns of a row.
 pub(super) trait Columns {
-    fn column<'r, T: Decode<'r, Any> + Type<Any>>(&'r self, name: &str) -> Result<T, StoreError>;
-
     /// A text that may be absent.
-    fn text_or_null(&self, name: &str) -> Result<Option<String>, StoreError> {
-        self.column(name)
-    }
+    fn text_or_null(&self, name: &str) -> Result<Option<String>, StoreError>;
+
+    /// A whole number that may be absent.
+    fn integer_or_null(&self, name: &str) -> Result<Option<i64>, StoreError>;
+
+    /// A token's hash that may be absent.
+    fn token_hash_or_null(&self, name: &str) -> Result<Option<TokenHash>, StoreError>;
 
     /// A text.
     fn text(&self, name: &str) -> Result<String, StoreError> {
-        self.column(name)
+        self.text_or_null(name)?.ok_or_else(|| damaged(name))
+    }
+
+    /// A whole number.
+    fn integer(&self, name: &str) -> Result<i64, StoreError> {
+        self.integer_or_null(name)?.ok_or_else(|| damaged(name))
     }
 
     /// A flag, 0 or 1.
     fn flag(&self, name: &str) -> Result<bool, StoreError> {
-        Ok(self.column::<i64>(name)? != 0)
+        Ok(self.integer(name)? != 0)
     }
 
     /// A number that cannot be negative.
@@ -48,7 +55,7 @@ pub(super) trait Columns {
 
     /// A number that cannot be negative, and may be absent.
     fn number_or_null<N: TryFrom<i64>>(&self, name: &str) -> Result<Option<N>, StoreError> {
-        let value: Option<i64> = self.column(name)?;
+        let value = self.integer_or_null(name)?;
         value.map(|value| N::try_from(value).map_err(|_| damaged(name))).transpose()
     }
 
@@ -59,19 +66,13 @@ pub(super) trait Columns {
 
     /// A time in Unix milliseconds that may be absent.
     fn time_or_null(&self, name: &str) -> Result<Option<Timestamp>, StoreError> {
-        let millis: Option<i64> = self.column(name)?;
+        let millis = self.integer_or_null(name)?;
         millis.map(|millis| Timestamp::from_millisecond(millis).map_err(|_| damaged(name))).transpose()
     }
 
     /// A token's hash.
     fn token_hash(&self, name: &str) -> Result<TokenHash, StoreError> {
         self.token_hash_or_null(name)?.ok_or_else(|| damaged(name))
-    }
-
-    /// A token's hash that may be absent.
-    fn token_hash_or_null(&self, name: &str) -> Result<Option<TokenHash>, StoreError> {
-        let bytes: Option<Vec<u8>> = self.column(name)?;
-        bytes.map(|bytes| Ok(TokenHash::from_bytes(bytes.try_into().map_err(|_| damaged(name))?))).transpose()
     }
 
     /// A UUID.
@@ -87,11 +88,17 @@ pub(super) trait Columns {
 }
 
 impl Columns for AnyRow {
-    fn column<'r, T: Decode<'r, Any> + Type<Any>>(&'r self, name: &str) -> Result<T, StoreError>
-    where
-        for<'n> &'n str: ColumnIndex<Self>,
-    {
+    fn text_or_null(&self, name: &str) -> Result<Option<String>, StoreError> {
         Ok(self.try_get(name)?)
+    }
+
+    fn integer_or_null(&self, name: &str) -> Result<Option<i64>, StoreError> {
+        Ok(self.try_get(name)?)
+    }
+
+    fn token_hash_or_null(&self, name: &str) -> Result<Option<TokenHash>, StoreError> {
+        let bytes: Option<Vec<u8>> = self.try_get(name)?;
+        bytes.map(|bytes| Ok(TokenHash::from_bytes(bytes.try_into().map_err(|_| damaged(name))?))).transpose()
     }
 }
 

@@ -203,7 +203,7 @@ async fn read(
     let statement = ids.iter().fold(statement, |statement, id| statement.bind(id.to_string()));
     let mut changes = Vec::new();
     for row in statement.fetch_all(&mut *tx.connection).await? {
-        let (token, most) = (token(&row)?, row.column::<i64>("most_ms")?);
+        let (token, most) = (token(&row)?, row.integer("most_ms")?);
         let Ok(most) = u64::try_from(most).map(Period::from_millis) else { continue };
         let is_active = token.revoked_at.is_none() && token.expires_at.is_none_or(|end| end > now);
         if is_active && token.expires_at.is_none_or(|end| end > most.after(token.created_at)) {

@@ -86,7 +86,7 @@ impl Store {
             counts.expired += row.number::<u64>("expired")?;
             counts.active += row.number::<u64>("active")?;
             counts.expiring += row.number::<u64>("expiring")?;
-            after = row.column::<Option<i64>>("last_expiry")?.zip(row.text_or_null("last_id")?);
+            after = row.integer_or_null("last_expiry")?.zip(row.text_or_null("last_id")?);
         }
         Ok(counts)
     }

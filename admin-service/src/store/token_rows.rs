@@ -1,7 +1,6 @@
 //! Tokens as rows: which columns are read, and what they mean.
 
 use latchkey::wire::Scheme;
-use sqlx::any::AnyRow;
 
 use super::error::StoreError;
 use super::row::{Columns, damaged};
@@ -24,7 +23,7 @@ macro_rules! select_token {
 pub(super) use select_token;
 
 /// Reads a token from the columns of [`select_token`].
-pub(super) fn token(row: &AnyRow) -> Result<Token, StoreError> {
+pub(super) fn token(row: &impl Columns) -> Result<Token, StoreError> {
     Ok(Token {
         id: TokenId(row.uuid("id")?),
         user: UserName::stored(row.text("user_name")?),
@@ -71,7 +70,7 @@ pub(super) fn schemes(text: &str) -> Result<Schemes, StoreError> {
 }
 
 /// Reads networks from the column `allowed_cidrs`.
-pub(super) fn networks(row: &AnyRow) -> Result<Networks, StoreError> {
+pub(super) fn networks(row: &impl Columns) -> Result<Networks, StoreError> {
     let text = row.text("allowed_cidrs")?;
     Networks::parse(text.split_ascii_whitespace()).map_err(|_| damaged("allowed_cidrs"))
 }

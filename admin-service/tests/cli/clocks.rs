@@ -139,7 +139,9 @@ fn a_replica_whose_clock_is_an_hour_ahead_goes_by_the_databases_and_deletes_noth
     let apart = "s ahead of the database's";
     assert!(readiness(&wrong)["checks"]["clock"].as_str().unwrap().contains(apart), "{}", readiness(&wrong));
     assert_eq!(readiness(&right)["checks"]["clock"], Value::Null);
-    assert_eq!((logged(&wrong, "WARN", apart), logged(&right, "WARN", apart)), (1, 0));
+    // On a busy machine the difference may be measured, doubted and measured anew: then it is told again.
+    assert!(logged(&wrong, "WARN", apart) >= 1);
+    assert_eq!(logged(&right, "WARN", apart), 0);
     let metrics = wrong.ask("metrics", "GET /metrics HTTP/1.1", "");
     let seconds =
         metrics.lines().find_map(|line| line.strip_prefix("latchkey_clock_ahead_of_database_seconds "));

@@ -1,15 +1,17 @@
-//! One VM: two workers that share a state, of which one enforces and the other does not, behind a host that records. Beside it, what an
-//! honest edge may know.
+//! One VM: two workers that share a state, of which one enforces and the other does not, behind a host that records.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use super::request::{Kind, Path, Request, configuration, hash, is_secret};
-use super::service::{Judgement, Moment, Service, TOKENS};
+use super::TIMEOUT;
+use super::callouts::{InFlight, Served, asked, asked_or_none, path_of, verdicts_body};
+use super::checks::expected_without_verdict;
+use super::knowledge::Knowledge;
+use super::request::{Kind, Path, Request, configuration, is_secret, token_of};
+use super::service::{Judgement, Moment, Service, TOKENS, token_id};
 use super::step::Failure;
 use super::upstream::AtHost;
-use super::{GIVEN_UP, NEGATIVE_TTL, STALE, TIMEOUT, TTL};
 use crate::config::Config;
 use crate::engine::{
     CallId, CalloutResponse, CalloutResult, Command, Dispatch, Filter, Metrics, RequestView, Resume, Seed,
@@ -17,74 +19,36 @@ use crate::engine::{
 };
 use crate::headers::AUTHORIZATION;
 use crate::refusal::Reason;
-use crate::token::HashPrefix;
-use crate::wire::{
-    CHANGES_PATH, ChangesResponse, PREFIX_OFFSET, TokenVerdict, USAGE_PATH, UsageReport, UsageResponse,
-    VERIFY_PATH, VerifyBatchRequest, VerifyBatchResponse, VerifyRequest, VerifyResponse,
-};
+use crate::wire::{CHANGES_PATH, USAGE_PATH, UsageReport, VERIFY_PATH};
 
 /// What became of a request: allowed, for a user or for nobody, or denied, in earnest or not.
-type Decided = Result<Option<String>, Reason>;
-
-/// A verdict that the cache should have: since when, and until when for certain.
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    since: Duration,
-    until: Duration,
-    ttl: Duration,
-}
-
-/// A callout in flight.
-#[derive(Debug)]
-struct InFlight {
-    worker: usize,
-    dispatch: Dispatch,
-    sent_at: Duration,
-    served: Option<Served>,
-}
-
-/// What the service has answered, and when.
-#[derive(Clone, Debug)]
-enum Served {
-    /// As one is asked for, or several.
-    Verdicts(Vec<VerifyResponse>, Duration),
-    Changes(ChangesResponse),
-    Usage(UsageResponse),
-}
+pub type Decided = Result<Option<String>, Reason>;
 
 /// A stream that waits.
 #[derive(Debug)]
-struct Waiting {
+pub(super) struct Waiting {
     at: AtHost,
-    token: usize,
-    since: Duration,
+    pub(super) token: usize,
+    pub(super) since: Duration,
 }
 
 /// The VM.
 pub struct Edge {
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     states: States,
     workers: [Worker; 2],
     ticks: [bool; 2],
     ids: u32,
-    streams: BTreeMap<(usize, StreamId), Waiting>,
-    calls: Vec<InFlight>,
+    pub(super) streams: BTreeMap<(usize, StreamId), Waiting>,
+    pub(super) calls: Vec<InFlight>,
     /// How many callouts the host does not send.
     pub blocked: usize,
-    // What an honest edge may know.
-    told: Option<Moment>,
-    /// The changes of single tokens that are known before all is that changed with them.
-    told_ahead: [Option<Moment>; TOKENS],
-    /// The revision of the last change of each token that was told, in the history of `told`.
-    last_change: [usize; TOKENS],
-    heard: Option<Duration>,
-    follower: Option<usize>,
-    kept: [Option<Kept>; TOKENS],
+    pub(super) knows: Knowledge,
     // What was counted.
     pub hits: usize,
     latest: Option<Judgement>,
-    uses: [(u64, u64); TOKENS],
-    counts: BTreeMap<String, i64>,
+    pub(super) uses: [(u64, u64); TOKENS],
+    pub(super) counts: BTreeMap<String, i64>,
 }
 
 fn worker(states: &mut States, number: usize, id: u32) -> Worker {
@@ -94,10 +58,6 @@ fn worker(states: &mut States, number: usize, id: u32) -> Worker {
     let config = CONFIGS[number].clone();
     let state = states.of(&config, Seed([7, u64::from(id)]));
     Worker::new(Arc::new(Filter::new(config, state)), id)
-}
-
-fn token_of(prefix: HashPrefix) -> usize {
-    (0..TOKENS).find(|token| hash(*token).prefix() == prefix).unwrap()
 }
 
 impl Edge {
@@ -115,12 +75,7 @@ impl Edge {
             streams: BTreeMap::new(),
             calls: Vec::new(),
             blocked: 0,
-            told: None,
-            told_ahead: [None; TOKENS],
-            last_change: [0; TOKENS],
-            heard: None,
-            follower: None,
-            kept: [None; TOKENS],
+            knows: Knowledge::default(),
             hits: 0,
             latest: None,
             uses: [(0, 0); TOKENS],
@@ -151,17 +106,14 @@ impl Edge {
             Step::Deny(denial) => Some(Resume::Deny(denial)),
             Step::Wait => None,
         };
-        let honest = self.is_honest(now);
         match (at_once, expected_without_verdict(request)) {
             (Some(decided), Some(expected)) => {
                 assert_eq!(self.carry_out(number, at, decided), expected, "{request:?}");
             }
             (Some(decided), None) => {
                 let token = request.token().unwrap();
-                assert!(honest, "a verdict serves, and the feed was heard at {:?} of {now:?}", self.heard);
-                let Kept { since, ttl, .. } = self.kept[token].expect("only what is kept serves");
-                assert!(now - since <= ttl + ttl / 10, "token {token} was kept at {since:?}");
-                let possible = service.judgements(token, self.told_of(token).unwrap(), now);
+                self.knows.assert_may_serve(token, now);
+                let possible = service.judgements(token, self.knows.told_of(token).unwrap(), now);
                 let decided = self.carry_out(number, at, decided);
                 self.assert_possible(request, &decided, &possible);
                 self.hits += 1;
@@ -171,22 +123,12 @@ impl Edge {
             (None, expected) => {
                 assert_eq!(expected, None, "{request:?} needs no verdict");
                 let token = request.token().unwrap();
-                let known = self.kept[token].is_some_and(|kept| now < kept.until);
-                assert!(!(honest && known), "a known token is not served: {:?}", self.kept[token]);
+                assert!(!self.knows.has(token, now), "a known token is not served: {:?}", self.knows);
                 self.count("cache_misses");
                 self.streams.insert((number, stream), Waiting { at, token, since: now });
             }
         }
         self.run(number, &BTreeMap::new(), now, service);
-    }
-
-    /// The moment since which the edge knows how a token stands.
-    fn told_of(&self, token: usize) -> Option<Moment> {
-        self.told.max(self.told_ahead[token])
-    }
-
-    fn is_honest(&self, now: Duration) -> bool {
-        self.follower.is_some() && self.heard.is_some_and(|heard| now - heard < STALE)
     }
 
     /// Closed, Unspoofable, Secret: a decision is carried out as the host would, and looked at from both sides.
@@ -260,20 +202,7 @@ impl Edge {
         let Some(call) = self.calls.get_mut(which % length).filter(|call| call.served.is_none()) else {
             return;
         };
-        let header = |wanted: &str| {
-            call.dispatch.headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str())
-        };
-        let path = header(":path").unwrap();
-        call.served = Some(if path == VERIFY_PATH {
-            let verdicts = asked(&call.dispatch).into_iter().map(|token| service.verify(token, now));
-            Served::Verdicts(verdicts.collect(), now)
-        } else if path == USAGE_PATH {
-            service.count(&serde_json::from_slice(&call.dispatch.body).unwrap());
-            Served::Usage(UsageResponse { epoch: "e0".to_owned(), revision: 0 })
-        } else {
-            let offset = header(PREFIX_OFFSET).unwrap().parse().unwrap();
-            Served::Changes(service.changes(path, offset, page))
-        });
+        call.serve(page, service, now);
     }
 
     /// A response arrives.
@@ -282,57 +211,30 @@ impl Edge {
         let served: Vec<usize> = served.map(|(place, _)| place).collect();
         let Some(place) = served.get(which % served.len().max(1)).copied() else { return };
         let InFlight { worker, dispatch, sent_at, served } = self.calls.remove(place);
-        let (status, body): (&[u8], _) = match served.as_ref().unwrap() {
-            Served::Verdicts(responses, _) => (b"200", Ok(verdicts_body(responses))),
-            Served::Changes(response) => (b"200", serde_json::to_vec(response)),
-            Served::Usage(response) => (b"202", serde_json::to_vec(response)),
-        };
-        self.end(worker, dispatch.call, status, &body.unwrap(), now);
+        let (status, body) = served.as_ref().unwrap().response();
+        self.end(worker, dispatch.call, status, &body, now);
         let mut answered = BTreeMap::new();
         match served.unwrap() {
             Served::Verdicts(responses, at) => {
                 for response in responses {
                     let token = token_of(response.token_hash.prefix());
                     let moment = Service::moment(&response.epoch, response.revision);
-                    if self.is_current(token, moment) {
-                        self.kept[token] = Some(Kept::of(&response, now, sent_at));
-                    }
+                    self.knows.keep(token, &response, now, sent_at);
                     answered.insert(token, (moment, at));
                 }
                 self.count("callouts.ok");
             }
-            Served::Changes(response) => self.tell(&response, now),
+            Served::Changes(response) => self.knows.tell(&response, now),
             Served::Usage(_) => {}
         }
         self.run(worker, &answered, now, service);
     }
 
-    fn end(&mut self, worker: usize, call: CallId, status: &[u8], body: &[u8], now: Duration) {
-        let headers: [(&[u8], &[u8]); 2] = [(b":status", status), (b"content-type", b"application/json")];
+    fn end(&mut self, worker: usize, call: CallId, status: &str, body: &[u8], now: Duration) {
+        let headers: [(&[u8], &[u8]); 2] =
+            [(b":status", status.as_bytes()), (b"content-type", b"application/json")];
         let response = CalloutResponse { headers: &headers, body: Some(body) };
         self.workers[worker].on_callout(call, CalloutResult::Response(response), now);
-    }
-
-    /// Whether a verdict of that moment takes into account whatever was told.
-    fn is_current(&self, token: usize, moment: Moment) -> bool {
-        self.told.is_some_and(|told| told.history == moment.history)
-            && moment.revision >= self.last_change[token]
-    }
-
-    fn tell(&mut self, response: &ChangesResponse, now: Duration) {
-        let told = Service::moment(&response.epoch, response.revision);
-        (self.told, self.heard) = (Some(told), Some(now));
-        if response.reset {
-            (self.kept, self.last_change) = ([None; TOKENS], [told.revision; TOKENS]);
-        }
-        let ahead = response.next_offset.is_some();
-        for token in response.touched().map(token_of) {
-            self.kept[token] = None;
-            self.last_change[token] = told.revision + usize::from(ahead);
-            if ahead {
-                self.told_ahead[token] = Some(Moment { revision: told.revision + 1, ..told });
-            }
-        }
     }
 
     /// A callout fails.
@@ -341,7 +243,7 @@ impl Edge {
             return;
         }
         let place = which % self.calls.len();
-        let is_verify = path_of(&self.calls[place].dispatch) == VERIFY_PATH;
+        let is_verify = self.calls[place].is_verify();
         if is_verify && failure == Failure::Silence {
             // Until the engine gives it up; see `tick`.
             self.calls[place].served = None;
@@ -363,7 +265,7 @@ impl Edge {
             Failure::Silence => Some(("504", Vec::new())),
         };
         if let Some((status, body)) = status {
-            self.end(worker, dispatch.call, status.as_bytes(), &body, now);
+            self.end(worker, dispatch.call, status, &body, now);
             if matches!(status, "400" | "413") && path_of(&dispatch) == USAGE_PATH {
                 self.drop_report(&serde_json::from_slice(&dispatch.body).unwrap(), service);
             }
@@ -375,7 +277,7 @@ impl Edge {
     fn drop_report(&mut self, report: &UsageReport, service: &Service) {
         if !service.has_counted(report) {
             for usage in &report.usage {
-                let token = (0..TOKENS).find(|it| super::service::token_id(*it) == usage.token_id).unwrap();
+                let token = (0..TOKENS).find(|it| token_id(*it) == usage.token_id).unwrap();
                 let (allowed, denied) = &mut self.uses[token];
                 (*allowed, *denied) = (*allowed - usage.allowed, *denied - usage.denied);
             }
@@ -398,7 +300,9 @@ impl Edge {
                 Command::Dispatch(dispatch) => self.dispatch(number, dispatch, now),
             }
         }
-        while let Some((stream, resume)) = self.workers[number].next_resume(now) {
+        while let Some(held) = self.workers[number].next_resume() {
+            let stream = held.stream;
+            let resume = self.workers[number].filter().resume(held, now);
             let Waiting { at, token, .. } = self.streams.remove(&(number, stream)).expect("it waits");
             let request = at.request;
             let decided = self.carry_out(number, at, resume);
@@ -407,7 +311,7 @@ impl Edge {
                 continue;
             }
             let (moment, at) = answered.get(&token).copied().expect("without a verdict nothing but 503");
-            let told = self.told_of(token).filter(|told| told.history == moment.history);
+            let told = self.knows.told_of(token).filter(|told| told.history == moment.history);
             let possible = match told {
                 Some(told) => service.judgements(token, told, at),
                 None => service.judgements(token, moment, at).drain(..1).collect(),
@@ -436,7 +340,7 @@ impl Edge {
             assert_eq!(self.calls.iter().filter(is_same).count(), 0, "two workers follow");
         }
         if path.starts_with(CHANGES_PATH) {
-            self.follower = Some(worker);
+            self.knows.follower = Some(worker);
         }
         if self.blocked > 0 {
             self.blocked -= 1;
@@ -452,7 +356,7 @@ impl Edge {
             if self.ticks[number] {
                 let is_over = |call: &InFlight| {
                     call.worker == number
-                        && path_of(&call.dispatch) == VERIFY_PATH
+                        && call.is_verify()
                         && call.sent_at + TIMEOUT + Duration::from_secs(1) <= now
                 };
                 let over: Vec<InFlight> = self.calls.extract_if(.., |call| is_over(call)).collect();
@@ -475,7 +379,7 @@ impl Edge {
     /// A configuration is replaced: a new worker comes, then the old one goes, and Envoy cancels what it has in flight.
     pub fn reload(&mut self, number: usize, now: Duration, service: &Service) {
         self.ids += 1;
-        let is_followed = self.follower.is_some();
+        let is_followed = self.knows.follower.is_some();
         let new = worker(&mut self.states, number, self.ids);
         let mut old = std::mem::replace(&mut self.workers[number], new);
         old.on_detach(now);
@@ -483,8 +387,8 @@ impl Edge {
         self.ticks[number] = false;
         self.calls.retain(|call| call.worker != number);
         self.streams.retain(|(worker, _), _| *worker != number);
-        if self.follower == Some(number) {
-            self.follower = None;
+        if self.knows.follower == Some(number) {
+            self.knows.follower = None;
         }
         self.run(number, &BTreeMap::new(), now, service);
     }
@@ -492,121 +396,5 @@ impl Edge {
     /// The VM dies, with all that it has counted; another takes its place.
     pub fn die(&mut self, service: &Service) {
         *self = Self { hits: self.hits, uses: service.counted, ..Self::new(self.ids) };
-    }
-
-    /// Contained: what must hold after each step.
-    pub fn check(&self, now: Duration) {
-        let waiting: BTreeSet<(usize, usize)> =
-            self.streams.iter().map(|((worker, _), waiting)| (*worker, waiting.token)).collect();
-        let verifies = self.calls.iter().filter(|call| path_of(&call.dispatch) == VERIFY_PATH);
-        let verifies: Vec<usize> = verifies.map(|call| call.worker).collect();
-        // While two callouts are in flight, further tokens are gathered.
-        let gathers = |worker: &usize| verifies.iter().filter(|it| *it == worker).count() >= 2;
-        let lost = waiting.iter().find(|(worker, token)| {
-            let is_verified = |call: &InFlight| {
-                call.worker == *worker
-                    && path_of(&call.dispatch) == VERIFY_PATH
-                    && asked(&call.dispatch).contains(token)
-            };
-            !gathers(worker) && !self.calls.iter().any(is_verified)
-        });
-        assert_eq!(lost, None, "a stream waits for nothing");
-        assert!(self.streams.values().all(|waiting| now - waiting.since <= GIVEN_UP + TIMEOUT));
-    }
-
-    /// Whether nothing is in flight but the feed, and the feed has told all.
-    pub fn is_quiet(&self, service: &Service, now: Duration) -> bool {
-        let verifies = self.calls.iter().any(|call| path_of(&call.dispatch) == VERIFY_PATH);
-        !verifies && self.streams.is_empty() && self.told == Some(service.now()) && self.is_honest(now)
-    }
-
-    /// Accountable: the service has counted each use once.
-    pub fn check_usage(&self, service: &Service) {
-        assert_eq!(service.counted, self.uses);
-    }
-
-    /// The metrics are what has happened.
-    pub fn check_metrics(&self) {
-        let definitions = Metrics::definitions();
-        let mut counts = BTreeMap::new();
-        self.metrics.take(|place, difference| {
-            let name = match definitions[place] {
-                crate::engine::Definition { name, label: Some((_, case)), .. } => format!("{name}.{case}"),
-                crate::engine::Definition { name, .. } => name.to_owned(),
-            };
-            *counts.entry(name).or_insert(0) += difference;
-        });
-        for name in ["passed", "cache_hits", "cache_misses", "callouts_under_way", "callouts.ok"] {
-            assert_eq!(counts.get(name), self.counts.get(name), "{name}");
-        }
-        for reason in Reason::ALL {
-            for group in ["refused", "shadow_refused"] {
-                let name = format!("{group}.{}", reason.name());
-                assert_eq!(counts.get(&name), self.counts.get(&name), "{name}");
-            }
-        }
-        let gauge = |name: &str| counts.get(name).copied().unwrap_or_default();
-        assert!((0..=2 * TOKENS as i64).contains(&gauge("cache_entries")), "{counts:?}");
-        assert!((0..=1).contains(&gauge("feeds_stale")) && gauge("cache_bytes") >= 0, "{counts:?}");
-    }
-}
-
-/// What is decided without a verdict, where a request needs none.
-fn expected_without_verdict(request: Request) -> Option<Decided> {
-    if request.path == Path::None {
-        return Some(Ok(None));
-    }
-    match request.kind {
-        Kind::Token(_) | Kind::Forging(_) | Kind::WrongUser(_) => None,
-        Kind::Nothing if request.path == Path::Optional => Some(Ok(None)),
-        Kind::Nothing => Some(Err(Reason::Missing)),
-        Kind::Garbage | Kind::Foreign => Some(Err(Reason::Malformed)),
-        Kind::Twice(_) => Some(Err(Reason::MultipleCredentials)),
-    }
-}
-
-fn path_of(dispatch: &Dispatch) -> &str {
-    dispatch.headers.iter().find(|(name, _)| *name == ":path").map(|(_, path)| path.as_str()).unwrap()
-}
-
-fn asked_or_none(dispatch: &Dispatch) -> Option<Vec<usize>> {
-    let hashes = match serde_json::from_slice::<VerifyRequest>(&dispatch.body) {
-        Ok(VerifyRequest { token_hash }) => vec![token_hash],
-        Err(_) => {
-            let request: VerifyBatchRequest = serde_json::from_slice(&dispatch.body).ok()?;
-            assert!(request.token_hashes.as_slice().len() > 1, "one token is asked for as one");
-            request.token_hashes.as_slice().to_vec()
-        }
-    };
-    Some(hashes.iter().map(|hash| token_of(hash.prefix())).collect())
-}
-
-/// The tokens that a callout is about.
-fn asked(dispatch: &Dispatch) -> Vec<usize> {
-    asked_or_none(dispatch).unwrap()
-}
-
-/// One verdict as it is, or several as of one revision.
-fn verdicts_body(responses: &[VerifyResponse]) -> Vec<u8> {
-    let [VerifyResponse { epoch, revision, .. }, _, ..] = responses else {
-        return serde_json::to_vec(&responses[0]).unwrap();
-    };
-    let verdicts = responses.iter().cloned().map(|response| TokenVerdict {
-        token_hash: response.token_hash,
-        token: response.token,
-        reason: response.reason,
-        denied_token: response.denied_token,
-    });
-    let batch =
-        VerifyBatchResponse { epoch: epoch.clone(), revision: *revision, verdicts: verdicts.collect() };
-    serde_json::to_vec(&batch).unwrap()
-}
-
-impl Kept {
-    fn of(response: &VerifyResponse, now: Duration, sent_at: Duration) -> Self {
-        let ttl = if response.token.is_some() { TTL } else { NEGATIVE_TTL };
-        let end = response.token.as_ref().and_then(|token| token.expires_in_ms);
-        let end = end.map_or(Duration::MAX, |left| sent_at + Duration::from_millis(left));
-        Self { since: now, until: end.min(now + ttl - ttl / 10), ttl }
     }
 }

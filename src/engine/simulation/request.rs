@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::service::TOKENS;
-use crate::token::{Secret, TokenHash, TokenPrefix};
+use crate::token::{HashPrefix, Secret, TokenHash, TokenPrefix};
 
 /// The edge secret, which must be in no place but the callouts' `authorization`.
 pub const EDGE_SECRET: &str = "edge-secret-0123456789";
@@ -80,6 +80,11 @@ pub fn hash(token: usize) -> TokenHash {
     static HASHES: LazyLock<[TokenHash; TOKENS]> =
         LazyLock::new(|| std::array::from_fn(|token| secret(token).hash()));
     HASHES[token]
+}
+
+/// The token of a hash that begins so.
+pub fn token_of(prefix: HashPrefix) -> usize {
+    (0..TOKENS).find(|token| hash(*token).prefix() == prefix).unwrap()
 }
 
 /// Whether a text has a token or the edge secret in it.
