@@ -6,7 +6,7 @@ use latchkey::engine::LocalReply;
 
 use crate::host::StreamHost;
 use crate::process;
-use crate::stream::{self, Stream};
+use crate::stream::Stream;
 
 /// Runs a hook. A panic is counted, and answered with `otherwise`.
 pub fn hook<R>(run: impl FnOnce() -> R, otherwise: impl FnOnce() -> R) -> R {
@@ -30,8 +30,7 @@ pub fn stream_hook<R>(
     hook(
         || run(host()),
         || {
-            stream.stop();
-            stream::reply(host(), &LocalReply::closed());
+            stream.reply(host(), &LocalReply::closed());
             panicked
         },
     )

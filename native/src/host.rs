@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::ptr;
 use std::slice;
 
-use latchkey::engine::{Dispatch, Kind, Level};
+use latchkey::engine::{Dispatch, Kind, Level, LocalReply};
 
 use crate::abi::{self, Buffer, Header};
 
@@ -153,17 +153,21 @@ impl StreamHost {
     }
 
     /// Makes a local reply. The stream may be gone afterwards, hence `self`.
-    pub fn reply(self, status: u16, headers: &[(&'static str, String)], body: &str, details: &str) {
-        let mut headers: Vec<Header> = headers.iter().map(|(name, value)| Header::of(name, value)).collect();
+    pub fn reply(self, reply: &LocalReply, grpc_status: Option<u8>) {
+        // Envoy makes trailers of a local reply to gRPC, which say that all is well if they are not told.
+        let grpc_status = grpc_status.map(|status| status.to_string());
+        let headers = reply.headers.iter().map(|(name, value)| Header::of(name, value));
+        let grpc = grpc_status.iter().map(|status| Header::of("grpc-status", status));
+        let mut headers: Vec<Header> = headers.chain(grpc).collect();
         // SAFETY: the stream is there, and so are all bytes during the call.
         unsafe {
             abi::envoy_dynamic_module_callback_http_send_response(
                 self.0,
-                u32::from(status),
+                u32::from(reply.status()),
                 headers.as_mut_ptr(),
                 headers.len(),
-                Buffer::of(body.as_bytes()),
-                Buffer::of(details.as_bytes()),
+                Buffer::of(reply.body.as_bytes()),
+                Buffer::of(reply.details().as_bytes()),
             );
         }
     }

@@ -41,9 +41,11 @@ impl Stream {
         matches!(self.progress.get(), Progress::Passed(_))
     }
 
-    /// Nothing of it goes on any more.
-    pub fn stop(&self) {
+    /// Makes a local reply: nothing of the request goes on any more, and the stream may be gone afterwards.
+    pub fn reply(&self, host: StreamHost, reply: &LocalReply) {
         self.progress.set(Progress::Stopped);
+        let grpc_status = self.grpc.get().then(|| reply.reason.grpc_status());
+        host.reply(reply, grpc_status);
     }
 
     /// Its headers have come.
@@ -150,11 +152,11 @@ impl Stream {
     }
 
     fn deny(&self, denial: &Denial, mut host: StreamHost) {
-        self.stop();
+        self.progress.set(Progress::Stopped);
         // For access logs alone.
         set_filter_state(denial.filter_state(), &mut host);
         self.configuration.on_decision();
-        reply(host, &denial.reply);
+        self.reply(host, &denial.reply);
     }
 }
 
@@ -178,9 +180,4 @@ fn set_filter_state<'a>(
         key.push_str(name);
         host.set_filter_state(&key, value)
     })
-}
-
-/// Makes a local reply; the stream may be gone afterwards.
-pub fn reply(host: StreamHost, reply: &LocalReply) {
-    host.reply(reply.status(), &reply.headers, &reply.body, reply.details());
 }

@@ -66,6 +66,15 @@ impl Filter {
         }
     }
 
+    /// Whether this run is of the native filter, which what a test is about does not exist for; says so.
+    pub fn has_no(self, what: &str) -> bool {
+        let skips = self == Self::Native;
+        if skips {
+            eprintln!("skipped: a native filter has no {what}");
+        }
+        skips
+    }
+
     /// How many caches, and feeds, there are in an Envoy with so many workers.
     pub fn edges(self, workers: u64) -> u64 {
         match self {
