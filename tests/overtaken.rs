@@ -63,9 +63,9 @@ impl Scene {
         }
         self.world.envoy.until_in_flight((tokens.len() * CLIENTS) as u64).await;
         let asked = self.world.envoy.metric("callouts_under_way").await;
-        assert!(asked >= tokens.len() as u64, "each token is asked about");
+        assert!(asked >= tokens.len().min(3) as u64, "two are asked about by themselves, others in one");
         wait::until("the service has said yes", async || {
-            (self.yeses().await >= before + asked).then_some(())
+            (self.yeses().await >= before + asked.max(tokens.len() as u64)).then_some(())
         })
         .await;
         clients

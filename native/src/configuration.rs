@@ -63,6 +63,8 @@ struct Wakes {
     scheduler: ConfigScheduler,
     works: AtomicBool,
     ticks: AtomicBool,
+    /// Whether the last event has panicked.
+    panicked: AtomicBool,
 }
 
 impl Wakes {
@@ -102,6 +104,7 @@ impl Configuration {
             scheduler: host.scheduler(),
             works: AtomicBool::new(false),
             ticks: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
         };
         let shared = Shared { worker, waiting: HashMap::new(), calls: HashMap::new(), sending: None };
         let configuration = Self {
@@ -174,6 +177,16 @@ impl Configuration {
             locked(&self.shared).worker.on_tick(now());
         }
         self.run(host);
+        self.wakes.panicked.store(false, Ordering::Relaxed);
+    }
+
+    /// What it was woken for has panicked: it can be woken again, and is at once, but for the second time in a row.
+    pub fn on_panic(&self) {
+        self.wakes.works.store(false, Ordering::Release);
+        self.wakes.ticks.store(false, Ordering::Release);
+        if !self.wakes.panicked.swap(true, Ordering::Relaxed) {
+            self.wakes.work();
+        }
     }
 
     /// A callout has ended. `None`: with no response.

@@ -49,6 +49,7 @@ unsafe fn stream(pointer: *const Stream) -> Rc<Stream> {
 /// # Safety
 /// The pointers are those of a hook of the stream.
 unsafe fn of_stream(
+    name: &str,
     envoy: StreamPtr,
     module: *const Stream,
     [passed, stopped, panicked]: [u32; 3],
@@ -57,6 +58,7 @@ unsafe fn of_stream(
     // SAFETY: the caller says so.
     let stream = unsafe { stream(module) };
     stream_hook(
+        name,
         &stream,
         // SAFETY: the hook has not returned.
         || unsafe { StreamHost::new(envoy) },
@@ -80,6 +82,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
     config: Buffer,
 ) -> *const Configuration {
     hook(
+        "config_new",
         || {
             // SAFETY: both are there until the hook returns.
             let (host, json) = unsafe { (ConfigHost::new(envoy), config.bytes()) };
@@ -92,7 +95,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
 #[unsafe(no_mangle)]
 unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(module: *const Configuration) {
     // SAFETY: this is the share that `config_new` gave to Envoy; it is dropped once, here.
-    hook(|| unsafe { Arc::from_raw(module) }.detach(), || ());
+    hook("config_destroy", || unsafe { Arc::from_raw(module) }.detach(), || ());
 }
 
 #[unsafe(no_mangle)]
@@ -102,7 +105,8 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_scheduled(
     event: u64,
 ) {
     // SAFETY: these are the pointers of a hook of the configuration.
-    hook(|| unsafe { configuration(module).on_event(&ConfigHost::new(envoy), event) }, || ());
+    let (configuration, host) = unsafe { (configuration(module), ConfigHost::new(envoy)) };
+    hook("config_scheduled", || configuration.on_event(&host, event), || configuration.on_panic());
 }
 
 #[unsafe(no_mangle)]
@@ -117,6 +121,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_http_callout_don
     chunks_length: usize,
 ) {
     hook(
+        "config_http_callout_done",
         || {
             // SAFETY: these are the pointers of a hook of the configuration.
             let (configuration, host) = unsafe { (configuration(module), ConfigHost::new(envoy)) };
@@ -153,6 +158,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_new(
     _config: Buffer,
 ) -> *const c_void {
     hook(
+        "per_route_config_new",
         || {
             let line = "latchkey: a route has no configuration of its own: use rules, or `disabled`";
             host::log(Level::Error, line);
@@ -171,13 +177,13 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_new(
     _envoy: StreamPtr,
 ) -> *const Stream {
     // SAFETY: the configuration outlives its streams.
-    hook(|| Rc::into_raw(Rc::new(Stream::new(unsafe { configuration(module) }))), ptr::null)
+    hook("new", || Rc::into_raw(Rc::new(Stream::new(unsafe { configuration(module) }))), ptr::null)
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn envoy_dynamic_module_on_http_filter_destroy(module: *const Stream) {
     // SAFETY: this is the share that `filter_new` gave to Envoy; it is dropped once, here.
-    hook(|| drop(unsafe { Rc::from_raw(module) }), || ());
+    hook("destroy", || drop(unsafe { Rc::from_raw(module) }), || ());
 }
 
 #[unsafe(no_mangle)]
@@ -190,7 +196,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
     let stopped = headers_status::STOP_ALL_ITERATION_AND_WATERMARK;
     let statuses = [headers_status::CONTINUE, stopped, stopped];
     // SAFETY: these are the pointers of a hook of the stream.
-    unsafe { of_stream(envoy, module, statuses, Stream::on_request_headers) }
+    unsafe { of_stream("request_headers", envoy, module, statuses, Stream::on_request_headers) }
 }
 
 #[unsafe(no_mangle)]
@@ -202,7 +208,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_body(
     let stopped = body_status::STOP_ITERATION_AND_WATERMARK;
     let statuses = [body_status::CONTINUE, stopped, stopped];
     // SAFETY: these are the pointers of a hook of the stream.
-    unsafe { of_stream(envoy, module, statuses, |_, _| ()) }
+    unsafe { of_stream("request_body", envoy, module, statuses, |_, _| ()) }
 }
 
 #[unsafe(no_mangle)]
@@ -213,7 +219,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_trailers(
     let stopped = trailers_status::STOP_ITERATION;
     let statuses = [trailers_status::CONTINUE, stopped, stopped];
     // SAFETY: these are the pointers of a hook of the stream.
-    unsafe { of_stream(envoy, module, statuses, Stream::on_request_trailers) }
+    unsafe { of_stream("request_trailers", envoy, module, statuses, Stream::on_request_trailers) }
 }
 
 #[unsafe(no_mangle)]
@@ -225,7 +231,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_response_headers(
     // A local reply is a response too, and goes on.
     let statuses = [headers_status::CONTINUE, headers_status::CONTINUE, headers_status::STOP_ITERATION];
     // SAFETY: these are the pointers of a hook of the stream.
-    unsafe { of_stream(envoy, module, statuses, Stream::on_response_headers) }
+    unsafe { of_stream("response_headers", envoy, module, statuses, Stream::on_response_headers) }
 }
 
 #[unsafe(no_mangle)]
@@ -235,7 +241,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_scheduled(
     _event: u64,
 ) {
     // SAFETY: these are the pointers of a hook of the stream.
-    unsafe { of_stream(envoy, module, [0; 3], Stream::on_woken) };
+    unsafe { of_stream("scheduled", envoy, module, [0; 3], Stream::on_woken) };
 }
 
 #[unsafe(no_mangle)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::client::{Answer, Caller};
 use super::docker::{self, Network};
 use super::envoy_config::EnvoyConfig;
-use super::filter::Filter;
+use super::filter::{self, Filter};
 use super::process::{Process, output_of};
 use super::reference::Reference;
 use super::test_dir::{self, root};
@@ -244,7 +244,7 @@ impl Envoy {
     /// The same as Envoy has been told so far.
     async fn told(&self, name: &str) -> u64 {
         let stats = self.admin("/stats").await;
-        let value = stats.lines().find_map(|line| Filter::chosen().metric(line, name));
+        let value = stats.lines().find_map(|line| filter::metric(line, name));
         value.map_or(0, |value| value.parse().expect("a number"))
     }
 

@@ -49,23 +49,6 @@ impl Filter {
         }
     }
 
-    /// Whether this line of `/stats` is of the metric `<name>` or `<name>.<case>`; then what follows its name.
-    pub fn metric<'a>(self, line: &'a str, name: &str) -> Option<&'a str> {
-        match self {
-            Self::Wasm => line.strip_prefix("wasmcustom.latchkey.")?.strip_prefix(name)?.strip_prefix(": "),
-            Self::Native => {
-                let (found, value) = line.strip_prefix("dynamicmodulescustom.latchkey.")?.split_once(": ")?;
-                // A label is told as `<name>.<label>.<case>`.
-                let is_it = match (name.split_once('.'), &found.split('.').collect::<Vec<_>>()[..]) {
-                    (None, [found]) => *found == name,
-                    (Some((name, case)), [found, _, of]) => (*found, *of) == (name, case),
-                    _ => false,
-                };
-                is_it.then_some(value)
-            }
-        }
-    }
-
     /// Whether this run is of the native filter, which what a test is about does not exist for; says so.
     pub fn has_no(self, what: &str) -> bool {
         let skips = self == Self::Native;
@@ -108,6 +91,21 @@ impl Filter {
             Self::Native => "dynamicmodulescustom.",
         }
     }
+}
+
+/// Whether this line of `/stats` is of the filter's metric `<name>` or `<name>.<case>`, whichever filter it is; then what follows its name.
+pub fn metric<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    if let Some(rest) = line.strip_prefix("wasmcustom.latchkey.") {
+        return rest.strip_prefix(name)?.strip_prefix(": ");
+    }
+    let (found, value) = line.strip_prefix("dynamicmodulescustom.latchkey.")?.split_once(": ")?;
+    // A label is told as `<name>.<label>.<case>`.
+    let is_it = match (name.split_once('.'), &found.split('.').collect::<Vec<_>>()[..]) {
+        (None, [found]) => *found == name,
+        (Some((name, case)), [found, _, of]) => (*found, *of) == (name, case),
+        _ => false,
+    };
+    is_it.then_some(value)
 }
 
 fn configuration(plugin: &Value) -> Value {
