@@ -1,6 +1,7 @@
 //! One filter configuration. Its worker is behind a mutex, for requests that have to wait; commands, callouts and ticks are the main
 //! thread's. No callback of Envoy's is called while the mutex is held, but that which makes a scheduler, before.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -190,12 +191,11 @@ impl Configuration {
     }
 
     /// A callout has ended. `None`: with no response.
-    pub fn on_callout(&self, host: &ConfigHost, id: u64, response: Option<(&[(&[u8], &[u8])], &[&[u8]])>) {
-        let joined;
+    pub fn on_callout(&self, host: &ConfigHost, id: u64, response: Option<&Response<'_>>) {
+        let body = response.and_then(Response::body);
         let result = match response {
-            Some((headers, chunks)) => {
-                joined = join(chunks);
-                CalloutResult::Response(CalloutResponse { headers, body: joined.as_deref() })
+            Some(Response { headers, .. }) => {
+                CalloutResult::Response(CalloutResponse { headers, body: body.as_deref() })
             }
             None => CalloutResult::Reset,
         };
@@ -277,11 +277,19 @@ impl Configuration {
     }
 }
 
-/// A response's body. `None`: it is too long.
-fn join<'a>(chunks: &[&'a [u8]]) -> Option<std::borrow::Cow<'a, [u8]>> {
-    match chunks {
-        _ if chunks.iter().map(|chunk| chunk.len()).sum::<usize>() > MAX_RESPONSE_BODY => None,
-        [chunk] => Some((*chunk).into()),
-        _ => Some(chunks.concat().into()),
+/// The response to a callout, as Envoy has it.
+pub struct Response<'a> {
+    pub headers: Vec<(&'a [u8], &'a [u8])>,
+    pub chunks: Vec<&'a [u8]>,
+}
+
+impl<'a> Response<'a> {
+    /// Its body. `None`: it is too long.
+    fn body(&self) -> Option<Cow<'a, [u8]>> {
+        match self.chunks[..] {
+            _ if self.chunks.iter().map(|chunk| chunk.len()).sum::<usize>() > MAX_RESPONSE_BODY => None,
+            [chunk] => Some(chunk.into()),
+            _ => Some(self.chunks.concat().into()),
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use latchkey::engine::Level;
 
 use crate::abi::{self, Buffer, ConfigPtr, Header, StreamPtr, body_status, headers_status, trailers_status};
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, Response};
 use crate::guard::{hook, stream_hook};
 use crate::host::{self, ConfigHost, StreamHost};
 use crate::stream::Stream;
@@ -129,12 +129,12 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_http_callout_don
                 return configuration.on_callout(&host, callout, None);
             }
             // SAFETY: headers and body are there, as many as it says, until the hook returns.
-            let (headers, chunks): (Vec<_>, Vec<_>) = unsafe {
+            let response = unsafe {
                 let headers = list(headers, headers_length).iter().map(|header| header.pair());
                 let chunks = list(chunks, chunks_length).iter().map(|chunk| chunk.bytes());
-                (headers.collect(), chunks.collect())
+                Response { headers: headers.collect(), chunks: chunks.collect() }
             };
-            configuration.on_callout(&host, callout, Some((&headers, &chunks)));
+            configuration.on_callout(&host, callout, Some(&response));
         },
         || (),
     );

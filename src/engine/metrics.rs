@@ -270,6 +270,25 @@ mod tests {
     }
 
     #[test]
+    fn what_several_threads_take_at_a_time_is_what_was_counted() {
+        let metrics = Metrics::default();
+        let taken = AtomicI64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        metrics.increment(Metric::CACHE_MISSES);
+                        metrics.take(|_, difference| {
+                            taken.fetch_add(difference, Ordering::Relaxed);
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(taken.into_inner(), 40_000);
+    }
+
+    #[test]
     fn no_two_metrics_have_one_name() {
         let mut definitions: Vec<_> = Metrics::definitions().iter().map(|it| (it.name, it.label)).collect();
         let count = definitions.len();
