@@ -11,7 +11,7 @@ run: ## build and start service, gateway (127.0.0.1:10000) and a demo user; Ctrl
 up: build envoy-image ## the same in containers, built first; ARGS="--profile postgres" puts two replicas on PostgreSQL
 	@scripts/compose.sh $(ARGS) up --build
 
-build: ## leave what a user deploys in dist/: latchkey.wasm, latchkey, SHA256SUMS
+build: ## leave what a user deploys in dist/: latchkey.wasm, liblatchkey.so, latchkey, SHA256SUMS
 	@scripts/build.sh
 
 test: ## every test, on real Envoy, SQLite and PostgreSQL

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds what a user deploys into dist/: latchkey.wasm, latchkey and SHA256SUMS.
+# Builds what a user deploys into dist/: latchkey.wasm, liblatchkey.so, latchkey and SHA256SUMS.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
@@ -23,6 +23,24 @@ build_filter() {
     publish "$built/latchkey.lean.wasm" latchkey.wasm 0644
 }
 
+# For Envoys on glibc 2.28 and later, and without libgcc_s, which Envoy's own image has not.
+build_native_filter() {
+    local gnu zig
+    gnu=$(uname -m)-unknown-linux-gnu
+    zig=$(zig_venv)
+    say "Building the native filter."
+    local flags="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo --remap-path-prefix=$ROOT=latchkey"
+    if [ -x "$zig/bin/cargo-zigbuild" ]; then
+        RUSTFLAGS=$flags CARGO_ZIGBUILD_PYTHON_PATH=$zig/bin/python PATH=$zig/bin:$PATH \
+            cargo zigbuild --locked -p latchkey-native --profile native --target "$gnu.2.28"
+        publish "$TARGET_DIR/$gnu/native/liblatchkey_native.so" liblatchkey.so 0755
+    else
+        warn "Building the native filter for this machine only: others need cargo-zigbuild and zig."
+        RUSTFLAGS=$flags cargo build --locked -p latchkey-native --profile native
+        publish "$TARGET_DIR/native/liblatchkey_native.so" liblatchkey.so 0755
+    fi
+}
+
 build_service() {
     if have musl-gcc && [ -d "$(rustc --print target-libdir --target "$MUSL")" ]; then
         say "Building the service (static, release); the first time takes some minutes."
@@ -35,12 +53,13 @@ build_service() {
     fi
 }
 
-"$SCRIPTS/setup.sh" rust wasm musl
+"$SCRIPTS/setup.sh" rust wasm zig musl
 cd "$ROOT"
 only_one build
 mkdir -p "$DIST"
 build_filter
+build_native_filter
 build_service
-(cd "$DIST" && sha256sum latchkey latchkey.wasm >".SHA256SUMS.$$" && mv -f ".SHA256SUMS.$$" SHA256SUMS)
+(cd "$DIST" && sha256sum latchkey latchkey.wasm liblatchkey.so >".SHA256SUMS.$$" && mv -f ".SHA256SUMS.$$" SHA256SUMS)
 size() { stat -c %s "$DIST/$1"; }
-say "dist/latchkey.wasm: $(($(size latchkey.wasm) / 1024)) KiB; dist/latchkey: $(($(size latchkey) / 1024)) KiB."
+say "dist/latchkey.wasm: $(($(size latchkey.wasm) / 1024)) KiB; dist/liblatchkey.so: $(($(size liblatchkey.so) / 1024)) KiB; dist/latchkey: $(($(size latchkey) / 1024)) KiB."

@@ -12,6 +12,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
     RUN_DIR=$ROOT/.run
     STATE_DIR=${STATE_DIR:-$RUN_DIR}
     ENVOY_VERSION=1.40.0
+    ZIG_VERSION=0.17.1
+    ZIGBUILD_VERSION=0.24.1
     ENVOY_IMAGE=envoyproxy/envoy:v$ENVOY_VERSION
 }
 
@@ -38,6 +40,9 @@ new_venv() {
             die "Python's venv module does not work. Install it, on Debian or Ubuntu with: sudo apt-get install python3-venv"
     fi
 }
+
+# Where cargo-zigbuild and zig are, which link for an older glibc.
+zig_venv() { printf '%s\n' "$RUN_DIR/zig-$ZIG_VERSION"; }
 
 # Runs the rest of the calling script alone: `only_one setup` waits for whoever holds the lock of that name.
 only_one() {

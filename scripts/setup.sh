@@ -62,6 +62,22 @@ setup_musl() {
     add_target "$(uname -m)-unknown-linux-musl" || true
 }
 
+# For a native filter that runs with glibc 2.28. Without it the build falls back to the machine's own, so nothing here is fatal.
+setup_zig() {
+    local venv
+    venv=$(zig_venv)
+    add_target "$(uname -m)-unknown-linux-gnu" || true
+    [ ! -x "$venv/bin/cargo-zigbuild" ] || return 0
+    if ! have python3; then
+        warn "Python 3 is missing; it is needed to install zig $ZIG_VERSION."
+        return 0
+    fi
+    say "Installing zig $ZIG_VERSION from PyPI (packages ziglang, cargo-zigbuild) into .run/."
+    new_venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        "ziglang==$ZIG_VERSION" "cargo-zigbuild==$ZIGBUILD_VERSION" >&2 </dev/null || rm -rf "$venv"
+}
+
 setup_python() {
     need python3 python3 python3-venv
 }
@@ -217,8 +233,8 @@ for part in "$@"; do
     only_one "setup-$part"
     case $part in
     openapi-clients) setup_openapi_clients ;;
-    rust | wasm | musl | python | envoy | compose | faketime | nginx | patroni | pgbouncer | postgres | prometheus | readme | shell | upstreams | wrk) "setup_$part" ;;
-    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, faketime, nginx, openapi-clients, patroni, pgbouncer, postgres, prometheus, readme, shell, upstreams and wrk, and not \"$part\"." ;;
+    rust | wasm | musl | python | envoy | compose | faketime | nginx | patroni | pgbouncer | postgres | prometheus | readme | shell | upstreams | wrk | zig) "setup_$part" ;;
+    *) die "setup.sh knows rust, wasm, musl, python, envoy, compose, faketime, nginx, openapi-clients, patroni, pgbouncer, postgres, prometheus, readme, shell, upstreams, wrk and zig, and not \"$part\"." ;;
     esac
     ! have flock || flock -u "$lock"
 done

@@ -7,22 +7,27 @@
 //! Filter::new(config, state)               one configuration: decides by what is known, from any thread
 //! Worker::new(filter)                      beside it, streams that wait and callouts in flight
 //!
+//! Where one thread has all of a worker:
 //! Worker::on_request(stream, view, now)    -> Outcome: Allow(Mutations) | Deny(Denial) | Wait
+//! Where threads share a worker, which only requests without a known verdict need:
+//! Filter::on_request(view, now)            -> Immediate: Allow(Mutations) | Deny(Denial) | Undecided
+//! Worker::wait(stream, undecided, now)     -> None | Deny(Denial)
+//!
 //! Worker::on_callout(call, result, now)    Worker::on_stream_end(stream)   Worker::on_tick(now)   Worker::on_detach(now)
 //! Worker::next_command()                   -> Dispatch | SetTick | Log
-//! Worker::next_resume() -> Held, resume(held) -> Resume: Allow(Mutations) | Deny(Denial)
+//! Worker::next_resume()                    -> Held, for Filter::resume(held, now) -> Resume: Allow(Mutations) | Deny(Denial)
 //! ```
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use self::callout::{CallId, CalloutEnd, CalloutResponse, CalloutResult, Dispatch, MAX_RESPONSE_BODY};
 pub use self::command::{Command, Level};
-pub use self::filter::{Filter, RequestView};
+pub use self::filter::{Filter, Held, Immediate, RequestView, Undecided};
 pub use self::local_reply::LocalReply;
 pub use self::metrics::{Definition, Kind, Metrics};
 pub use self::outcome::{Denial, ExpiryNotice, Mutations, Outcome, Resume, Step};
 pub use self::state::{EdgeState, Seed, States};
-pub use self::worker::{Held, Worker};
+pub use self::worker::Worker;
 
 mod callout;
 mod command;

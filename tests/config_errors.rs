@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::envoy_config::connection_manager;
 use crate::support::listener_file::ListenerFile;
 use crate::support::reference::Reference;
-use crate::support::{Answer, Envoy, EnvoyConfig, Upstream, secrets, wait};
+use crate::support::{Answer, Envoy, EnvoyConfig, Filter, Upstream, secrets, wait};
 
 /// A secret that stands in the wrong place, or is none.
 const SECRET: &str = "MARKED-misplaced-edge-secret-90c2";
@@ -197,10 +197,10 @@ fn assert_valid(what: &str, plugin: &Value, change: fn(&mut Value)) {
 
 /// The same configuration as JSON in a text, which Envoy hands on as it is.
 fn as_text(bootstrap: &mut Value) {
-    let plugin = &mut connection_manager(bootstrap)["http_filters"][0]["typed_config"]["config"];
-    let text = plugin["configuration"]["value"].to_string();
-    plugin["configuration"] =
-        json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text});
+    let entry = &mut connection_manager(bootstrap)["http_filters"][0];
+    let configuration = Filter::chosen().configuration(entry);
+    let text = configuration["value"].to_string();
+    *configuration = json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text});
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reqwest::RequestBuilder;
 use serde_json::json;
 
-use crate::support::{Answer, World, made_up, wait};
+use crate::support::{Answer, Filter, World, made_up, wait};
 
 /// The filter's metrics as Prometheus sees them: `latchkey_refused{reason="expired"}` to its value.
 async fn scrape(world: &World) -> BTreeMap<String, u64> {
@@ -84,7 +84,7 @@ async fn no_name_of_a_metric_comes_from_a_request() {
     let world = World::start().await;
     let names = async || {
         let stats = world.envoy.admin("/stats").await;
-        let ours = stats.lines().filter(|line| line.starts_with("wasmcustom."));
+        let ours = stats.lines().filter(|line| line.starts_with(Filter::chosen().stats_prefix()));
         ours.filter_map(|line| line.split_once(": ")).map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
     };
     let before = names().await;

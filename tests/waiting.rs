@@ -48,7 +48,7 @@ async fn contained_streams_that_ask_for_the_same_token_share_one_callout_however
     assert_eq!(world.upstream.count(), 101);
     assert_eq!(world.envoy.metric("callouts.ok").await, 2);
     assert_eq!(world.envoy.metric("callouts_under_way").await, 0);
-    assert_eq!(world.envoy.stat("wasm.latchkey.vm_reload_success").await, 0, "the VM has died");
+    assert_eq!(world.envoy.deaths().await, 0, "the filter has died");
 }
 
 const TIMEOUT: Duration = Duration::from_millis(2000);
@@ -157,7 +157,7 @@ async fn when_clients_go_away_while_they_wait_the_others_get_their_answers() {
         assert_eq!(world.upstream.count(), expected, "round {round}: {gone:?} went away");
     }
     assert_eq!(raw::status(&read(send(envoy, "/after", &alice.token).await).await), Some(200));
-    assert_eq!(envoy.stat("wasm.latchkey.vm_reload_success").await, 0, "the VM has died");
+    assert_eq!(envoy.deaths().await, 0, "the filter has died");
 }
 
 /// Five million bytes that differ.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::StreamId;
 use super::local_reply::LocalReplies;
 use super::locked;
 use super::metrics::{Metric, Metrics};
@@ -30,21 +31,36 @@ pub struct RequestView<'a> {
     pub client: &'a dyn Fn() -> Option<SocketAddr>,
 }
 
-/// A request that needs the verdict on its token.
+/// A request that needs the verdict on its token, for [`Worker::wait`](super::Worker::wait).
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Undecided {
-    pub credential: Credential,
-    pub scopes: Arc<[String]>,
-    pub grpc: bool,
-    pub client: Option<SocketAddr>,
+pub struct Undecided {
+    pub(super) credential: Credential,
+    pub(super) scopes: Arc<[String]>,
+    pub(super) grpc: bool,
+    pub(super) client: Option<SocketAddr>,
+    /// The trace that it belongs to.
+    pub(super) traceparent: Option<String>,
     /// What a log would say of it, where one may.
-    pub described: Option<String>,
+    pub(super) described: Option<String>,
 }
 
-/// What is known of a request at once.
-pub(super) enum Immediate {
-    Decided(Resume),
-    Undecided(Box<Undecided>),
+/// What becomes of a request by what is known already.
+#[derive(Debug)]
+pub struct Immediate {
+    /// Whether the credential is removed. Where it is not, it is another system's, or the operator wants it forwarded.
+    pub removes_authorization: bool,
+    /// What becomes of it, or that it has to wait for a verdict.
+    pub decided: Result<Resume, Box<Undecided>>,
+}
+
+/// A stream that waits no longer.
+#[derive(Debug)]
+pub struct Held {
+    /// The stream.
+    pub stream: StreamId,
+    pub(super) request: Undecided,
+    /// `None`: there was none in time.
+    pub(super) verdict: Option<Verdict>,
 }
 
 /// One configuration, and what it decides by.
@@ -89,42 +105,42 @@ impl Filter {
         self.close(mutations.grpc)
     }
 
-    /// Decides by what is known. Beside it, whether the credential is removed.
-    pub(super) fn decide(&self, request: &RequestView<'_>, now: Duration) -> (bool, Immediate) {
+    /// A request's headers have come. Decides by what is known, on any thread; a worker is needed only where that is not enough.
+    pub fn on_request(&self, request: &RequestView<'_>, now: Duration) -> Immediate {
         let RequestView { headers, client } = request;
         let requirement = self.config.rules.requirement(&headers.target);
         let decision = gate::decide(&requirement, &self.config.accepted, headers.authorization);
         let removes_authorization = self.removes_authorization(headers.authorization, &decision);
         let describe = || describe(headers, client());
-        let immediate = match decision {
-            Decision::Pass => Immediate::Decided(self.allow(headers.grpc, None, None)),
-            Decision::Refuse(refusal) => {
-                Immediate::Decided(self.refuse(&refusal, headers.grpc, None, describe, now))
-            }
+        let decided = match decision {
+            Decision::Pass => Ok(self.allow(headers.grpc, None, None)),
+            Decision::Refuse(refusal) => Ok(self.refuse(&refusal, headers.grpc, None, describe, now)),
             Decision::Ask(credential) => match self.state.verdict(&credential.hash, now) {
                 Some(verdict) => {
                     self.metrics().increment(Metric::CACHE_HITS);
                     let judged = self.judge(&credential, &requirement.scopes, client, &verdict, now);
-                    Immediate::Decided(self.decided(judged, verdict, headers.grpc, describe, now))
+                    Ok(self.decided(judged, verdict, headers.grpc, describe, now))
                 }
                 None => {
                     self.metrics().increment(Metric::CACHE_MISSES);
-                    Immediate::Undecided(Box::new(Undecided {
+                    Err(Box::new(Undecided {
                         credential,
                         scopes: Arc::clone(&requirement.scopes),
                         grpc: headers.grpc,
                         client: client(),
+                        traceparent: headers.trace.map(|trace| trace.as_str().to_owned()),
                         described: (self.config.mode == Mode::Shadow).then(describe),
                     }))
                 }
             },
         };
-        (removes_authorization, immediate)
+        Immediate { removes_authorization, decided }
     }
 
-    /// Decides on a request that has waited; `None`: there was no verdict in time.
-    pub(super) fn decide_late(&self, request: Undecided, verdict: Option<Verdict>, now: Duration) -> Resume {
-        let Undecided { credential, scopes, grpc, client, described } = request;
+    /// Decides on a request that has waited, on any thread. What is given back has to be carried out.
+    pub fn resume(&self, held: Held, now: Duration) -> Resume {
+        let Held { request, verdict, .. } = held;
+        let Undecided { credential, scopes, grpc, client, described, .. } = request;
         let describe = || described.unwrap_or_default();
         match verdict {
             Some(verdict) => {

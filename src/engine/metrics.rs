@@ -132,7 +132,7 @@ impl Metrics {
         let single = |kind, name| Definition { kind, name, label: None };
         let cases = |name, key, case| Definition { kind: Kind::Counter, name, label: Some((key, case)) };
         let by_reason = |name| Reason::ALL.map(|reason| cases(name, "reason", reason.name()));
-        let by_end = |name| CalloutEnd::ALL.map(|end| cases(name, "result", end.name()));
+        let by_end = |name| CalloutEnd::ALL.map(|end| cases(name, "outcome", end.name()));
         let mut all = vec![
             single(Kind::Counter, "passed"),
             single(Kind::Counter, "cache_hits"),
@@ -164,11 +164,17 @@ impl Metrics {
     pub fn take(&self, mut report: impl FnMut(usize, i64)) {
         self.is_due.store(false, Ordering::Relaxed);
         for (place, sum) in self.sums.iter().enumerate() {
-            let counted = sum.load(Ordering::Relaxed);
             // A counter that was corrected after it was taken waits until it has grown again: hosts take no less.
-            if counted > 0 || (counted < 0 && Metric::GAUGES.contains(&place)) {
+            let is_told = |counted: i64| counted > 0 || (counted < 0 && Metric::GAUGES.contains(&place));
+            if !is_told(sum.load(Ordering::Relaxed)) {
+                continue;
+            }
+            // Two threads that take at a time must not take the same.
+            let counted = sum.swap(0, Ordering::Relaxed);
+            if is_told(counted) {
                 report(place, counted);
-                sum.fetch_sub(counted, Ordering::Relaxed);
+            } else {
+                sum.fetch_add(counted, Ordering::Relaxed);
             }
         }
         for (histogram, value) in std::mem::take(&mut *locked(&self.samples)) {
@@ -261,6 +267,25 @@ mod tests {
         assert_eq!(taken(), [(Metric::ALLOWED.0, 2)]);
         let gauges = Metrics::definitions().iter().filter(|it| it.kind == Kind::Gauge).count();
         assert_eq!(gauges, Metric::GAUGES.len());
+    }
+
+    #[test]
+    fn what_several_threads_take_at_a_time_is_what_was_counted() {
+        let metrics = Metrics::default();
+        let taken = AtomicI64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        metrics.increment(Metric::CACHE_MISSES);
+                        metrics.take(|_, difference| {
+                            taken.fetch_add(difference, Ordering::Relaxed);
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(taken.into_inner(), 40_000);
     }
 
     #[test]

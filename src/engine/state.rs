@@ -25,6 +25,9 @@ pub(super) use self::upkeep::{Follow, WorkerId};
 
 mod upkeep;
 
+/// How many tokens a part has room for at least, where there are several.
+const TOKENS_PER_SHARD: usize = 256;
+
 /// What workers must have in common to share verdicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
@@ -54,7 +57,7 @@ pub struct States {
 }
 
 impl States {
-    /// None yet. Each is divided into `shards`, at least one, which as many threads can look into at a time.
+    /// None yet. Each is divided into at most so many `shards`, which as many threads can look into at a time.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, shards: usize) -> Self {
         Self { all: Vec::new(), metrics, shards: shards.max(1) }
@@ -110,7 +113,8 @@ struct Shard {
 }
 
 impl EdgeState {
-    fn new(key: &Key, shards: usize, seed: Seed, metrics: Arc<Metrics>) -> Self {
+    fn new(key: &Key, most_shards: usize, seed: Seed, metrics: Arc<Metrics>) -> Self {
+        let shards = shards(key.limits, most_shards);
         let part = |all: usize| all.div_ceil(shards);
         let limits = Limits {
             max_tokens: part(key.limits.max_tokens),
@@ -178,6 +182,12 @@ impl Drop for EdgeState {
     fn drop(&mut self) {
         self.withdraw_metrics();
     }
+}
+
+/// Into how many parts so many tokens are divided: not so many that chance fills some and leaves others empty.
+fn shards(limits: Limits, most: usize) -> usize {
+    let kept = [limits.max_tokens, limits.max_negative].into_iter().filter(|kept| *kept > 0);
+    kept.min().map_or(1, |fewest| (fewest / TOKENS_PER_SHARD).clamp(1, most))
 }
 
 fn nanoseconds(time: Duration) -> u64 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::StreamId;
 use super::callout::{CallId, CalloutEnd, CalloutResult, Dispatch, Purpose};
 use super::command::{Command, Commands, Level};
-use super::filter::{Filter, Immediate, RequestView, Undecided};
+use super::filter::{Filter, Held, RequestView, Undecided};
 use super::metrics::Metric;
 use super::outcome::{Outcome, Resume, Step};
 use super::pending::{self, Joined, Limits, PendingVerifies};
@@ -88,37 +88,33 @@ impl Worker {
         &self.filter
     }
 
-    /// A request's headers have come. Where it has to wait, the change feed is followed from now on: a worker without requests
-    /// has nothing to follow it for.
+    /// A request's headers have come, where decisions are this worker's too.
     pub fn on_request(&mut self, stream: StreamId, request: &RequestView<'_>, now: Duration) -> Outcome {
-        let (removes_authorization, immediate) = self.filter.decide(request, now);
-        let decided = match immediate {
-            Immediate::Decided(decided) => Some(decided),
-            Immediate::Undecided(undecided) => {
-                let traceparent = request.headers.trace.map(|trace| trace.as_str().to_owned());
-                self.wait(stream, *undecided, traceparent, now)
-            }
+        let immediate = self.filter.on_request(request, now);
+        let decided = match immediate.decided {
+            Ok(decided) => Some(decided),
+            Err(undecided) => self.wait(stream, *undecided, now),
         };
-        if self.tick.is_zero() {
-            // Metrics are taken at ticks.
-            self.tick_every(IDLE_TICK);
-        }
+        self.on_traffic();
         let step = match decided {
             Some(Resume::Allow(mutations)) => Step::Allow(mutations),
             Some(Resume::Deny(denial)) => Step::Deny(denial),
             None => Step::Wait,
         };
-        Outcome { removes_authorization, step }
+        Outcome { removes_authorization: immediate.removes_authorization, step }
     }
 
-    /// Lets a stream wait; else what becomes of it, as too many wait already.
-    fn wait(
-        &mut self,
-        stream: StreamId,
-        request: Undecided,
-        traceparent: Option<String>,
-        now: Duration,
-    ) -> Option<Resume> {
+    /// There are requests, whoever decides on them: from now on it is looked after what they need, such as metrics.
+    pub fn on_traffic(&mut self) {
+        if self.tick.is_zero() {
+            self.tick_every(IDLE_TICK);
+        }
+    }
+
+    /// Lets a stream wait; else what becomes of it, as too many wait already. The change feed is followed from now on: a worker
+    /// without such requests has nothing to follow it for.
+    pub fn wait(&mut self, stream: StreamId, mut request: Undecided, now: Duration) -> Option<Resume> {
+        let traceparent = request.traceparent.take();
         let hash = request.credential.hash;
         let previously_valid = self.filter.state.was_valid(&hash);
         match self.pending.join(stream, hash, previously_valid, now, request) {
@@ -196,16 +192,11 @@ impl Worker {
         !self.commands.is_empty()
     }
 
-    /// The next stream that waits no longer. One that the host still has is to be [resumed](Worker::resume); it is not decided on
+    /// The next stream that waits no longer. One that the host still has is to be [resumed](Filter::resume); it is not decided on
     /// before, as what is decided is counted.
     pub fn next_resume(&mut self) -> Option<Held> {
-        let release = self.pending.release()?;
-        Some(Held { stream: release.waiter, request: release.request, verdict: release.answer })
-    }
-
-    /// Decides on a stream that waited.
-    pub fn resume(&self, held: Held, now: Duration) -> Resume {
-        self.filter.decide_late(held.request, held.verdict, now)
+        let pending::Release { waiter, request, answer } = self.pending.release()?;
+        Some(Held { stream: waiter, request, verdict: answer })
     }
 
     /// Whether [`Worker::next_resume`] may have a stream to name.
@@ -382,15 +373,6 @@ impl Worker {
             );
         }
     }
-}
-
-/// A stream that waits no longer.
-#[derive(Debug)]
-pub struct Held {
-    /// Which one.
-    pub stream: StreamId,
-    request: Undecided,
-    verdict: Option<Verdict>,
 }
 
 /// A verdict that has arrived.

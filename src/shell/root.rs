@@ -187,7 +187,7 @@ impl RootState {
             if let Some(progress) = progress
                 && host::act_on(held.stream)
             {
-                let resume = self.worker.borrow().resume(held, host::now());
+                let resume = self.filter.resume(held, host::now());
                 progress.set(stream::carry_out(resume, &self.filter));
                 if progress.get().has_passed() {
                     host::resume_request();

@@ -166,7 +166,7 @@ async fn closed_and_unspoofable_under_load_while_the_configuration_changes_again
     })
     .await;
     assert_eq!(scene.envoy.stat("listener_manager.lds.update_rejected").await, 0);
-    assert_eq!(scene.envoy.stat("wasm.latchkey.vm_reload_success").await, 0, "a VM has died");
+    assert_eq!(scene.envoy.deaths().await, 0, "the filter has died");
     let received = scene.upstream.received();
     let private: Vec<_> = received.iter().filter(|request| request.path == "/private").collect();
     for seen in &private {

@@ -7,7 +7,7 @@ use crate::prompt::warm_up;
 use crate::support::client::Caller;
 use crate::support::clients::Clients;
 use crate::support::envoy_config::connection_manager;
-use crate::support::{Answer, EnvoyConfig, Kind, World, dist, kind, ports, test_dir, wait};
+use crate::support::{Answer, EnvoyConfig, Filter, Kind, World, dist, kind, ports, test_dir, wait};
 
 const RELOADS: &str = "wasm.latchkey.vm_reload_success";
 
@@ -48,6 +48,9 @@ fn deaths(world: &World) -> usize {
 
 #[tokio::test]
 async fn closed_when_the_vm_dies_under_waiting_requests_and_back_with_the_next_one() {
+    if Filter::chosen().has_no("VM to trap") {
+        return;
+    }
     let trap = ports::free();
     let world = World::with(|config| {
         let patient = config.uncached().concurrency(1).plugin_service("timeout_ms", json!(30_000));
@@ -96,6 +99,9 @@ async fn closed_when_the_vm_dies_under_waiting_requests_and_back_with_the_next_o
 
 #[tokio::test]
 async fn closed_and_steady_under_load_while_vms_die_again_and_again() {
+    if Filter::chosen().has_no("VM to trap") {
+        return;
+    }
     let trap = ports::free();
     let world =
         World::with(|config| with_trap(config, trap).plugin("usage", json!({"flush_ms": 1000}))).await;

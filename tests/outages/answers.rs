@@ -159,9 +159,12 @@ impl Scene {
         for (kind, answer) in kind::send_all(&self.envoy, kinds, &tokens).await {
             kind.assert_unavailable(&answer, what);
         }
-        assert_eq!(self.service.questions().len(), asked + kinds.len(), "{what}: every request asked");
+        // A worker asks for several tokens in one callout where it has two in flight, and for halves of them where that fails.
+        let asks = self.service.questions().len() - asked;
+        assert!(asks >= kinds.len().min(3), "{what}: every request asked, and not {asks} times");
         assert_eq!(self.upstream.count(), passed, "{what}: something reached the upstream");
-        assert_eq!(self.envoy.metric(&metric).await, counted + kinds.len() as u64, "{what}: {metric}");
+        let counted = self.envoy.metric(&metric).await - counted;
+        assert!((1..=asks as u64).contains(&counted), "{what}: {metric}: {counted} of {asks}");
 
         *self.behaviour.lock().expect("the behaviour") = |question| Behaviour::Json(good_verdict(question));
         for (kind, answer) in kind::send_all(&self.envoy, kinds, &tokens).await {
@@ -180,5 +183,5 @@ async fn outage_is_not_refusal_whatever_the_service_answers_and_nothing_of_it_is
     let refused = scene.envoy.metric("refused.unavailable").await;
     assert_eq!(refused, (UNUSABLE.len() * Kind::ALL.len()) as u64);
     scene.assert_outage(("answer is a flood", flood, "unreachable"), &[Kind::Http2Body]).await;
-    assert_eq!(scene.envoy.stat("wasm.latchkey.vm_reload_success").await, 0, "the VM has died");
+    assert_eq!(scene.envoy.deaths().await, 0, "the filter has died");
 }

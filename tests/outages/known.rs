@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::prompt::warm_up;
 use crate::support::clients::{Clients, Seen};
 use crate::support::service::{Made, Settings};
-use crate::support::{Admin, Answer, EnvoyConfig, Relay, Service, World, made_up, wait};
+use crate::support::{Admin, Answer, EnvoyConfig, Filter, Relay, Service, World, made_up, wait};
 
 const STALE: Duration = Duration::from_millis(2000);
 /// What an operator is promised for a revocation at an edge whose feed is up.
@@ -58,8 +58,13 @@ impl Scene {
 
     fn staleness(&self) -> Staleness {
         let told = self.feed.told();
-        assert_eq!(told.len(), 2, "each worker follows the feed on a connection of its own");
-        Staleness { first: told[0].min(told[1]) + STALE, last: told[0].max(told[1]) + STALE }
+        assert_eq!(
+            told.len() as u64,
+            Filter::chosen().edges(2),
+            "each follows the feed on a connection of its own"
+        );
+        let (first, last) = (told.iter().min().expect("one"), told.iter().max().expect("one"));
+        Staleness { first: *first + STALE, last: *last + STALE }
     }
 
     async fn stale_workers(&self) -> u64 {
@@ -67,6 +72,7 @@ impl Scene {
     }
 
     async fn until_stale_workers(&self, count: u64) {
+        let count = Filter::chosen().edges(count);
         let what = format!("{count} workers are stale");
         wait::until(&what, async || (self.stale_workers().await == count).then_some(())).await;
     }
@@ -96,7 +102,7 @@ impl Scene {
         warm_up(&self.world, &self.alice.token).await;
         let answer = self.world.envoy.until_refused(&self.bob.token).await;
         answer.assert_refused(401, "Provided API key is invalid");
-        assert_eq!(self.world.envoy.stat("wasm.latchkey.vm_reload_success").await, 0, "the VM has died");
+        assert_eq!(self.world.envoy.deaths().await, 0, "the filter has died");
     }
 
     /// The service gives no answer any more, neither to look-ups nor to the feed, and then it does again.

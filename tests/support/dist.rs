@@ -6,9 +6,14 @@ use std::time::SystemTime;
 
 use super::test_dir::root;
 
-/// The filter.
+/// The filter, as a module of proxy-wasm.
 pub fn filter() -> PathBuf {
     checked("latchkey.wasm")
+}
+
+/// The filter, as a dynamic module.
+pub fn native_filter() -> PathBuf {
+    checked("liblatchkey.so")
 }
 
 /// The service and command line.
@@ -23,7 +28,7 @@ fn checked(name: &str) -> PathBuf {
     let built =
         modified(&path).unwrap_or_else(|| panic!("dist/{name} is missing: run `make build`, or `make e2e`"));
     let source = *NEWEST.get_or_init(|| {
-        let folders = ["src", "admin-service/src", "admin-service/migrations", "tools"];
+        let folders = ["src", "native/src", "admin-service/src", "admin-service/migrations", "tools"];
         folders.iter().map(|folder| newest(&root().join(folder))).max().expect("folders")
     });
     assert!(built >= source, "dist/{name} is older than its source: run `make build`, or `make e2e`");

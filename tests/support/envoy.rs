@@ -9,13 +9,14 @@ use std::time::Duration;
 use super::client::{Answer, Caller};
 use super::docker::{self, Network};
 use super::envoy_config::EnvoyConfig;
+use super::filter::{self, Filter};
 use super::process::{Process, output_of};
 use super::reference::Reference;
 use super::test_dir::{self, root};
-use super::{dist, ports, wait};
+use super::{ports, wait};
 
 /// The counters that workers bring up to date at their ticks, which come every 250 ms; and the time of some of those.
-const TOLD_AT_TICKS: [&str; 2] = ["wasmcustom.latchkey.passed", "wasmcustom.latchkey.cache_hits"];
+const TOLD_AT_TICKS: [&str; 2] = ["passed", "cache_hits"];
 const TICKS: Duration = Duration::from_millis(600);
 
 pub const IMAGE: &str = "envoyproxy/envoy:v1.40.0";
@@ -159,7 +160,8 @@ impl Envoy {
             if launcher == Launcher::Docker { docker::unique_name("envoy") } else { String::new() };
         let network = network_arguments(network, &[gateway, admin]);
         let (concurrency, environment) = (bootstrap.concurrency.to_string(), bootstrap.environment.clone());
-        let files: Vec<PathBuf> = [vec![file.clone(), dist::filter()], bootstrap.folders.clone()].concat();
+        let files: Vec<PathBuf> =
+            [vec![file.clone(), Filter::chosen().file()], bootstrap.folders.clone()].concat();
         let arguments = bootstrap.arguments.clone();
         let restart = {
             let (launcher, container) = (launcher.clone(), container.clone());
@@ -224,13 +226,12 @@ impl Envoy {
     /// The filter's counter or gauge `latchkey.<name>` (`refused.expired`, for instance), all workers together; 0 if it
     /// is not there. What workers count of every request they tell a little later, which is waited for.
     pub async fn metric(&self, name: &str) -> u64 {
-        let name = format!("wasmcustom.latchkey.{name}");
-        if !TOLD_AT_TICKS.contains(&&*name) {
-            return self.stat(&name).await;
+        if !TOLD_AT_TICKS.contains(&name) {
+            return self.told(name).await;
         }
-        let (mut value, mut since) = (self.stat(&name).await, wait::now());
+        let (mut value, mut since) = (self.told(name).await, wait::now());
         wait::until("the workers have told what they counted", async || {
-            let now = self.stat(&name).await;
+            let now = self.told(name).await;
             if now != value {
                 (value, since) = (now, wait::now());
             }
@@ -238,6 +239,18 @@ impl Envoy {
         })
         .await;
         value
+    }
+
+    /// The same as Envoy has been told so far.
+    async fn told(&self, name: &str) -> u64 {
+        let stats = self.admin("/stats").await;
+        let value = stats.lines().find_map(|line| filter::metric(line, name));
+        value.map_or(0, |value| value.parse().expect("a number"))
+    }
+
+    /// How often the filter has died, or has panicked.
+    pub async fn deaths(&self) -> u64 {
+        self.stat(Filter::chosen().deaths()).await
     }
 
     /// Any counter or gauge of Envoy's, by its full name; 0 if it is not there.
@@ -317,7 +330,7 @@ impl Envoy {
         let name =
             if *launcher == Launcher::Docker { docker::unique_name("validate") } else { String::new() };
         let network = ["--network".to_owned(), "none".to_owned()];
-        let mut command = launcher.command(&name, &network, &[&file, &dist::filter()], environment);
+        let mut command = launcher.command(&name, &network, &[&file, &Filter::chosen().file()], environment);
         let output = command.args(["--mode", "validate", "-c"]).arg(file).output().expect("Envoy runs");
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         if output.status.success() { Ok(text) } else { Err(text) }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::dist;
 use super::envoy::Bootstrap;
+use super::filter::Filter;
 
 /// The edge secret of every test: marked, so that a search of all logs finds it if it leaks.
 pub const EDGE_SECRET: &str = "MARKED-edge-secret-7f3a9c";
@@ -145,6 +145,7 @@ impl EnvoyConfig {
                 {"tag_name": "cause", "regex": r"^wasmcustom\.latchkey\.cache_evictions(\.(\w+))$"},
             ]},
         });
+        Filter::chosen().prepare(&mut bootstrap);
         for change in std::mem::take(&mut self.changes) {
             change(&mut bootstrap);
         }
@@ -180,7 +181,7 @@ impl EnvoyConfig {
                         "log_format": {"text_format_source": {"inline_string": ACCESS_LOG}},
                     },
                 }],
-                "http_filters": [filter(&self.plugin), {
+                "http_filters": [Filter::chosen().entry(&self.plugin), {
                     "name": "envoy.filters.http.router",
                     "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
                 }],
@@ -212,28 +213,6 @@ const ACCESS_LOG: &str = "access %RESPONSE_CODE% %RESPONSE_CODE_DETAILS% %FILTER
 /// The HTTP connection manager in a bootstrap that [`EnvoyConfig::build`] made.
 pub fn connection_manager(bootstrap: &mut Value) -> &mut Value {
     &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-}
-
-/// The wasm filter, around this configuration.
-pub fn filter(plugin: &Value) -> Value {
-    json!({
-        "name": "latchkey",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-            "config": {
-                "name": "latchkey",
-                "failure_policy": "FAIL_RELOAD",
-                "reload_config": {"backoff": {"base_interval": "0.2s"}},
-                "vm_config": {
-                    "vm_id": "latchkey",
-                    "runtime": "envoy.wasm.runtime.v8",
-                    "code": {"local": {"filename": dist::filter()}},
-                    "environment_variables": {"host_env_keys": ["LATCHKEY_EDGE_SECRET"]},
-                },
-                "configuration": {"@type": "type.googleapis.com/google.protobuf.Struct", "value": plugin},
-            },
-        },
-    })
 }
 
 /// A cluster's protocol options: HTTP/2.

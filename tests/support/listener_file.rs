@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::envoy_config::{EnvoyConfig, connection_manager};
+use super::filter::Filter;
 use super::test_dir;
 
 /// The file, and what is in it.
@@ -40,8 +41,8 @@ impl ListenerFile {
     /// Replaces the filter's configuration, in a way that Envoy notices.
     pub fn set_plugin(&self, plugin: &Value) {
         let mut listeners = self.listeners.lock().expect("the listeners");
-        let filter = &mut connection_manager(&mut listeners)["http_filters"][0]["typed_config"]["config"];
-        filter["configuration"]["value"] = plugin.clone();
+        let filter = &mut connection_manager(&mut listeners)["http_filters"][0];
+        Filter::chosen().configuration(filter)["value"] = plugin.clone();
         write(&self.folder, &listeners);
     }
 }

@@ -302,7 +302,7 @@ impl Edge {
         }
         while let Some(held) = self.workers[number].next_resume() {
             let stream = held.stream;
-            let resume = self.workers[number].resume(held, now);
+            let resume = self.workers[number].filter().resume(held, now);
             let Waiting { at, token, .. } = self.streams.remove(&(number, stream)).expect("it waits");
             let request = at.request;
             let decided = self.carry_out(number, at, resume);
