@@ -139,6 +139,12 @@ impl<W, A: Clone> PendingVerifies<W, A> {
         again
     }
 
+    /// Whether a stream waits for a token that still has time.
+    pub fn is_awaited(&self, hash: &TokenHash, now: Duration) -> bool {
+        let has_time = |waiter: &StreamId| self.waiters.get(waiter).is_some_and(|it| it.deadline > now);
+        self.tokens.get(hash).is_some_and(|waiters| waiters.iter().any(has_time))
+    }
+
     /// Ends the waiting of each stream whose deadline is over.
     pub fn sweep(&mut self, now: Duration) {
         for streams in self.tokens.values_mut() {

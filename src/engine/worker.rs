@@ -325,17 +325,27 @@ impl Worker {
                     self.verify(*hash, None, now);
                 }
             }
-            // One token of many on which there is no word must not leave the others without theirs.
             Err(end @ (CalloutEnd::Unreachable | CalloutEnd::BadAnswer)) if hashes.as_slice().len() > 1 => {
                 self.count_end(end, now);
-                let (one, other) = hashes.as_slice().split_at(hashes.as_slice().len() / 2);
-                for half in [one, other] {
-                    if let Ok(half) = TokenHashes::try_from(half.to_vec()) {
-                        self.send_verify(half, None, now);
-                    }
-                }
+                self.verify_halves(hashes.as_slice(), now);
             }
             Err(end) => self.end_verify(hashes, sent_at, end, now),
+        }
+    }
+
+    /// One token of many on which there is no word must not leave the others without theirs: those for which a stream still has
+    /// time are asked for again, in two callouts.
+    fn verify_halves(&mut self, hashes: &[TokenHash], now: Duration) {
+        let (awaited, over): (Vec<TokenHash>, Vec<TokenHash>) =
+            hashes.iter().partition(|hash| self.pending.is_awaited(hash, now));
+        for hash in over {
+            self.resolve(hash, pending::Outcome::Failed, now);
+        }
+        let (one, other) = awaited.split_at(awaited.len() / 2);
+        for half in [one, other] {
+            if let Ok(half) = TokenHashes::try_from(half.to_vec()) {
+                self.send_verify(half, None, now);
+            }
         }
     }
 
