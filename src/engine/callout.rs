@@ -20,12 +20,19 @@ pub struct CallId(pub u64);
 /// What a callout is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// The verdicts on these tokens; when it was sent.
-    Verify(TokenHashes, Duration),
+    /// The verdicts on these tokens; when it was sent, and how long it may take.
+    Verify(TokenHashes, Sent),
     /// The next page of the change feed.
     Changes,
     /// A usage report.
     Usage,
+}
+
+/// When a callout was sent, and when it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub at: Duration,
+    pub until: Duration,
 }
 
 /// A callout to send. Its end is given to [`Worker::on_callout`](super::Worker::on_callout), also where it cannot be sent.

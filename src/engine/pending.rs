@@ -145,6 +145,15 @@ impl<W, A: Clone> PendingVerifies<W, A> {
         self.tokens.get(hash).is_some_and(|waiters| waiters.iter().any(has_time))
     }
 
+    /// The time that every one of these tokens has a stream waiting for it.
+    pub fn awaited_until<'a>(&self, hashes: impl IntoIterator<Item = &'a TokenHash>) -> Option<Duration> {
+        let last = |hash: &TokenHash| {
+            let waiters = self.tokens.get(hash)?.iter();
+            waiters.filter_map(|waiter| Some(self.waiters.get(waiter)?.deadline)).max()
+        };
+        hashes.into_iter().filter_map(last).min()
+    }
+
     /// Ends the waiting of each stream whose deadline is over.
     pub fn sweep(&mut self, now: Duration) {
         for streams in self.tokens.values_mut() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::StreamId;
-use super::callout::{CallId, CalloutEnd, CalloutResult, Dispatch, Purpose};
+use super::callout::{CallId, CalloutEnd, CalloutResult, Dispatch, Purpose, Sent};
 use super::command::{Command, Commands, Level};
 use super::filter::{Filter, Held, RequestView, Undecided};
 use super::metrics::Metric;
@@ -33,6 +33,8 @@ const MAX_VERDICT: usize = 64 * 1024;
 const GATHER_FROM: usize = 2;
 /// How long tokens are gathered at most, give or take a tick: a slow service keeps none waiting twice.
 const GATHER_TIME: Duration = Duration::from_millis(10);
+/// How long a callout for verdicts may take at least.
+const SHORTEST_CALLOUT: Duration = Duration::from_millis(10);
 /// How long after its time the end of a callout may still be reported; then it counts as timed out.
 const GRACE: Duration = Duration::from_secs(1);
 /// How often an outage is logged at most.
@@ -136,7 +138,7 @@ impl Worker {
     /// A callout has ended. One that is not in flight, or not any more, changes nothing.
     pub fn on_callout(&mut self, call: CallId, result: CalloutResult<'_>, now: Duration) {
         match self.calls.remove(&call) {
-            Some(Purpose::Verify(hashes, sent_at)) => self.on_verdicts(&hashes, sent_at, result, now),
+            Some(Purpose::Verify(hashes, sent)) => self.on_verdicts(&hashes, sent, result, now),
             Some(Purpose::Changes) => self.filter.state.on_changes(result, now, &mut self.commands),
             Some(Purpose::Usage) => self.filter.state.on_usage(result, now, &mut self.commands),
             None => return,
@@ -151,15 +153,14 @@ impl Worker {
     /// Looks at deadlines, and after the change feed, usage and metrics.
     pub fn on_tick(&mut self, now: Duration) {
         self.pending.sweep(now);
-        let limit = self.filter.config.service.timeout.saturating_add(GRACE);
         let overdue = self.calls.iter().filter_map(|(call, purpose)| match purpose {
-            Purpose::Verify(_, sent_at) if sent_at.saturating_add(limit) <= now => Some(*call),
+            Purpose::Verify(_, sent) if sent.until.saturating_add(GRACE) <= now => Some(*call),
             _ => None,
         });
         let overdue: VecDeque<CallId> = overdue.collect();
         for call in overdue {
-            if let Some(Purpose::Verify(hashes, sent_at)) = self.calls.remove(&call) {
-                self.end_verify(&hashes, sent_at, CalloutEnd::Timeout, now);
+            if let Some(Purpose::Verify(hashes, sent)) = self.calls.remove(&call) {
+                self.end_verify(&hashes, sent, CalloutEnd::Timeout, now);
             }
         }
         self.send_gathered(now);
@@ -289,24 +290,24 @@ impl Worker {
             [token_hash] => serde_json::to_vec(&VerifyRequest { token_hash: *token_hash }),
             _ => serde_json::to_vec(&VerifyBatchRequest { token_hashes: hashes.clone() }),
         };
-        let call = self.new_call(Purpose::Verify(hashes, now));
+        // It ends with the streams that wait for it, or who comes next would follow a callout that is over for all others.
+        let timeout = self.filter.config.service.timeout;
+        let awaited_until = self.pending.awaited_until(hashes.as_slice()).unwrap_or(now);
+        let timeout = awaited_until.saturating_sub(now).clamp(SHORTEST_CALLOUT.min(timeout), timeout);
+        let sent = Sent { at: now, until: now.saturating_add(timeout) };
+        let call = self.new_call(Purpose::Verify(hashes, sent));
         let service = &self.filter.config.service;
         let body = body.unwrap_or_default();
         let dispatch = Dispatch::post(call, service, &service.cluster, VERIFY_PATH, body).traced(traceparent);
+        let dispatch = Dispatch { timeout, ..dispatch };
         self.commands.push(Command::Dispatch(dispatch));
         self.filter.state.metrics().increment(Metric::CALLOUTS_ACTIVE);
         self.tick_every(TICK);
     }
 
-    fn on_verdicts(
-        &mut self,
-        hashes: &TokenHashes,
-        sent_at: Duration,
-        result: CalloutResult<'_>,
-        now: Duration,
-    ) {
+    fn on_verdicts(&mut self, hashes: &TokenHashes, sent: Sent, result: CalloutResult<'_>, now: Duration) {
         match read_verdicts(hashes.as_slice(), result)
-            .and_then(|responses| judge(&responses, hashes, sent_at, now))
+            .and_then(|responses| judge(&responses, hashes, sent.at, now))
         {
             Ok(verdicts) => {
                 self.count_end(CalloutEnd::Ok, now);
@@ -329,7 +330,7 @@ impl Worker {
                 self.count_end(end, now);
                 self.verify_halves(hashes.as_slice(), now);
             }
-            Err(end) => self.end_verify(hashes, sent_at, end, now),
+            Err(end) => self.end_verify(hashes, sent, end, now),
         }
     }
 
@@ -350,11 +351,10 @@ impl Worker {
     }
 
     /// A callout for verdicts has brought none.
-    fn end_verify(&mut self, hashes: &TokenHashes, sent_at: Duration, end: CalloutEnd, now: Duration) {
+    fn end_verify(&mut self, hashes: &TokenHashes, sent: Sent, end: CalloutEnd, now: Duration) {
         self.count_end(end, now);
-        let timeout = self.filter.config.service.timeout;
         let outcome = match end {
-            CalloutEnd::Timeout => pending::Outcome::Timeout(sent_at.saturating_add(timeout)),
+            CalloutEnd::Timeout => pending::Outcome::Timeout(sent.until),
             _ => pending::Outcome::Failed,
         };
         for hash in hashes.as_slice() {

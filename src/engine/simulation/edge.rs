@@ -357,7 +357,7 @@ impl Edge {
                 let is_over = |call: &InFlight| {
                     call.worker == number
                         && call.is_verify()
-                        && call.sent_at + TIMEOUT + Duration::from_secs(1) <= now
+                        && call.sent_at + call.dispatch.timeout + Duration::from_secs(1) <= now
                 };
                 let over: Vec<InFlight> = self.calls.extract_if(.., |call| is_over(call)).collect();
                 self.workers[number].on_tick(now);
