@@ -1,4 +1,4 @@
-//! What Envoy calls: each hook that it looks for in a module with an HTTP filter, behind the [guard]. Ten are empty, as
+//! What Envoy calls: each hook that it looks for in a module with an HTTP filter, behind the [guard](crate::guard). Ten are empty, as
 //! callouts go out from the configuration, and whole.
 
 #![allow(
