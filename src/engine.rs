@@ -15,7 +15,7 @@
 //!
 //! Worker::on_callout(call, result, now)    Worker::on_stream_end(stream)   Worker::on_tick(now)   Worker::on_detach(now)
 //! Worker::next_command()                   -> Dispatch | SetTick | Log
-//! Worker::next_resume()                    -> Held, for Filter::resume(held, now) -> Resume: Allow(Mutations) | Deny(Denial)
+//! Worker::next_resume()                    -> Held, for Filter::resume(held, now) -> Decided: Allow(Mutations) | Deny(Denial)
 //! ```
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,13 +25,14 @@ pub use self::command::{Command, Level};
 pub use self::filter::{Filter, Held, Immediate, RequestView, Undecided};
 pub use self::local_reply::LocalReply;
 pub use self::metrics::{Definition, Kind, Metrics};
-pub use self::outcome::{Denial, ExpiryNotice, Mutations, Outcome, Resume, Step};
+pub use self::outcome::{Decided, Denial, ExpiryNotice, Mutations, Outcome};
 pub use self::state::{EdgeState, Seed, States};
 pub use self::worker::Worker;
 
 mod callout;
 mod command;
 mod filter;
+mod gather;
 mod local_reply;
 mod metrics;
 mod outcome;
@@ -39,6 +40,7 @@ mod pending;
 #[cfg(test)]
 mod simulation;
 mod state;
+mod verdicts;
 mod worker;
 
 /// Names a stream of one worker.

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use latchkey::config::Config;
 use latchkey::engine::{
-    CallId, CalloutResponse, CalloutResult, Command, Dispatch, Filter, Held, Level, MAX_RESPONSE_BODY,
-    Resume, StreamId, Undecided, Worker,
+    CallId, CalloutResponse, CalloutResult, Command, Decided, Dispatch, Filter, Held, Level,
+    MAX_RESPONSE_BODY, StreamId, Undecided, Worker,
 };
 
 use crate::host::{self, ConfigHost, ConfigScheduler, StreamHost, StreamScheduler};
@@ -133,7 +133,7 @@ impl Configuration {
     // On the threads of streams.
 
     /// Lets a stream wait for a verdict; else what becomes of it at once.
-    pub fn wait(&self, host: &StreamHost, request: Undecided) -> Result<Arc<Waiting>, Resume> {
+    pub fn wait(&self, host: &StreamHost, request: Undecided) -> Result<Arc<Waiting>, Decided> {
         let stream = self.streams.fetch_add(1, Ordering::Relaxed);
         let waiting = Waiting { stream, scheduler: host.scheduler(), held: Mutex::new(None) };
         let waiting = Arc::new(waiting);

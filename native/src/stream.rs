@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use latchkey::engine::{Denial, ExpiryNotice, LocalReply, Mutations, RequestView, Resume};
+use latchkey::engine::{Decided, Denial, ExpiryNotice, LocalReply, Mutations, RequestView};
 use latchkey::headers::AUTHORIZATION;
 
 use crate::configuration::{Configuration, Waiting};
@@ -64,20 +64,20 @@ impl Stream {
         let credential = immediate.removes_authorization.then_some(AUTHORIZATION.as_bytes());
         let mut removed = spoofed.iter().map(Vec::as_slice).chain(credential);
         let is_clean = removed.all(|name| host.remove_header(Map::RequestHeaders, name));
-        let resume = match immediate.decided {
-            Ok(Resume::Allow(mutations)) if !is_clean => Resume::Deny(filter.close_allowed(&mutations)),
+        let decided = match immediate.decided {
+            Ok(decided) if is_clean => decided,
+            Ok(decided) => Decided::Deny(decided.uncleaned(filter)),
             Err(_) if !is_clean => return self.close(host),
-            Ok(resume) => resume,
             Err(undecided) => match self.configuration.wait(&host, *undecided) {
                 Ok(waiting) => {
                     self.progress.set(Progress::Waiting);
                     *self.waiting.borrow_mut() = Some(waiting);
                     return self.configuration.on_decision();
                 }
-                Err(resume) => resume,
+                Err(decided) => decided,
             },
         };
-        self.carry_out(resume, host);
+        self.carry_out(decided, host);
     }
 
     /// It was woken on its thread: it may wait no longer.
@@ -122,18 +122,18 @@ impl Stream {
     }
 
     /// Carries a decision out. `None`: the request was denied, and may be gone.
-    fn carry_out(&self, resume: Resume, mut host: StreamHost) -> Option<StreamHost> {
+    fn carry_out(&self, resume: Decided, mut host: StreamHost) -> Option<StreamHost> {
         match resume {
-            Resume::Allow(mutations) if self.takes(&mutations, &mut host) => {
+            Decided::Allow(mutations) if self.takes(&mutations, &mut host) => {
                 self.progress.set(Progress::Passed(mutations.expiry_notice()));
                 self.configuration.on_decision();
                 Some(host)
             }
-            Resume::Allow(mutations) => {
+            Decided::Allow(mutations) => {
                 self.deny(&self.configuration.filter.close_allowed(&mutations), host);
                 None
             }
-            Resume::Deny(denial) => {
+            Decided::Deny(denial) => {
                 self.deny(&denial, host);
                 None
             }

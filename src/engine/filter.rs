@@ -8,7 +8,7 @@ use super::StreamId;
 use super::local_reply::LocalReplies;
 use super::locked;
 use super::metrics::{Metric, Metrics};
-use super::outcome::{Denial, ExpiryNotice, Mutations, Resume};
+use super::outcome::{Decided, Denial, ExpiryNotice, Mutations};
 use super::state::EdgeState;
 use crate::config::{Config, Mode};
 use crate::credential::{self, Credential, Values};
@@ -50,7 +50,7 @@ pub struct Immediate {
     /// Whether the credential is removed. Where it is not, it is another system's, or the operator wants it forwarded.
     pub removes_authorization: bool,
     /// What becomes of it, or that it has to wait for a verdict.
-    pub decided: Result<Resume, Box<Undecided>>,
+    pub decided: Result<Decided, Box<Undecided>>,
 }
 
 /// A stream that waits no longer.
@@ -138,7 +138,7 @@ impl Filter {
     }
 
     /// Decides on a request that has waited, on any thread. What is given back has to be carried out.
-    pub fn resume(&self, held: Held, now: Duration) -> Resume {
+    pub fn resume(&self, held: Held, now: Duration) -> Decided {
         let Held { request, verdict, .. } = held;
         let Undecided { credential, scopes, grpc, client, described, .. } = request;
         let describe = || described.unwrap_or_default();
@@ -155,7 +155,7 @@ impl Filter {
     }
 
     /// Refuses a request that cannot even wait.
-    pub(super) fn overloaded(&self, request: Undecided, now: Duration) -> Resume {
+    pub(super) fn overloaded(&self, request: Undecided, now: Duration) -> Decided {
         let refusal = Refusal::new(Reason::Overloaded, Some(request.credential.scheme));
         let described = request.described;
         self.refuse(&refusal, request.grpc, None, || described.unwrap_or_default(), now)
@@ -183,7 +183,7 @@ impl Filter {
         grpc: bool,
         describe: impl FnOnce() -> String,
         now: Duration,
-    ) -> Resume {
+    ) -> Decided {
         match judged {
             Ok(identity) => {
                 let expires_at = verdict.expires_within(self.config.expiry_warning, now);
@@ -193,9 +193,9 @@ impl Filter {
         }
     }
 
-    fn allow(&self, grpc: bool, identity: Option<Arc<Identity>>, expiry: Option<ExpiryNotice>) -> Resume {
+    fn allow(&self, grpc: bool, identity: Option<Arc<Identity>>, expiry: Option<ExpiryNotice>) -> Decided {
         self.metrics().increment(Metric::ALLOWED);
-        Resume::Allow(Mutations {
+        Decided::Allow(Mutations {
             counted_as: Metric::ALLOWED,
             grpc,
             decision: "allowed".into(),
@@ -214,14 +214,14 @@ impl Filter {
         denied_by: Option<Verdict>,
         describe: impl FnOnce() -> String,
         now: Duration,
-    ) -> Resume {
+    ) -> Decided {
         let reason = refusal.reason();
         if self.config.mode == Mode::Enforce {
-            return Resume::Deny(self.deny(refusal, grpc, denied_by));
+            return Decided::Deny(self.deny(refusal, grpc, denied_by));
         }
         self.metrics().increment(Metric::shadow_denied(reason));
         let admitted = locked(&self.shadow_lines).admit(now);
-        Resume::Allow(Mutations {
+        Decided::Allow(Mutations {
             counted_as: Metric::shadow_denied(reason),
             grpc,
             decision: format!("shadow_denied:{}", reason.name()).into(),

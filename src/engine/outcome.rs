@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::filter::Filter;
 use super::local_reply::LocalReply;
 use super::metrics::Metric;
 use crate::gate::{Identity, TokenOwner, Verdict};
@@ -16,33 +17,33 @@ const SCOPES: &str = "latchkey_scopes";
 /// Filter state that says what was decided.
 const DECISION: &str = "latchkey_decision";
 
-/// What becomes of a request.
+/// What becomes of a request at once.
 #[derive(Debug)]
 pub struct Outcome {
     /// Whether the credential is removed. Where it is not, it is another system's, or the operator wants it forwarded.
     pub removes_authorization: bool,
-    /// What is next.
-    pub step: Step,
+    /// What becomes of it; `None`: it is held until [`Worker::next_resume`](super::Worker::next_resume) names its stream.
+    pub decided: Option<Decided>,
 }
 
-/// What is next for a request.
+/// What becomes of a request that was decided on.
 #[derive(Debug)]
-pub enum Step {
+pub enum Decided {
     /// It goes on to the upstream.
     Allow(Mutations),
     /// It gets a local reply.
     Deny(Denial),
-    /// It is held until [`Worker::next_resume`](super::Worker::next_resume) names its stream.
-    Wait,
 }
 
-/// What becomes of a stream that was held.
-#[derive(Debug)]
-pub enum Resume {
-    /// It goes on to the upstream.
-    Allow(Mutations),
-    /// It gets a local reply.
-    Deny(Denial),
+impl Decided {
+    /// What becomes of it where the host did not remove what has to be removed: it is denied in any case.
+    #[must_use]
+    pub fn uncleaned(self, filter: &Filter) -> Denial {
+        match self {
+            Self::Allow(mutations) => filter.close_allowed(&mutations),
+            Self::Deny(denial) => denial,
+        }
+    }
 }
 
 /// What a request takes along that goes on.

@@ -13,6 +13,7 @@ use self::step::Step;
 
 mod callouts;
 mod checks;
+mod decisions;
 mod edge;
 mod knowledge;
 mod request;
@@ -56,6 +57,7 @@ impl Simulation {
             Step::ForgetChanges(most) => service.forget_changes(most),
             Step::Restore(lost) => service.restore(lost),
             Step::Block(dispatches) => edge.blocked = dispatches,
+            Step::Stubborn => edge.stubborn = true,
             Step::Reload(worker) => edge.reload(worker, now, service),
             Step::Die => edge.die(service),
             Step::Wait(milliseconds) => {
@@ -70,6 +72,7 @@ impl Simulation {
     fn settle(&mut self) {
         // An edge without requests follows nothing.
         self.take(Step::Block(0));
+        self.edge.stubborn = false;
         let request = Request { kind: Kind::Token(0), path: Path::Required };
         self.take(Step::Request(0, request));
         for round in 0..200 {

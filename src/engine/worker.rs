@@ -1,7 +1,7 @@
 //! One worker of one configuration: the streams that wait for verdicts, the callouts in flight, and the change feed if it is this
 //! worker that follows it. A shell calls it from one thread at a time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +9,16 @@ use super::StreamId;
 use super::callout::{CallId, CalloutEnd, CalloutResult, Dispatch, Purpose, Sent};
 use super::command::{Command, Commands, Level};
 use super::filter::{Filter, Held, RequestView, Undecided};
+use super::gather::Gatherer;
 use super::metrics::Metric;
-use super::outcome::{Outcome, Resume, Step};
+use super::outcome::{Decided, Outcome};
 use super::pending::{self, Joined, Limits, PendingVerifies};
 use super::state::{Follow, WorkerId};
+use super::verdicts::{self, Arrived};
 use crate::gate::Verdict;
 use crate::throttle::Throttle;
 use crate::token::TokenHash;
-use crate::wire::{
-    MAX_TOKEN_HASHES, PREFIX_OFFSET, TokenHashes, USAGE_PATH, VERIFY_PATH, VerifyBatchRequest,
-    VerifyBatchResponse, VerifyRequest, VerifyResponse,
-};
+use crate::wire::{PREFIX_OFFSET, TokenHashes, USAGE_PATH, VERIFY_PATH, VerifyBatchRequest, VerifyRequest};
 
 /// What bounds one worker. A waiting stream takes a few hundred bytes here, and its buffers in Envoy.
 const LIMITS: Limits = Limits { waiters: 16_384, waiters_per_token: 4096, tokens: 1024, unknown: 512 };
@@ -27,12 +26,6 @@ const LIMITS: Limits = Limits { waiters: 16_384, waiters_per_token: 4096, tokens
 const TICK: Duration = Duration::from_millis(50);
 /// How often the change feed and the metrics are looked after otherwise.
 const IDLE_TICK: Duration = Duration::from_millis(250);
-/// The longest response with one verdict that is read, in bytes; one with several may take as much for each.
-const MAX_VERDICT: usize = 64 * 1024;
-/// How many callouts for verdicts are in flight when further tokens are gathered, to be asked for in one.
-const GATHER_FROM: usize = 2;
-/// How long tokens are gathered at most, give or take a tick: a slow service keeps none waiting twice.
-const GATHER_TIME: Duration = Duration::from_millis(10);
 /// How long a callout for verdicts may take at least.
 const SHORTEST_CALLOUT: Duration = Duration::from_millis(10);
 /// How long after its time the end of a callout may still be reported; then it counts as timed out.
@@ -48,11 +41,8 @@ pub struct Worker {
     pending: PendingVerifies<Undecided, Verdict>,
     calls: BTreeMap<CallId, Purpose>,
     last_call: u64,
-    /// Tokens to be verified that are in no callout yet, and since when there are any.
-    gathered: Vec<TokenHash>,
-    gathered_since: Duration,
-    /// Whether the service is one that verifies several tokens at once, as far as is known.
-    gathers: bool,
+    /// Tokens to be verified that are in no callout yet.
+    gatherer: Gatherer,
     commands: Commands,
     /// The time between ticks; zero: there are none yet.
     tick: Duration,
@@ -70,9 +60,7 @@ impl Worker {
             pending,
             calls: BTreeMap::new(),
             last_call: 0,
-            gathered: Vec::new(),
-            gathered_since: Duration::ZERO,
-            gathers: true,
+            gatherer: Gatherer::default(),
             commands: Commands::default(),
             tick: Duration::ZERO,
             outage_lines: OUTAGE_LINES,
@@ -98,12 +86,7 @@ impl Worker {
             Err(undecided) => self.wait(stream, *undecided, now),
         };
         self.on_traffic();
-        let step = match decided {
-            Some(Resume::Allow(mutations)) => Step::Allow(mutations),
-            Some(Resume::Deny(denial)) => Step::Deny(denial),
-            None => Step::Wait,
-        };
-        Outcome { removes_authorization: immediate.removes_authorization, step }
+        Outcome { removes_authorization: immediate.removes_authorization, decided }
     }
 
     /// There are requests, whoever decides on them: from now on it is looked after what they need, such as metrics.
@@ -115,7 +98,7 @@ impl Worker {
 
     /// Lets a stream wait; else what becomes of it, as too many wait already. The change feed is followed from now on: a worker
     /// without such requests has nothing to follow it for.
-    pub fn wait(&mut self, stream: StreamId, mut request: Undecided, now: Duration) -> Option<Resume> {
+    pub fn wait(&mut self, stream: StreamId, mut request: Undecided, now: Duration) -> Option<Decided> {
         let traceparent = request.traceparent.take();
         let hash = request.credential.hash;
         let previously_valid = self.filter.state.was_valid(&hash);
@@ -157,8 +140,7 @@ impl Worker {
             Purpose::Verify(_, sent) if sent.until.saturating_add(GRACE) <= now => Some(*call),
             _ => None,
         });
-        let overdue: VecDeque<CallId> = overdue.collect();
-        for call in overdue {
+        for call in overdue.collect::<Vec<_>>() {
             if let Some(Purpose::Verify(hashes, sent)) = self.calls.remove(&call) {
                 self.end_verify(&hashes, sent, CalloutEnd::Timeout, now);
             }
@@ -257,31 +239,19 @@ impl Worker {
 
     /// Sees to it that a token is verified: at once, or where enough callouts are in flight already, with others in one.
     fn verify(&mut self, hash: TokenHash, traceparent: Option<String>, now: Duration) {
-        if !self.gathers || (self.gathered.is_empty() && self.verifies_in_flight() < GATHER_FROM) {
-            return self.send_verify(TokenHashes::from(hash), traceparent, now);
+        self.gatherer.add(hash, now);
+        if self.gatherer.is_alone()
+            && let Some(hashes) = self.gatherer.take(self.verifies_in_flight(), now)
+        {
+            self.send_verify(hashes, traceparent, now);
         }
-        if self.gathered.is_empty() {
-            self.gathered_since = now;
-        }
-        self.gathered.push(hash);
         self.send_gathered(now);
     }
 
-    /// Asks for tokens that were gathered, if it is time, or as many as one callout takes.
+    /// Asks for tokens that were gathered, if it is time.
     fn send_gathered(&mut self, now: Duration) {
-        while !self.gathered.is_empty() {
-            let is_time = self.verifies_in_flight() < GATHER_FROM
-                || now.saturating_sub(self.gathered_since) >= GATHER_TIME;
-            if !is_time && self.gathered.len() < MAX_TOKEN_HASHES {
-                return;
-            }
-            let rest = self.gathered.split_off(self.gathered.len().min(MAX_TOKEN_HASHES));
-            let hashes = std::mem::replace(&mut self.gathered, rest);
-            self.gathered_since = now;
-            // There are as many as one callout takes, and at least one.
-            if let Ok(hashes) = TokenHashes::try_from(hashes) {
-                self.send_verify(hashes, None, now);
-            }
+        while let Some(hashes) = self.gatherer.take(self.verifies_in_flight(), now) {
+            self.send_verify(hashes, None, now);
         }
     }
 
@@ -306,12 +276,10 @@ impl Worker {
     }
 
     fn on_verdicts(&mut self, hashes: &TokenHashes, sent: Sent, result: CalloutResult<'_>, now: Duration) {
-        match read_verdicts(hashes.as_slice(), result)
-            .and_then(|responses| judge(&responses, hashes, sent.at, now))
-        {
-            Ok(verdicts) => {
+        match verdicts::read(result, hashes, sent.at, now) {
+            Ok(arrived) => {
                 self.count_end(CalloutEnd::Ok, now);
-                for Answered { response, cached, verdict } in verdicts {
+                for Arrived { response, cached, verdict } in arrived {
                     let believed = self.filter.state.keep(&response, cached, now);
                     let outcome =
                         if believed { pending::Outcome::Answer(verdict) } else { pending::Outcome::Outdated };
@@ -321,7 +289,7 @@ impl Worker {
             // A service of an earlier version: each token is asked for by itself from now on.
             Err(CalloutEnd::Refused) if hashes.as_slice().len() > 1 => {
                 self.count_end(CalloutEnd::Refused, now);
-                self.gathers = false;
+                self.gatherer.ask_singly();
                 for hash in hashes.as_slice() {
                     self.verify(*hash, None, now);
                 }
@@ -383,41 +351,4 @@ impl Worker {
             );
         }
     }
-}
-
-/// A verdict that has arrived.
-struct Answered {
-    response: VerifyResponse,
-    /// What is cached of it: ends with its token, however long the response was in flight.
-    cached: Verdict,
-    /// What counts for streams that wait: then the service's word counts.
-    verdict: Verdict,
-}
-
-/// What the service says of these tokens. Envoy's own responses, and whatever is longer than that may be, are none of it.
-fn read_verdicts(hashes: &[TokenHash], result: CalloutResult<'_>) -> Result<Vec<VerifyResponse>, CalloutEnd> {
-    if hashes.len() == 1 {
-        return result.read::<VerifyResponse>(b"200", MAX_VERDICT).map(|response| vec![response]);
-    }
-    let most = MAX_VERDICT.saturating_mul(hashes.len());
-    let response = result.read::<VerifyBatchResponse>(b"200", most)?;
-    Ok(response.into_responses().collect())
-}
-
-/// The verdicts on just these tokens, or none at all.
-fn judge(
-    responses: &[VerifyResponse],
-    hashes: &TokenHashes,
-    sent_at: Duration,
-    now: Duration,
-) -> Result<Vec<Answered>, CalloutEnd> {
-    if responses.len() != hashes.as_slice().len() {
-        return Err(CalloutEnd::BadAnswer);
-    }
-    let answered = responses.iter().zip(hashes.as_slice()).map(|(response, hash)| {
-        let verdict = Verdict::of(response, *hash, now)?;
-        let cached = Verdict::of(response, *hash, sent_at)?;
-        Some(Answered { response: response.clone(), cached, verdict })
-    });
-    answered.collect::<Option<_>>().ok_or(CalloutEnd::BadAnswer)
 }

@@ -10,7 +10,7 @@ use proxy_wasm::types::{Action, MapType};
 use super::pairs::{Pairs, serialise_pairs};
 use super::root::RootState;
 use super::{foreign, host, vm_state};
-use crate::engine::{Denial, ExpiryNotice, Filter, LocalReply, Mutations, RequestView, Resume, Step};
+use crate::engine::{Decided, Denial, ExpiryNotice, Filter, LocalReply, Mutations, RequestView};
 use crate::headers::AUTHORIZATION;
 
 /// How far a request has come.
@@ -55,16 +55,15 @@ impl Stream {
         let outcome = root.worker.borrow_mut().on_request(self.id, &view, host::now());
         let credential = outcome.removes_authorization.then_some(AUTHORIZATION.as_bytes());
         let mut removed = view.headers.spoofed.iter().copied().chain(credential);
-        if !removed.all(|name| host::remove_header(MapType::HttpRequestHeaders, name)) {
-            return self.close(root);
-        }
-        match outcome.step {
-            Step::Allow(mutations) => self.progress.set(allow(&mutations, &root.filter)),
-            Step::Deny(denial) => deny(&denial),
-            Step::Wait => {
+        let is_clean = removed.all(|name| host::remove_header(MapType::HttpRequestHeaders, name));
+        match outcome.decided {
+            Some(decided) if is_clean => self.progress.set(carry_out(decided, &root.filter)),
+            Some(decided) => deny(&decided.uncleaned(&root.filter)),
+            None if is_clean => {
                 self.progress.set(Progress::Waiting);
                 root.waiting.borrow_mut().insert(self.id, Rc::clone(&self.progress));
             }
+            None => self.close(root),
         }
     }
 
@@ -137,10 +136,10 @@ impl Drop for Stream {
 }
 
 /// Carries a decision out on the current stream, whose headers are still there.
-pub fn carry_out(resume: Resume, filter: &Filter) -> Progress {
-    match resume {
-        Resume::Allow(mutations) => allow(&mutations, filter),
-        Resume::Deny(denial) => {
+pub fn carry_out(decided: Decided, filter: &Filter) -> Progress {
+    match decided {
+        Decided::Allow(mutations) => allow(&mutations, filter),
+        Decided::Deny(denial) => {
             deny(&denial);
             Progress::Stopped
         }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::callouts::{InFlight, asked};
-use super::edge::{Decided, Edge};
+use super::decisions::Judged;
+use super::edge::Edge;
 use super::request::{Kind, Path, Request};
 use super::service::{Service, TOKENS};
 use super::{GIVEN_UP, TIMEOUT};
@@ -71,7 +72,7 @@ impl Edge {
 }
 
 /// What is decided without a verdict, where a request needs none.
-pub fn expected_without_verdict(request: Request) -> Option<Decided> {
+pub fn expected_without_verdict(request: Request) -> Option<Judged> {
     if request.path == Path::None {
         return Some(Ok(None));
     }

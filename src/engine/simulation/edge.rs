@@ -8,21 +8,18 @@ use super::TIMEOUT;
 use super::callouts::{InFlight, Served, asked, asked_or_none, path_of, verdicts_body};
 use super::checks::expected_without_verdict;
 use super::knowledge::Knowledge;
-use super::request::{Kind, Path, Request, configuration, is_secret, token_of};
+use super::request::{Request, configuration, is_secret, token_of};
 use super::service::{Judgement, Moment, Service, TOKENS, token_id};
 use super::step::Failure;
 use super::upstream::AtHost;
 use crate::config::Config;
 use crate::engine::{
-    CallId, CalloutResponse, CalloutResult, Command, Dispatch, Filter, Metrics, RequestView, Resume, Seed,
-    States, Step, StreamId, Worker,
+    CallId, CalloutResponse, CalloutResult, Command, Dispatch, Filter, Metrics, RequestView, Seed, States,
+    StreamId, Worker,
 };
 use crate::headers::AUTHORIZATION;
 use crate::refusal::Reason;
 use crate::wire::{CHANGES_PATH, USAGE_PATH, UsageReport, VERIFY_PATH};
-
-/// What became of a request: allowed, for a user or for nobody, or denied, in earnest or not.
-pub type Decided = Result<Option<String>, Reason>;
 
 /// A stream that waits.
 #[derive(Debug)]
@@ -36,17 +33,19 @@ pub(super) struct Waiting {
 pub struct Edge {
     pub(super) metrics: Arc<Metrics>,
     states: States,
-    workers: [Worker; 2],
+    pub(super) workers: [Worker; 2],
     ticks: [bool; 2],
     ids: u32,
     pub(super) streams: BTreeMap<(usize, StreamId), Waiting>,
     pub(super) calls: Vec<InFlight>,
     /// How many callouts the host does not send.
     pub blocked: usize,
+    /// Whether it does not remove what it is told to, of the next request.
+    pub stubborn: bool,
     pub(super) knows: Knowledge,
     // What was counted.
     pub hits: usize,
-    latest: Option<Judgement>,
+    pub(super) latest: Option<Judgement>,
     pub(super) uses: [(u64, u64); TOKENS],
     pub(super) counts: BTreeMap<String, i64>,
 }
@@ -75,6 +74,7 @@ impl Edge {
             streams: BTreeMap::new(),
             calls: Vec::new(),
             blocked: 0,
+            stubborn: false,
             knows: Knowledge::default(),
             hits: 0,
             latest: None,
@@ -100,13 +100,12 @@ impl Edge {
             removed.extend(outcome.removes_authorization.then(|| AUTHORIZATION.as_bytes().to_vec()));
             (outcome, removed)
         };
+        if std::mem::take(&mut self.stubborn) && !removed.is_empty() {
+            self.deny_uncleaned(number, stream, at, outcome.decided);
+            return self.run(number, &BTreeMap::new(), now, service);
+        }
         at.remove(&removed);
-        let at_once = match outcome.step {
-            Step::Allow(mutations) => Some(Resume::Allow(mutations)),
-            Step::Deny(denial) => Some(Resume::Deny(denial)),
-            Step::Wait => None,
-        };
-        match (at_once, expected_without_verdict(request)) {
+        match (outcome.decided, expected_without_verdict(request)) {
             (Some(decided), Some(expected)) => {
                 assert_eq!(self.carry_out(number, at, decided), expected, "{request:?}");
             }
@@ -131,60 +130,7 @@ impl Edge {
         self.run(number, &BTreeMap::new(), now, service);
     }
 
-    /// Closed, Unspoofable, Secret: a decision is carried out as the host would, and looked at from both sides.
-    fn carry_out(&mut self, number: usize, at: AtHost, decided: Resume) -> Decided {
-        let filter = Arc::clone(self.workers[number].filter());
-        match decided {
-            Resume::Allow(mutations) => {
-                let decision = mutations
-                    .filter_state()
-                    .find(|(key, _)| *key == "latchkey_decision")
-                    .unwrap()
-                    .1
-                    .to_owned();
-                let user = at.allow(&mutations, &filter.config);
-                if decision == "allowed" {
-                    self.count("passed");
-                    return Ok(user);
-                }
-                let reason = decision.strip_prefix("shadow_denied:").expect("the other decision");
-                let reason = *Reason::ALL.iter().find(|it| it.name() == reason).unwrap();
-                assert!(
-                    number == 1 && user.is_none(),
-                    "only shadow mode lets pass what is denied, and as nobody"
-                );
-                self.count(&format!("shadow_refused.{}", reason.name()));
-                Err(reason)
-            }
-            Resume::Deny(denial) => {
-                assert_eq!(number, 0, "shadow mode denies nothing");
-                at.deny(&denial);
-                self.count(&format!("refused.{}", denial.reply.reason.name()));
-                Err(denial.reply.reason)
-            }
-        }
-    }
-
-    /// Prompt, and Outage is not refusal: what was decided follows from how the token may stand.
-    fn assert_possible(&self, request: Request, decided: &Decided, possible: &[Judgement]) {
-        let token = request.token().unwrap();
-        let expected = |judgement: &Judgement| match (judgement, request.kind, request.path) {
-            (Err(reason), ..) => Err(*reason),
-            (Ok(()), Kind::WrongUser(_), _) => Err(Reason::WrongUser),
-            (Ok(()), _, Path::Admin) => Err(Reason::InsufficientScope),
-            (Ok(()), ..) => Ok(Some("alice".to_owned())),
-        };
-        let expected: Vec<Decided> = possible.iter().map(expected).collect();
-        assert!(expected.contains(decided), "token {token}: {decided:?}, not {expected:?}");
-    }
-
-    fn note(&mut self, token: usize, decided: &Decided) {
-        let (allowed, denied) = &mut self.uses[token];
-        *if decided.is_ok() { allowed } else { denied } += 1;
-        self.latest = Some(decided.as_ref().map(|_| ()).map_err(|reason| *reason));
-    }
-
-    fn count(&mut self, name: &str) {
+    pub(super) fn count(&mut self, name: &str) {
         *self.counts.entry(name.to_owned()).or_default() += 1;
     }
 

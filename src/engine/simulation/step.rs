@@ -23,6 +23,8 @@ pub enum Step {
     Restore(usize),
     /// The host does not send the next callouts.
     Block(usize),
+    /// The host does not remove what it is told to, of the next request.
+    Stubborn,
     /// A worker's configuration is replaced: the old worker goes, with what it has in flight.
     Reload(usize),
     /// The VM dies with all that waits in it, and another takes its place.
@@ -68,6 +70,7 @@ impl From<u32> for Step {
             65 => Self::ChangeAll(State::Disabled),
             66 => Self::ChangeAll(State::Live { expires_at: None }),
             67 => Self::Block(1 + number % 3),
+            68 => Self::Stubborn,
             _ => Self::Wait(milliseconds(if kind < 80 { 300 } else { 1200 })),
         }
     }
