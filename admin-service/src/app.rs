@@ -87,7 +87,11 @@ impl App {
         api: SocketAddr,
         sources: Sources,
     ) -> Result<(Self, Tasks), OpenError> {
-        let options = StoreOptions { must_exist: config.database_must_exist, ..StoreOptions::default() };
+        let options = StoreOptions {
+            must_exist: config.database_must_exist,
+            patience: config.database_timeout,
+            ..StoreOptions::default()
+        };
         let (url, wait) = (&config.database_url, config.database_wait);
         let store = Store::open_within(url, options, sources.clone(), wait).await?;
         let timekeeper = Timekeeper::begin(store.clone()).await;

@@ -17,7 +17,7 @@ use crate::domain::invisible::without_mark;
 use crate::domain::period::Period;
 use crate::edge::secret::{EdgeSecrets, SecretSource};
 use crate::server::TrustedProxies;
-use crate::store::DatabaseUrl;
+use crate::store::{DatabaseUrl, StoreOptions};
 
 mod parse;
 
@@ -197,6 +197,8 @@ pub struct Config {
     pub database_wait: Duration,
     /// Whether a database that is not there yet is refused, and not made.
     pub database_must_exist: bool,
+    /// How long a call waits for a connection to the database, and again for its response.
+    pub database_timeout: Duration,
     /// The management API's address.
     pub listen: SocketAddr,
     /// The edge API's address.
@@ -250,6 +252,7 @@ impl ServeArgs {
             database_url: self.database.url()?,
             database_wait: self.database_wait.into(),
             database_must_exist: self.database_must_exist,
+            database_timeout: StoreOptions::default().patience,
             listen: self.listen,
             edge_listen: self.edge_listen,
             metrics_listen: self.metrics_listen,

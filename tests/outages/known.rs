@@ -15,7 +15,7 @@ const STALE: Duration = Duration::from_millis(2000);
 /// What an operator is promised for a revocation at an edge whose feed is up.
 const PROMPT: Duration = Duration::from_secs(1);
 /// How long a worker may need for what lies before it, beside what its slowest answer took.
-const LITTLE: Duration = Duration::from_millis(50);
+const LITTLE: Duration = Duration::from_secs(1);
 
 /// A gateway whose look-ups and feed come by relays of their own, and two users with tokens that every worker knows.
 struct Scene {

@@ -46,8 +46,9 @@ pub(super) async fn tell(feed: Feed, mut commits: Receiver<Committed>) {
 impl Feed {
     fn tell(&self, early: &mut Early) {
         self.0.heard.send_if_modified(|heard| {
-            let stood = heard.stamp();
-            let Some(Following { page, stamp }) = heard.now().and_then(|now| early.following(now, stood))
+            let stamp_before = heard.stamp();
+            let Some(Following { page, stamp }) =
+                heard.now().and_then(|now| early.following(now, stamp_before))
             else {
                 return false;
             };

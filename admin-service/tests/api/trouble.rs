@@ -241,7 +241,7 @@ async fn a_lock_of_ten_seconds(service: TestService, url: &str, lock: &'static s
 
 #[tokio::test]
 async fn a_sqlite_file_that_is_locked_for_ten_seconds_gives_verdicts_and_refuses_changes() {
-    let service = TestService::start().await;
+    let service = TestService::impatient(None).await;
     let url = service.database_url.to_string();
     a_lock_of_ten_seconds(service, &url, "BEGIN IMMEDIATE").await;
 }
@@ -249,7 +249,7 @@ async fn a_sqlite_file_that_is_locked_for_ten_seconds_gives_verdicts_and_refuses
 #[tokio::test]
 async fn a_postgres_history_that_is_locked_for_ten_seconds_gives_verdicts_and_refuses_changes() {
     let url = postgres::shared().database();
-    let service = TestService::start_on(Some(url.parse().unwrap()), None).await;
+    let service = TestService::impatient(Some(url.parse().unwrap())).await;
     a_lock_of_ten_seconds(service, &url, "BEGIN;UPDATE history SET revision = revision").await;
 }
 
@@ -257,7 +257,7 @@ async fn a_postgres_history_that_is_locked_for_ten_seconds_gives_verdicts_and_re
 #[tokio::test]
 async fn a_postgres_table_of_tokens_that_is_locked_makes_the_service_not_ready() {
     let url = postgres::shared().database();
-    let service = TestService::start_on(Some(url.parse().unwrap()), None).await;
+    let service = TestService::impatient(Some(url.parse().unwrap())).await;
     readiness(&service).await.expect(StatusCode::OK);
     sqlx::any::install_default_drivers();
     let mut other = AnyConnection::connect(&url).await.unwrap();

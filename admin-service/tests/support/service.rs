@@ -18,7 +18,7 @@ use latchkey_admin::edge::secret::{EdgeSecrets, SecretSource};
 use latchkey_admin::feed::Feed;
 use latchkey_admin::lifecycle::{Trigger, shutdown};
 use latchkey_admin::server::{self, Addresses, Listeners, TrustedProxies};
-use latchkey_admin::store::{DatabaseUrl, Store};
+use latchkey_admin::store::{DatabaseUrl, Store, StoreOptions};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -79,6 +79,12 @@ impl TestService {
         Self::start_edited(database_url, edge_secret, |_| ()).await
     }
 
+    /// The same with the time for the database that users' services have, for tests of what takes longer than that.
+    pub async fn impatient(database_url: Option<DatabaseUrl>) -> Self {
+        let usual = |config: &mut Config| config.database_timeout = StoreOptions::default().patience;
+        Self::start_edited(database_url, None, usual).await
+    }
+
     /// Starts one with other settings.
     pub async fn configured(edit: impl FnOnce(&mut Config)) -> Self {
         Self::start_edited(None, None, edit).await
@@ -132,6 +138,8 @@ impl TestService {
             database_url: database_url.clone(),
             database_wait: Duration::ZERO,
             database_must_exist: false,
+            // A busy machine makes a test slow, and fails none.
+            database_timeout: Duration::from_secs(60),
             listen: any,
             edge_listen: any,
             metrics_listen: any,
